@@ -1,0 +1,1 @@
+"""Mooring: a self-hosted cloud development platform."""

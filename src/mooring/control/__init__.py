@@ -1,0 +1,1 @@
+"""Tasks with owners, a serial-per-key work queue, the reconcile loop, backoff and the clock."""

@@ -1,0 +1,66 @@
+"""Every task has a name and an owner. An owner ends its tasks, newest first, before it goes."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+
+class Tasks:
+    """Owns tasks from `async with` to its end, where those still running are cancelled, newest first.
+
+    A task that fails is logged with its name; one started by `forever` that returns is an incident in the log too.
+    """
+
+    def __init__(self, name: str, *, stop_within_s: float = 10.0) -> None:
+        self._name = name
+        self._stop_within_s = stop_within_s
+        self._running: dict[asyncio.Task[Any], None] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task that may end by itself."""
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._name}/{name}")
+        self._running[task] = None
+        task.add_done_callback(self._ended)
+        return task
+
+    def forever(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Start a task whose end before the owner's is an incident."""
+        task = self.spawn(name, work)
+        task.add_done_callback(_incident)
+        return task
+
+    async def stop(self) -> None:
+        """Cancel what runs, newest first, and wait for it; a task that does not obey in time is named in the log."""
+        deadline = asyncio.get_running_loop().time() + self._stop_within_s
+        for task in reversed(self._running.copy()):
+            task.cancel()
+            left = max(0.0, deadline - asyncio.get_running_loop().time())
+            _, pending = await asyncio.wait([task], timeout=left)
+            if pending:
+                log.error("task did not stop", task=task.get_name(), within_s=self._stop_within_s)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task failed", task=task.get_name(), exc_info=error)
+
+
+def _incident(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        log.error("eternal task ended", task=task.get_name())

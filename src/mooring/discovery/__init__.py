@@ -1,0 +1,1 @@
+"""Route sources outside Mooring: a file, Redis. Imports no other feature."""

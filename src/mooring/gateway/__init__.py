@@ -1,0 +1,1 @@
+"""The gateway: the agent that composes the table from its sources, nginx, and Lua. Imports no other feature."""

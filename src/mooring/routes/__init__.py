@@ -1,0 +1,1 @@
+"""The route table: sources publish sections, the merge is pure, revisions number it, subscribers apply deltas."""

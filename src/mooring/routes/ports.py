@@ -1,0 +1,84 @@
+"""The seams around the route table: where sections come from, and what applies the merged table."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from mooring.model.grants import Grants
+from mooring.model.routes import Route
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Revision:
+    """A point in the life of one table: `epoch` is drawn at random at its start, `number` counts up by one a change."""
+
+    epoch: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class SectionChange:
+    """A change of one source's section, applied as a whole.
+
+    `complete` replaces the section by `upserts`; otherwise `upserts` are added or replaced and `deletes` removed.
+    `grants` None leaves them as they are; only the server's source may bring any.
+    """
+
+    source: str
+    upserts: tuple[Route, ...] = ()
+    deletes: tuple[str, ...] = ()
+    complete: bool = False
+    grants: Grants | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteKey:
+    """What identifies a route in the merged table."""
+
+    source: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """The difference between two revisions of the merged table. `complete`: a snapshot, everything else is gone."""
+
+    upserts: tuple[tuple[RouteKey, Route], ...] = ()
+    deletes: tuple[RouteKey, ...] = ()
+    complete: bool = False
+    grants: Grants | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two routes that match the same; the loser is not served."""
+
+    winner: RouteKey
+    loser: RouteKey
+
+
+class RouteSource(Protocol):
+    """A place that sections come from. `name` is the source's, `rank` settles conflicts: the smaller wins."""
+
+    name: str
+    rank: int
+
+    def watch(self) -> AsyncIterator[SectionChange]:
+        """A complete section first, then changes, for ever.
+
+        Reconnects with backoff, and never publishes an empty section because the source is away: the last good one
+        stays. A source that serves several sections (the server's stream) names each in its changes.
+        """
+
+    def stale_s(self) -> float:
+        """Seconds since the source last proved that it is current; `inf` before the first time."""
+
+
+class RouteSink(Protocol):
+    """Applies the merged table somewhere."""
+
+    async def apply(self, revision: Revision, delta: Delta) -> None:
+        """Make it live. Raises `LimitExceeded` when it does not fit; then nothing of it is live."""
+
+    async def applied(self) -> Revision | None:
+        """The revision that is live, None when none is (a fresh nginx)."""

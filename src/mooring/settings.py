@@ -1,0 +1,137 @@
+"""Settings: one frozen dataclass a part. The only reader of the environment and of the arguments' defaults."""
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from mooring.errors import Misconfigured
+
+# A unix socket's path holds 108 bytes (unix(7)); the longest one below home is run/w/<id>/editor.sock.
+LONGEST_SOCKET = len("/run/w/0123456789/editor.sock")
+MAX_SOCKET_PATH = 107
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where everything is kept; `root` is MOORING_HOME.
+
+    Default: `/var/lib/mooring` as root, else `~/.local/share/mooring`. Folders that hold sockets are 0700.
+    """
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "mooring.db"
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys, the gateway's credential, the local certificate authority; 0700, files 0600."""
+        return self.root / "keys"
+
+    @property
+    def admin_token(self) -> Path:
+        """The administrator's bearer token, 0600, for the CLI on this machine."""
+        return self.root / "admin-token"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run"
+
+    @property
+    def api_socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def gateway_socket(self) -> Path:
+        """Where nginx's administration listens: deltas in, counters out. Below a 0700 folder."""
+        return self.run / "gateway.sock"
+
+    @property
+    def gateway(self) -> Path:
+        """nginx.conf, nginx's temporary files, the last good table."""
+        return self.root / "gateway"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def templates(self) -> Path:
+        """The team's own templates, `*.toml`; they go before the shipped ones of the same name."""
+        return self.root / "templates"
+
+    @property
+    def workspaces(self) -> Path:
+        """`<id>/home` is what a person keeps; `<id>/data` is the editor's state; `<id>/log` its output."""
+        return self.root / "workspaces"
+
+    def workspace(self, workspace_id: str) -> Path:
+        return self.workspaces / workspace_id
+
+    def editor_socket(self, workspace_id: str) -> Path:
+        return self.run / "w" / workspace_id / "editor.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """The one public listener."""
+
+    address: str = "127.0.0.1"
+    """Loopback: what is not asked for is not open to a network."""
+    port: int = 8080
+    domain: str = "localhost"
+    """Browsers resolve *.localhost to loopback and treat it as a secure context."""
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    tls: bool = False
+    """With no certificate given, one of the local authority is made."""
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    def url(self, host: str, path: str = "/") -> str:
+        """The address a person types for `host`; the default port is left out."""
+        default = 443 if self.tls else 80
+        port = "" if self.port == default else f":{self.port}"
+        return f"{self.scheme}://{host}{port}{path}"
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment, for building a child's."""
+    return dict(os.environ)
+
+
+def home(given: Path | None = None) -> Home:
+    """Home from `--home`, MOORING_HOME or the default.
+
+    Raises:
+        Misconfigured: when a socket below it would have too long a name for the kernel.
+    """
+    text = os.environ.get("MOORING_HOME")
+    if given is not None:
+        root = given
+    elif text:
+        root = Path(text)
+    elif os.geteuid() == 0:
+        root = Path("/var/lib/mooring")
+    else:
+        root = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".local/share/mooring"
+    root = root.absolute()
+    if len(str(root).encode()) + LONGEST_SOCKET > MAX_SOCKET_PATH:
+        raise Misconfigured(
+            f"MOORING_HOME is too long for unix sockets: {root} (at most {MAX_SOCKET_PATH - LONGEST_SOCKET} bytes)",
+            field="MOORING_HOME",
+        )
+    return Home(root)
+
+
+def cache() -> Path:
+    """Where the set-up keeps what is slow to build: MOORING_CACHE, /var/cache/mooring as root, ~/.cache/mooring."""
+    if text := os.environ.get("MOORING_CACHE"):
+        return Path(text).absolute()
+    if os.geteuid() == 0:
+        return Path("/var/cache/mooring")
+    return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache/mooring"

@@ -1,0 +1,1 @@
+"""The SQL engine and the order of migrations. Tables live in the features."""
