@@ -5,6 +5,8 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from mooring.errors import Misconfigured
 
 # A unix socket's path holds 108 bytes (unix(7)); the longest one below home is run/w/<id>/editor.sock.
@@ -97,6 +99,45 @@ class Listen:
         default = 443 if self.tls else 80
         port = "" if self.port == default else f":{self.port}"
         return f"{self.scheme}://{host}{port}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Everything that `mooring up` was told; what its children are built from."""
+
+    home: Home
+    listen: Listen
+    editor: Path
+    """The code-server program; the set-up puts it into the cache."""
+    database_url: str | None = None
+    """A SQLAlchemy URL of PostgreSQL; None is SQLite below home."""
+    docker_host: str | None = None
+    """Docker's address (`unix:///…`); None is the engine's usual socket, if there is one."""
+    workers: int = 2
+    """nginx workers: a second one keeps serving while the first is busy with TLS."""
+
+
+_INSTALLATION = TypeAdapter(Installation)
+
+
+def dump(installation: Installation) -> bytes:
+    """The document that a supervisor hands to its children."""
+    return _INSTALLATION.dump_json(installation)
+
+
+def load(document: bytes) -> Installation:
+    """The opposite of `dump`."""
+    return _INSTALLATION.validate_json(document)
+
+
+_KEPT = ("LANG", "LC_ALL", "TZ", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE", "MOORING_CACHE")
+
+
+def child_environment(home_folder: str, user: str) -> dict[str, str]:
+    """The environment of Mooring's own children: nothing of ours but what is listed leaks into them."""
+    path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    return {"PATH": path, "HOME": home_folder, "USER": user, "LOGNAME": user, **kept}
 
 
 def environment() -> dict[str, str]:

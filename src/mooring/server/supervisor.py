@@ -1,0 +1,179 @@
+"""The supervisor of `mooring up`: binds the public socket, starts the server and the gateway, starts them again.
+
+It is the only process that stays root when started as root, and does nothing else there than to bind, to prepare the
+workspaces' cgroup and to start children as somebody else. It reads no input but signals.
+
+Children get, as open files: the settings (a memory file: a database password belongs in no argument list), the
+lifeline (a pipe whose other end closes with the supervisor, however it dies), and, the gateway, the listening socket.
+"""
+
+import asyncio
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from mooring.control.backoff import Backoff
+from mooring.control.tasks import Tasks
+from mooring.errors import Misconfigured
+from mooring.settings import Installation, child_environment, dump
+
+log = structlog.get_logger(__name__)
+
+_RESTART = Backoff(first=0.1, most=5.0)
+_STEADY_S = 30.0
+_READY_WITHIN_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The user that everything but the supervisor runs as."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+
+
+def account(name: str | None) -> Account:
+    """Who the children run as: ourselves, or as root the user `name`.
+
+    Raises:
+        Misconfigured: as root, when that user does not exist or is root.
+    """
+    if os.geteuid() != 0:
+        if name is not None and pwd.getpwnam(name).pw_uid != os.geteuid():
+            raise Misconfigured("only root can start Mooring as another user", field="--user")
+        me = pwd.getpwuid(os.geteuid())
+        return Account(me.pw_name, me.pw_uid, me.pw_gid, tuple(os.getgroups()), me.pw_dir)
+    try:
+        entry = pwd.getpwnam(name or "mooring")
+    except KeyError:
+        raise Misconfigured(
+            f"there is no user {name or 'mooring'}: useradd --system mooring, or name one with --user", field="--user"
+        ) from None
+    if entry.pw_uid == 0:
+        raise Misconfigured("Mooring's parts never run as root: name another user", field="--user")
+    groups = tuple(os.getgrouplist(entry.pw_name, entry.pw_gid))
+    return Account(entry.pw_name, entry.pw_uid, entry.pw_gid, groups, entry.pw_dir)
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """The listening socket, which outlives every nginx.
+
+    Raises:
+        Misconfigured: when the address is in use, is not ours, or the port needs root.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise Misconfigured(
+            f"cannot listen on {address}:{port}: {error.strerror}. Another port: mooring up --port N", field="--port"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class Supervisor:
+    """Runs the two children until it is told to stop. `announce` is called once, with the signed-in URL."""
+
+    def __init__(self, installation: Installation, who: Account, announce: Callable[[str], None]) -> None:
+        self._installation = installation
+        self._who = who
+        self._announce = announce
+        self._stopping = asyncio.Event()
+        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._ready = os.pipe()
+        self._lifeline = os.pipe()
+
+    async def run(self, listener: socket.socket) -> None:
+        """Until SIGTERM or SIGINT; then the server first (it stops the workspaces), the gateway last."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stopping.set)
+        fds = {"--listener": listener.fileno()}
+        async with Tasks("supervisor", stop_within_s=60) as tasks:
+            tasks.spawn("ready", self._wait_until_ready())
+            tasks.forever("gateway", self._keep("gateway", fds))
+            tasks.forever("server", self._keep("server", {"--ready": self._ready[1]}))
+            await self._stopping.wait()
+            for name in ("server", "gateway"):
+                await self._stop(name)
+
+    async def _wait_until_ready(self) -> None:
+        reader = asyncio.StreamReader()
+        with os.fdopen(self._ready[0], "rb") as pipe:
+            transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(reader), pipe
+            )
+            line = await reader.readline()
+            transport.close()
+        self._announce(line.decode().strip())
+
+    async def _keep(self, role: str, fds: Mapping[str, int]) -> None:
+        attempt = 0
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            started = loop.time()
+            child = await self._start(role, fds)
+            self._children[role] = child
+            status = await child.wait()
+            if self._stopping.is_set():
+                break
+            attempt = 0 if loop.time() - started > _STEADY_S else attempt + 1
+            log.error("child ended", role=role, status=status)
+            await asyncio.sleep(_RESTART.delay(attempt))
+        await self._stopping.wait()
+        # Stays until cancelled: an eternal task's end would be reported as an incident.
+        await asyncio.Event().wait()
+
+    async def _start(self, role: str, fds: Mapping[str, int]) -> asyncio.subprocess.Process:
+        settings = os.memfd_create("mooring-settings", 0)
+        os.write(settings, dump(self._installation))
+        given = {"--settings": settings, "--lifeline": self._lifeline[0], **fds}
+        arguments = [f"{name}={fd}" for name, fd in given.items()]
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "mooring.server.role",
+                role,
+                *arguments,
+                pass_fds=tuple(given.values()),
+                stdin=asyncio.subprocess.DEVNULL,
+                # A session of its own: Ctrl-C in the terminal is for the supervisor alone, which stops them in order.
+                start_new_session=True,
+                env=child_environment(self._who.home, self._who.name),
+                **self._identity(),
+            )
+        finally:
+            os.close(settings)
+
+    def _identity(self) -> dict[str, object]:
+        if os.geteuid() != 0:
+            return {}
+        return {"user": self._who.uid, "group": self._who.gid, "extra_groups": list(self._who.groups), "umask": 0o077}
+
+    async def _stop(self, role: str) -> None:
+        child = self._children.get(role)
+        if child is None or child.returncode is not None:
+            return
+        child.send_signal(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(40):
+                await child.wait()
+        except TimeoutError:
+            log.error("child did not stop, killed", role=role)
+            child.kill()
+            await child.wait()
