@@ -39,11 +39,9 @@ class Tasks:
         task.add_done_callback(self._ended)
         return task
 
-    def forever(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def forever(self, name: str, work: Coroutine[Any, Any, Any]) -> None:
         """Start a task whose end before the owner's is an incident."""
-        task = self.spawn(name, work)
-        task.add_done_callback(_incident)
-        return task
+        self.spawn(name, work).add_done_callback(_incident)
 
     async def stop(self) -> None:
         """Cancel what runs, newest first, and wait for it; a task that does not obey in time is named in the log."""

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 
@@ -81,7 +82,7 @@ def bind(address: str, port: int) -> socket.socket:
         raise Misconfigured(
             f"cannot listen on {address}:{port}: {error.strerror}. Another port: mooring up --port N", field="--port"
         ) from error
-    listener.setblocking(False)
+    listener.settimeout(0)
     return listener
 
 
@@ -104,7 +105,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stopping.set)
         fds = {"--listener": listener.fileno()}
         async with Tasks("supervisor", stop_within_s=60) as tasks:
-            tasks.spawn("ready", self._wait_until_ready())
+            _ready = tasks.spawn("ready", self._wait_until_ready())
             tasks.forever("gateway", self._keep("gateway", fds))
             tasks.forever("server", self._keep("server", {"--ready": self._ready[1]}))
             await self._stopping.wait()
@@ -160,7 +161,7 @@ class Supervisor:
         finally:
             os.close(settings)
 
-    def _identity(self) -> dict[str, object]:
+    def _identity(self) -> dict[str, Any]:
         if os.geteuid() != 0:
             return {}
         return {"user": self._who.uid, "group": self._who.gid, "extra_groups": list(self._who.groups), "umask": 0o077}
@@ -174,6 +175,6 @@ class Supervisor:
             async with asyncio.timeout(40):
                 await child.wait()
         except TimeoutError:
-            log.error("child did not stop, killed", role=role)
+            log.warning("child did not stop, killed", role=role)
             child.kill()
             await child.wait()
