@@ -1,0 +1,43 @@
+"""How a child of the supervisor learns that it should end, and whether the workspaces end with it."""
+
+import asyncio
+import os
+import signal
+from enum import StrEnum
+
+
+class Ending(StrEnum):
+    """`stop` is a person's wish: workspaces stop too. `orphaned`: the supervisor died; nothing else is touched."""
+
+    stop = "stop"
+    orphaned = "orphaned"
+
+
+class Lifetime:
+    """Resolves once, by SIGTERM or by the end of the lifeline (a pipe that closes with the supervisor)."""
+
+    def __init__(self, lifeline: int | None) -> None:
+        self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._lifeline = lifeline
+
+    def watch(self) -> None:
+        """Begin to listen."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, Ending.stop)
+        if self._lifeline is not None:
+            os.set_blocking(self._lifeline, False)
+            loop.add_reader(self._lifeline, self._lifeline_closed)
+
+    async def ended(self) -> Ending:
+        """Why this process should end now."""
+        return await asyncio.shield(self._ended)
+
+    def _end(self, ending: Ending) -> None:
+        if not self._ended.done():
+            self._ended.set_result(ending)
+
+    def _lifeline_closed(self) -> None:
+        if self._lifeline is not None:
+            asyncio.get_running_loop().remove_reader(self._lifeline)
+        self._end(Ending.orphaned)

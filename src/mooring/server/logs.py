@@ -1,0 +1,39 @@
+"""Logging of the roles: one JSON line an event, into a file that is rotated, never a secret."""
+
+import logging
+import logging.handlers
+from pathlib import Path
+
+import structlog
+
+_MAX_BYTES = 16 * 2**20
+_KEPT_FILES = 3
+
+
+def to_file(path: Path) -> None:
+    """Send this process's log to `path`, which grows to 16 MiB and is kept three times.
+
+    A disk that is full loses log lines and nothing else: logging never raises.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logging.raiseExceptions = False
+    handler = logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_KEPT_FILES, delay=True)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    for noisy in ("httpx2", "httpcore2", "watchfiles", "alembic", "aiosqlite"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.StackInfoRenderer(),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )

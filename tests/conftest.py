@@ -1,0 +1,103 @@
+"""What holds for every test: nothing is left behind, and nothing but this machine is talked to."""
+
+import asyncio
+import ctypes
+import ipaddress
+import os
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_PR_SET_CHILD_SUBREAPER = 36
+_opened: set[ipaddress.IPv4Network | ipaddress.IPv6Network] = {
+    ipaddress.ip_network("127.0.0.0/8"),
+    ipaddress.ip_network("::1/128"),
+}
+
+
+def pytest_configure() -> None:
+    """Become the parent of every orphan, so that a process that a test left behind can be seen."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    sys.addaudithook(_refuse_the_network)
+
+
+def open_network(network: str) -> None:
+    """Let the tests talk to a network that they made themselves (a bridge of their own engine)."""
+    _opened.add(ipaddress.ip_network(network))
+
+
+def _refuse_the_network(event: str, arguments: tuple[Any, ...]) -> None:
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = arguments[1][0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise PermissionError(f"a test may not talk to {host}") from None
+    if not any(address in network for network in _opened if network.version == address.version):
+        raise PermissionError(f"a test may not talk to {host}")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a process, a listening socket or a task behind."""
+    if request.node.get_closest_marker("asyncio") is not None:
+        request.getfixturevalue("no_task_left_behind")
+    processes, listeners = _descendants(), _listeners()
+    yield
+    left = {pid: name for pid, name in _descendants().items() if pid not in processes}
+    assert not left, f"processes left behind: {left}"
+    assert not _listeners() - listeners, "listening sockets left behind"
+
+
+@pytest.fixture
+async def no_task_left_behind() -> AsyncIterator[None]:
+    """Fail a test that leaves a task behind; set up first, so it is torn down last."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task.get_name() for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
+    assert not left, f"tasks left behind: {left}"
+
+
+def _descendants() -> dict[int, str]:
+    """The living processes below this one, by pid."""
+    parents: dict[int, list[int]] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            head, _, rest = (entry / "stat").read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent = rest.split()[:2]
+        if state != "Z":
+            names[int(entry.name)] = head.partition("(")[2]
+            parents.setdefault(int(parent), []).append(int(entry.name))
+    found: dict[int, str] = {}
+    todo = [os.getpid()]
+    while todo:
+        for pid in parents.get(todo.pop(), []):
+            found[pid] = names[pid]
+            todo.append(pid)
+    return found
+
+
+def _listeners() -> set[str]:
+    """The listening TCP and unix sockets that this process holds, by inode."""
+    listening = set()
+    for table, state, column in (("tcp", "0A", 9), ("tcp6", "0A", 9), ("unix", "00010000", 6)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == state:
+                listening.add(f"socket:[{fields[column]}]")
+    held = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            held.add(str(fd.readlink()))
+        except OSError:
+            continue
+    return held & listening
