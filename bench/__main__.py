@@ -1,0 +1,86 @@
+"""Run the benchmarks, print one table, keep it below bench/results/ with the machine and the versions.
+
+Each module of this folder with an `async def run()` is a benchmark. It returns rows: dictionaries with `name`,
+`value`, `unit`, `limit` (the figure promised, None for a figure that is only printed) and `note`.
+"""
+
+import asyncio
+import datetime
+import importlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+_FOLDER = Path(__file__).parent
+_ORDER = ("create", "click", "gateway_cpu", "publish", "memory", "websockets", "idle")
+_VERSIONS = (
+    ("nginx", ["nginx", "-v"]),
+    ("code-server", ["/var/cache/mooring/editor/bin/code-server", "--version"]),
+    ("Chromium", ["chromium", "--version"]),
+)
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on."""
+    model = next((x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")), ": ?")
+    found = {
+        "cores": str(os.cpu_count()),
+        "processor": model.partition(": ")[2],
+        "memory": Path("/proc/meminfo").read_text().split("\n", 1)[0].split(":")[1].strip(),
+        "kernel": platform.release(),
+        "Python": platform.python_version(),
+    }
+    for name, command in _VERSIONS:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        except OSError:
+            continue
+        found[name] = (done.stdout + done.stderr).strip().splitlines()[0]
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """The rows as people read them; a figure beside its bound says whether it holds."""
+    result = Table(title="Mooring's figures")
+    for heading in ("figure", "value", "bound", ""):
+        result.add_column(heading, justify="right" if heading in ("value", "bound") else "left")
+    for row in rows:
+        limit = row.get("limit")
+        verdict = "" if limit is None else ("holds" if row["value"] <= limit else "MISSED")
+        bound = "" if limit is None else f"{limit:g} {row['unit']}"
+        result.add_row(
+            row["name"], f"{row['value']:.4g} {row['unit']}", bound, " ".join((verdict, row.get("note", "")))
+        )
+    return result
+
+
+def main(names: list[str]) -> int:
+    """Run the named benchmarks, all when none is named; 1 when a bound is missed."""
+    chosen = names or [name for name in _ORDER if (_FOLDER / f"{name}.py").exists()]
+    rows: list[dict[str, Any]] = []
+    for name in chosen:
+        print(f"bench: {name}", file=sys.stderr, flush=True)
+        rows += asyncio.run(importlib.import_module(f"bench.{name}").run())
+    about = machine()
+    Console(width=120).print(table(rows))
+    for key, value in about.items():
+        print(f"{key}: {value}")
+    results = _FOLDER / "results"
+    results.mkdir(exist_ok=True)
+    stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d")
+    part = "" if not names else "-" + "-".join(names)
+    document = {"machine": about, "date": stamp, "rows": rows}
+    (results / f"{stamp}{part}.json").write_text(json.dumps(document, indent=2) + "\n")
+    missed = [row["name"] for row in rows if row.get("limit") is not None and row["value"] > row["limit"]]
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
