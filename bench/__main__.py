@@ -5,7 +5,7 @@ Each module of this folder with an `async def run()` is a benchmark. It returns 
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import importlib
 import json
 import os
@@ -18,11 +18,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mooring.settings import cache
+
 _FOLDER = Path(__file__).parent
 _ORDER = ("create", "click", "gateway_cpu", "publish", "memory", "websockets", "idle")
 _VERSIONS = (
     ("nginx", ["nginx", "-v"]),
-    ("code-server", ["/var/cache/mooring/editor/bin/code-server", "--version"]),
+    ("code-server", [str(cache() / "editor/bin/code-server"), "--version"]),
     ("Chromium", ["chromium", "--version"]),
 )
 
@@ -74,7 +76,7 @@ def main(names: list[str]) -> int:
         print(f"{key}: {value}")
     results = _FOLDER / "results"
     results.mkdir(exist_ok=True)
-    stamp = datetime.datetime.now(tz=datetime.UTC).strftime("%Y-%m-%d")
+    stamp = dt.datetime.now(tz=dt.UTC).strftime("%Y-%m-%d")
     part = "" if not names else "-" + "-".join(names)
     document = {"machine": about, "date": stamp, "rows": rows}
     (results / f"{stamp}{part}.json").write_text(json.dumps(document, indent=2) + "\n")
