@@ -1,0 +1,142 @@
+"""A whole Mooring, as a user starts it: `mooring up` from the built wheel, its CLI, and its processes to kill."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mooring.settings import cache
+
+MOORING = cache() / "venv/bin/mooring"
+_READY = "Mooring is ready: "
+_WITHIN_S = 120.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Mooring:
+    """One installation below a home of its own. `options` go to `mooring up`."""
+
+    home: Path
+    port: int
+    options: Sequence[str] = ()
+    url: str = ""
+    output: list[str] = field(default_factory=list)
+    _process: subprocess.Popen[str] | None = None
+    _ready: threading.Event = field(default_factory=threading.Event)
+
+    def start(self) -> None:
+        """Start it and wait for its ready line; its signed-in link is then in `url`."""
+        self._ready.clear()
+        self._process = subprocess.Popen(
+            [str(MOORING), "up", "--port", str(self.port), *self.options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment(),
+        )
+        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
+        if not self._ready.wait(_WITHIN_S) or not self.url:
+            self.stop()
+            raise AssertionError("mooring up did not become ready:\n" + "\n".join(self.output) + self.logs())
+
+    def _read(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        with process.stdout as lines:
+            for line in lines:
+                self.output.append(line.rstrip())
+                if line.startswith(_READY):
+                    self.url = line.removeprefix(_READY).strip()
+                    self._ready.set()
+        self._ready.set()
+
+    def environment(self) -> dict[str, str]:
+        """What its commands run with."""
+        kept = {name: os.environ[name] for name in ("PATH", "LANG", "MOORING_CACHE") if name in os.environ}  # noqa: TID251
+        return {**kept, "HOME": str(self.home.parent), "MOORING_HOME": str(self.home), "NO_COLOR": "1"}
+
+    @property
+    def pid(self) -> int:
+        """The supervisor's."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def token(self) -> str:
+        """The administrator's."""
+        return (self.home / "admin-token").read_text().strip()
+
+    def logs(self) -> str:
+        """The last lines of every log, for a failure's message."""
+        paths = sorted((self.home / "log").glob("*.log")) + sorted((self.home / "gateway").rglob("*.log"))
+        ends = {path.name: path.read_text(errors="replace").splitlines()[-30:] for path in paths}
+        return "\n".join(f"--- {name}\n" + "\n".join(lines) for name, lines in ends.items())
+
+    def cli(self, *arguments: str, check: bool = True, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run `mooring ARGUMENTS` as the person on this machine."""
+        done = subprocess.run(
+            [str(MOORING), *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_WITHIN_S,
+            env=self.environment(),
+        )
+        if check and done.returncode != 0:
+            raise AssertionError(
+                f"mooring {arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}{self.logs()}"
+            )
+        return done
+
+    def json(self, *arguments: str) -> object:
+        """The same with `-o json`, read."""
+        return json.loads(self.cli(*arguments, "-o", "json").stdout)
+
+    def stop(self) -> int:
+        """Ctrl-C; the exit status."""
+        if self._process is None:
+            return 0
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+        try:
+            return self._process.wait(60)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+
+    def kill(self) -> None:
+        """Kill the supervisor with a signal it cannot see."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def installation(*options: str) -> Iterator[Mooring]:
+    """A home in a short folder (sockets have short names), gone afterwards with every process of it."""
+    folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
+    folder.chmod(0o755)
+    mooring = Mooring(folder / "home", free_port(), options)
+    try:
+        mooring.start()
+        yield mooring
+    finally:
+        mooring.stop()
+        shutil.rmtree(folder, ignore_errors=True)
