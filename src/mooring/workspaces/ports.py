@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from mooring.model.routes import Backend
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
+from mooring.routes.ports import SectionChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,8 @@ class Observation:
     `phase` is starting when its processes exist (only the probe makes it running), stopping, stopped (also: nothing
     of it exists) or failed, with a `reason`. `generation` is that of the start it belongs to. `editor` is where the
     editor listens, `ports` where a port of the workspace is reached. `limited` names the limits in force here,
-    `unlimited` those asked for that cannot be enforced. `restarts` counts crashes since the start.
+    `unlimited` those asked for that cannot be enforced. `restarts` counts crashes since the start. `notices` are
+    things that went wrong beside the editor and do not stop it (a failed clone), each with what a person can do.
     """
 
     id: str
@@ -84,6 +86,7 @@ class Observation:
     limited: tuple[str, ...] = ()
     unlimited: tuple[str, ...] = ()
     restarts: int = 0
+    notices: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
@@ -176,11 +179,35 @@ class Exec(Protocol):
         """Start `command` in the workspace's folder. Raises `Conflict` when the workspace does not run."""
 
 
+class Engine(Runtime, Inspector, Logs, Exec, Protocol):
+    """One way to run workspaces, whole: what `process.py` and `docker.py` each are."""
+
+
+class TemplateHistory(Protocol):
+    """The template documents that workspaces were made from. Every method may raise `Unavailable`."""
+
+    async def keep(self, template: Template) -> None:
+        """Keep it for good. Raises `Conflict` when that name and version was kept with other contents."""
+
+    async def kept(self, name: str, version: int) -> Template | None:
+        """The document, None when no workspace was made from it."""
+
+
+class RoutePublisher(Protocol):
+    """Takes the section `workspaces` of the route table."""
+
+    async def publish(self, change: SectionChange) -> None:
+        """Make it part of the table. Raises `LimitExceeded` when it does not fit."""
+
+
 class Probe(Protocol):
     """Asks the editor through the gateway."""
 
     async def answered(self, workspace: Workspace, template: Template) -> bool:
-        """Whether the health path answered 200 through the gateway just now; bounded by a second."""
+        """Whether the health path answered 200 through the gateway just now; bounded by a second.
+
+        Raises `Unavailable` when the gateway itself does not answer: that says nothing about the editor.
+        """
 
 
 class InputActivity(Protocol):
@@ -188,3 +215,6 @@ class InputActivity(Protocol):
 
     def input_at(self, workspace_id: str) -> float:
         """Second (since the epoch) of the last input seen, 0 when none was."""
+
+    def heard_s(self) -> float:
+        """Seconds since a gateway last told what it saw; `inf` before the first time since this server started."""
