@@ -1,4 +1,4 @@
-"""What the gateway agent needs of the data plane besides `routes.ports.RouteSink`. Adapters: `nginx.py`, `memory.py`."""
+"""What the agent needs of the data plane besides `routes.ports.RouteSink`. Adapters: `nginx.py`, `memory.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -20,8 +20,9 @@ class Revision:
 class SectionChange:
     """A change of one source's section, applied as a whole.
 
-    `complete` replaces the section by `upserts`; otherwise `upserts` are added or replaced and `deletes` removed.
-    `grants` None leaves them as they are; only the server's source may bring any.
+    `complete` replaces the section by `upserts`; otherwise `deletes` are removed, then `upserts` added or replaced.
+    `grants` None leaves them as they are; only the server's source may bring any. `rank` None is that of the source
+    that brings the change; `revision` is the publisher's own, which a gateway reports once the change is live.
     """
 
     source: str
@@ -29,9 +30,11 @@ class SectionChange:
     deletes: tuple[str, ...] = ()
     complete: bool = False
     grants: Grants | None = None
+    rank: int | None = None
+    revision: Revision | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class RouteKey:
     """What identifies a route in the merged table."""
 
@@ -73,12 +76,20 @@ class RouteSource(Protocol):
     def stale_s(self) -> float:
         """Seconds since the source last proved that it is current; `inf` before the first time."""
 
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with it now, a line each, for a person; empty when all is well."""
+
 
 class RouteSink(Protocol):
     """Applies the merged table somewhere."""
 
     async def apply(self, revision: Revision, delta: Delta) -> None:
-        """Make it live. Raises `LimitExceeded` when it does not fit; then nothing of it is live."""
+        """Make it live as a whole. Applying it again changes nothing.
+
+        Raises `LimitExceeded` when it does not fit, then nothing of it is live; `Conflict` for a delta that is not
+        complete when no table of the revision's epoch is live (a fresh nginx would get one with holes); `Unavailable`
+        when it is not known whether it is live: the caller asks `applied` and sends it again.
+        """
 
     async def applied(self) -> Revision | None:
-        """The revision that is live, None when none is (a fresh nginx)."""
+        """The revision that is live, None when none is (a fresh nginx). Raises `Unavailable`."""
