@@ -1,12 +1,14 @@
 """A template: how a workspace is started. The TOML files of `workspaces/templates.py` are read into this."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from mooring.model.routes import Document
 from mooring.model.workspace import Environment, GitUrl, IdleRule, Limits
 
+SeedPath = Annotated[str, Field(pattern=r"^\{(home|data)\}(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", max_length=255)]
+SeedText = Annotated[str, Field(max_length=65536, pattern=r"^[^\x00]*$")]
 MAX_VERSION = 1_000_000
 
 
@@ -17,12 +19,14 @@ class Editor(Document):
     `{port}`, `{home}` (the workspace's files), `{data}` (the editor's own state), `{prefix}` (its path prefix),
     `{name}`, `{port_url}` (the URL of a port, with `{{port}}` in it). `listen` says where it answers: a unix socket
     (process runtime) or a port (docker). `path_prefix` is true for an editor that wants to see the prefix it is
-    mounted under.
+    mounted under. `seed` maps paths (`{data}/…` or `{home}/…`) to texts that are written there before a start when
+    the file does not exist: first settings, which stay the person's afterwards.
     """
 
     command: tuple[str, ...] = Field(default=(), max_length=64)
     listen: Literal["socket", "port"] = "socket"
     port: int = Field(default=9999, ge=1024, le=65535)
+    seed: dict[SeedPath, SeedText] = Field(default_factory=dict, max_length=16)
     health_path: str = Field(default="/healthz", pattern=r"^/[A-Za-z0-9._~/-]*$")
     path_prefix: bool = False
     start_timeout_s: int = Field(default=120, ge=1, le=3600)

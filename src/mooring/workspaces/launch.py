@@ -26,6 +26,16 @@ git clone --progress -- "$1" "$2.part"
 mv -- "$2.part" "$2"
 : > "$3"
 """
+# Written only when absent: what a person has changed in the editor stays.
+_SEED = """
+set -eu
+while test "$1" != "--"; do
+  test -e "$1" || { mkdir -p -- "$(dirname -- "$1")" && printf %s "$2" > "$1"; }
+  shift 2
+done
+shift
+exec "$@"
+"""
 _WORD = re.compile(r"\{(socket|port|home|data|prefix|name|port_url|editor)\}")
 
 
@@ -106,13 +116,21 @@ def launch(workspace: Workspace, template: Template, places: Places, listen: Lis
         "editor": places.editor,
     }
     return Launch(
-        argv=tuple(_fill(word, words) for word in editor.command),
+        argv=_argv(template, words),
         environment=_environment(workspace, template, words),
         cwd=places.home,
         socket=places.socket if editor.listen == "socket" else None,
         port=editor.port if editor.listen == "port" else None,
         first_start=_first_start(workspace, template, places),
     )
+
+
+def _argv(template: Template, words: Mapping[str, str]) -> tuple[str, ...]:
+    command = tuple(_fill(word, words) for word in template.editor.command)
+    if not command or not template.editor.seed:
+        return command
+    files = (part for path, text in template.editor.seed.items() for part in (_fill(path, words), text))
+    return ("sh", "-c", _SEED, "seed", *files, "--", *command)
 
 
 def _fill(text: str, words: Mapping[str, str]) -> str:
