@@ -57,7 +57,10 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A one-time link to `next` on `host` for `user`: the SHA-256 of its secret, never the secret."""
+    """A one-time link to `next` on `host` for `user`: the SHA-256 of its secret, never the secret.
+
+    The session made from it has `parent` and ends at `session_until` at the latest, since what asked for it does.
+    """
 
     sha256: str
     user: str
@@ -65,6 +68,7 @@ class Ticket:
     next: str
     parent: str
     expires_at: float
+    session_until: float
 
 
 class Users(Protocol):
