@@ -142,7 +142,9 @@ class Workspace:
     """One workspace, as the store keeps it. Times are seconds since the epoch.
 
     `reason` is for a person and never empty when `phase` is failed. `generation` counts starts: an observation of an
-    earlier start is not one of this. `awake_until` is the end of a declared keep-awake.
+    earlier start is not one of this. `started_version` is the template version of that start (0: never started), which
+    `spec.template_version` may be ahead of. `awake_until` is the end of a declared keep-awake. `limited` names the
+    limits that are in force now.
     """
 
     id: str
@@ -154,6 +156,7 @@ class Workspace:
     reason: str = ""
     revision: int = 1
     generation: int = 0
+    started_version: int = 0
     created_at: float = 0.0
     started_at: float | None = None
     active_at: float | None = None
