@@ -1,0 +1,157 @@
+"""The main job, as a person does it: the command line, the printed link, a real code-server in Chromium."""
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.async_api import Browser
+
+from support.browser import Editor, chromium
+from support.mooring import Mooring
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """A fresh Chromium."""
+    async with chromium() as started:
+        yield started
+
+
+async def cli(mooring: Mooring, *arguments: str) -> str:
+    """The CLI beside the browser's loop."""
+    return (await asyncio.to_thread(mooring.cli, *arguments)).stdout
+
+
+async def create(mooring: Mooring, name: str) -> tuple[str, Path]:
+    """A running workspace: the link that signs in to it, and its folder on disk."""
+    await cli(mooring, "workspace", "create", name, "--template", "readable", "--wait")
+    document = await asyncio.to_thread(mooring.json, "workspace", "show", name)
+    assert isinstance(document, dict)
+    link = (await cli(mooring, "workspace", "open", name, "--print")).strip()
+    return link, mooring.home / "workspaces" / document["id"] / "home"
+
+
+async def appears(path: Path) -> str:
+    """The text of a file once it is there."""
+    async with asyncio.timeout(60):
+        while not path.exists() or not path.read_text():
+            await asyncio.sleep(0.1)
+    return path.read_text()
+
+
+async def test_a_file_made_in_the_terminal_survives_a_stop(mooring: Mooring, browser: Browser) -> None:
+    """Create, open the link, type into the terminal, see the file, stop, start: file and open editor are back."""
+    link, folder = await create(mooring, "first")
+    context = await browser.new_context()
+    editor = Editor(await context.new_page())
+    await editor.open(link)
+    await editor.open_terminal()
+    await editor.type("echo made in the terminal > made.txt\n")
+    assert await appears(folder / "made.txt") == "made in the terminal\n"
+    await editor.open_file("made.txt")
+    address = re.sub(r"[?#].*", "", editor.page.url)
+
+    await cli(mooring, "workspace", "stop", "first", "--wait")
+    assert (folder / "made.txt").read_text() == "made in the terminal\n"
+    await editor.page.goto(address)
+    assert "stopped" in (await editor.page.inner_text("body")).lower()
+
+    await cli(mooring, "workspace", "start", "first", "--wait")
+    await editor.open(address)
+    await editor.shows_tab("made.txt")
+    await cli(mooring, "workspace", "delete", "first", "--yes", "--wait")
+    assert not folder.exists()
+
+
+async def test_two_workspaces_at_once_stay_apart(mooring: Mooring, browser: Browser) -> None:
+    """What is typed into one workspace is in its own files only, and its cookie does not open the other."""
+    (link_a, folder_a), (link_b, folder_b) = await create(mooring, "one"), await create(mooring, "two")
+    context = await browser.new_context()
+    editors = [Editor(await context.new_page()) for _ in range(2)]
+    for editor, link, name in ((editors[0], link_a, "one"), (editors[1], link_b, "two")):
+        await editor.open(link)
+        await editor.open_terminal()
+        await editor.type(f"echo {name} > mine.txt\n")
+    assert (await appears(folder_a / "mine.txt"), await appears(folder_b / "mine.txt")) == ("one\n", "two\n")
+
+    other = await browser.new_context()
+    cookies = [c for c in await context.cookies() if c["domain"].startswith("one--")]
+    assert cookies, "the first workspace has a cookie of its own host"
+    await other.add_cookies([{**c, "domain": c["domain"].replace("one--", "two--")} for c in cookies])
+    page = await other.new_page()
+    answer = await page.request.get(link_b.split("/.mooring/")[0] + "/healthz", max_redirects=0)
+    assert answer.status in {302, 303, 401, 403}
+    for name in ("one", "two"):
+        await cli(mooring, "workspace", "delete", name, "--yes")
+
+
+async def test_a_port_opened_in_the_terminal_has_a_url(mooring: Mooring, browser: Browser) -> None:
+    """A server started in the terminal answers at the workspace's port URL; a port of somebody else does not."""
+    link, folder = await create(mooring, "serving")
+    context = await browser.new_context()
+    editor = Editor(await context.new_page())
+    await editor.open(link)
+    await editor.open_terminal()
+    await editor.type("echo served > index.html; python3 -m http.server 38017 --bind 127.0.0.1\n")
+    await appears(folder / "index.html")
+    await editor.terminal_shows("Serving HTTP")
+    link_port = (await cli(mooring, "workspace", "open", "serving", "--port", "38017", "--print")).strip()
+    page = await context.new_page()
+    await page.goto(link_port)
+    assert (await page.inner_text("body")).strip() == "served"
+
+    link_own = (await cli(mooring, "workspace", "open", "serving", "--port", str(mooring.port), "--print")).strip()
+    answer = await page.goto(link_own)
+    assert answer is not None
+    assert answer.status in {403, 404, 502, 503}
+    await cli(mooring, "workspace", "delete", "serving", "--yes")
+
+
+async def test_an_editor_survives_a_restart_of_the_gateway(mooring: Mooring, browser: Browser) -> None:
+    """The gateway's agent and nginx are killed under an open editor, which goes on without a reload of the page."""
+    link, folder = await create(mooring, "steady")
+    editor = Editor(await (await browser.new_context()).new_page())
+    await editor.open(link)
+    await editor.open_terminal()
+    await editor.page.evaluate("window.notReloaded = true")
+    for pid in processes_of(mooring, "mooring.server.role", "gateway") + processes_of(mooring, "nginx: master"):
+        os.kill(pid, signal.SIGKILL)
+    await answering(mooring)
+    await editor.type("echo back > back.txt\n")
+    assert await appears(folder / "back.txt") == "back\n"
+    assert await editor.page.evaluate("window.notReloaded === true")
+    await cli(mooring, "workspace", "delete", "steady", "--yes")
+
+
+def processes_of(mooring: Mooring, *words: str) -> list[int]:
+    """The processes below the supervisor's home whose command line has all the words."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                parents = (entry / "environ").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            if all(word in command for word in words) and (str(mooring.home) in command + parents):
+                found.append(int(entry.name))
+    return found
+
+
+async def answering(mooring: Mooring) -> None:
+    """Wait until the public listener answers."""
+    async with asyncio.timeout(30), httpx2.AsyncClient() as client:
+        while True:
+            try:
+                answer = await client.get(f"http://127.0.0.1:{mooring.port}/healthz", headers={"Host": "localhost"})
+            except httpx2.TransportError:
+                await asyncio.sleep(0.1)
+                continue
+            if answer.status_code == httpx2.codes.OK:
+                return
+            await asyncio.sleep(0.1)
