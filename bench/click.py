@@ -1,0 +1,44 @@
+"""From the click to an echoed keystroke in code-server's terminal, in Chromium, with a cold browser each time."""
+
+import asyncio
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from e2e.conftest import add_template
+from support.browser import Editor, chromium
+from support.mooring import Mooring, installation
+
+RUNS = 20
+
+
+async def run() -> list[dict[str, Any]]:
+    """Rows for the table."""
+    with installation() as mooring:
+        add_template(mooring.home)
+        await asyncio.to_thread(mooring.cli, "workspace", "create", "click", "--template", "readable", "--wait")
+        async with chromium() as browser:
+            seconds = [await _sample(mooring, browser) for _ in range(RUNS + 1)][1:]
+    tail = statistics.quantiles(seconds, n=20)[-1]
+    name = "click to an echoed keystroke"
+    return [
+        {"name": f"{name}, median of {RUNS}", "value": statistics.median(seconds), "unit": "s", "limit": 5.0},
+        {"name": f"{name}, 95th percentile", "value": tail, "unit": "s", "limit": 8.0},
+    ]
+
+
+async def _sample(mooring: Mooring, browser: Any) -> float:  # noqa: ANN401 - Playwright's Browser
+    link = (await asyncio.to_thread(mooring.cli, "workspace", "open", "click", "--print")).stdout.strip()
+    context = await browser.new_context()
+    editor = Editor(await context.new_page())
+    clicked = time.monotonic()
+    await editor.open(link)
+    await editor.open_terminal()
+    await editor.type("#echoed")
+    await editor.terminal_shows("#echoed")
+    taken = time.monotonic() - clicked
+    await context.close()
+    return taken
