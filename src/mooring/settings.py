@@ -2,12 +2,13 @@
 
 import os
 import pwd
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from mooring.errors import Misconfigured
+from mooring.model.routes import Access
 
 # A unix socket's path holds 108 bytes (unix(7)); the longest one below home is run/w/<id>/editor.sock.
 LONGEST_SOCKET = len("/run/w/0123456789/editor.sock")
@@ -117,6 +118,61 @@ class Installation:
     """nginx workers: a second one keeps serving while the first is busy with TLS."""
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLink:
+    """How a gateway reaches the server: over a unix socket on one machine, by URL across machines."""
+
+    token_file: Path
+    """The gateway's credential; read anew for each connection, so that it may be replaced."""
+    socket: Path | None = None
+    """With one, `url` only names the Host."""
+    url: str = "http://mooring"
+    connect_s: float = 5.0
+    """Seconds to connect and to the answer's head."""
+    silence_s: float = 15.0
+    """Seconds without a line until the stream is given up: three pings."""
+    grants_s: float = 60.0
+    """Seconds that access grants outlive the last line: what was revoked meanwhile must not work for longer."""
+    report_every_s: float = 2.0
+    """Small beside the minutes of an idle rule, and cheap."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Routes from a YAML file."""
+
+    path: Path
+    name: str = "file"
+    rank: int = 20
+    """Behind the server's sections: a file does not take a workspace's address."""
+    look_every_s: float = 1.0
+    """Seconds between looks at a file whose file system announces no change (NFS, some container mounts)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSource:
+    """Routes from a Redis hash."""
+
+    paths_host: str
+    """The host of the path form: `ws.<domain>`."""
+    url: str = "redis://127.0.0.1:6379/0"
+    """Also `rediss://` and `unix:///path?db=0`."""
+    hash: str = "hosts"
+    name: str = "redis"
+    rank: int = 30
+    """Behind the server's sections and the file's: anybody who may write the hash could claim any address."""
+    strip_prefix: bool = False
+    """Whether `/ws/<field>` is taken off the path; editors that know their prefix want it kept."""
+    access: Access = field(default_factory=Access)
+    """Who may enter every one of these routes; by default whoever is signed in."""
+    poll_s: float = 0.5
+    """Seconds between looks: half of the second within which a change must be live."""
+    calm_poll_s: float = 5.0
+    """The same while the server announces changes of the hash (keyspace notifications)."""
+    answer_s: float = 3.0
+    """Seconds to an answer, then the connection is given up."""
+
+
 _INSTALLATION = TypeAdapter(Installation)
 
 
@@ -138,6 +194,28 @@ def child_environment(home_folder: str, user: str) -> dict[str, str]:
     path = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {"PATH": path, "HOME": home_folder, "USER": user, "LOGNAME": user, **kept}
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """What the environment tells the command line about the server that it should talk to."""
+
+    folder: Path
+    """What a person's command line keeps: `config.toml` and the keys of ssh. Default: `~/.config/mooring`."""
+    url: str | None = None
+    """MOORING_URL; None is what `config.toml` says, else the Mooring of this machine."""
+    token: str | None = None
+    """MOORING_TOKEN: in the environment, since arguments can be seen by everybody on a machine."""
+
+
+def remote() -> Remote:
+    """Where the command line looks for the server: MOORING_URL, MOORING_TOKEN, XDG_CONFIG_HOME."""
+    base = os.environ.get("XDG_CONFIG_HOME") or f"{os.environ.get('HOME') or pwd.getpwuid(os.geteuid()).pw_dir}/.config"
+    return Remote(
+        Path(base).absolute() / "mooring",
+        os.environ.get("MOORING_URL") or None,
+        os.environ.get("MOORING_TOKEN") or None,
+    )
 
 
 def environment() -> dict[str, str]:
@@ -176,3 +254,9 @@ def cache() -> Path:
     if os.geteuid() == 0:
         return Path("/var/cache/mooring")
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache/mooring"
+
+
+def docker_socket() -> Path:
+    """Docker's socket: DOCKER_HOST when it is a unix socket, else where Debian's engine listens."""
+    given = os.environ.get("DOCKER_HOST", "")
+    return Path(given.removeprefix("unix://")) if given.startswith("unix://") else Path("/var/run/docker.sock")

@@ -41,9 +41,7 @@ async def _run(role: str, installation: Installation, fds: dict[str, int]) -> No
     await _role(role, installation, fds, lifetime)
 
 
-def _role(
-    role: str, installation: Installation, fds: dict[str, int], lifetime: Lifetime
-) -> Coroutine[Any, Any, None]:
+def _role(role: str, installation: Installation, fds: dict[str, int], lifetime: Lifetime) -> Coroutine[Any, Any, None]:
     if role == "gateway":
         from mooring.server import gateway  # noqa: PLC0415 - only this role's parts are imported
 
