@@ -1,6 +1,6 @@
 """The seams around the route table: where sections come from, and what applies the merged table."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,7 +66,7 @@ class RouteSource(Protocol):
     name: str
     rank: int
 
-    def watch(self) -> AsyncIterator[SectionChange]:
+    def watch(self) -> AsyncGenerator[SectionChange, None]:
         """A complete section first, then changes, for ever.
 
         Reconnects with backoff, and never publishes an empty section because the source is away: the last good one
