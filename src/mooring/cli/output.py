@@ -1,0 +1,196 @@
+"""How results are written: `-o table`, `json` or `yaml`; durations, sizes and moments as a person reads them.
+
+A table never wraps: what does not fit is left out by the columns' `rank`, and the last resort is an ellipsis.
+Text that came from elsewhere never reaches the terminal with its control characters (ECMA-48): one of them could
+rewrite what stands above it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, TypeVar
+
+import typer
+from pydantic import BaseModel
+
+from mooring.cli.color import console, width
+from mooring.cli.language import _
+from mooring.errors import InvalidInput
+
+T = TypeVar("T")
+GAP = 2
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_DURATION = re.compile(r"(\d+)([smhd]?)")
+_UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
+
+
+class Format(StrEnum):
+    """The form of what is written to standard output."""
+
+    table = "table"
+    json = "json"
+    yaml = "yaml"
+
+
+Output = Annotated[Format, typer.Option("--output", "-o", help=_("How to write the result."), show_default=False)]
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[T]):
+    """A column: `value` is the cell's text, `style` its colour. The highest `rank` is left out first; 0 never is."""
+
+    title: str
+    value: Callable[[T], str]
+    rank: int = 0
+    style: Callable[[T], str] = lambda _item: ""
+    right: bool = False
+
+
+def rows(items: Sequence[BaseModel], columns: Sequence[Column[Any]], form: Format, *, empty: str) -> None:
+    """Write a list. An empty table is a sentence on standard error, so that a pipe gets nothing."""
+    if form is not Format.table:
+        write([_plain(item) for item in items], form)
+    elif items:
+        _table(items, columns)
+    else:
+        note(empty)
+
+
+def emit(findings: Sequence[Mapping[str, str]], form: Format) -> None:
+    """Write rows that are plain text already; the titles are their keys. Here long text goes on below itself."""
+    if form is not Format.table:
+        write([dict(item) for item in findings], form)
+        return
+    from rich.table import Table  # noqa: PLC0415 - see color
+
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for title in findings[0] if findings else ():
+        table.add_column(title.upper(), overflow="fold")
+    for item in findings:
+        table.add_row(*map(clean, item.values()))
+    _print_trimmed(table)
+
+
+def record(item: BaseModel, fields: Mapping[str, str], form: Format) -> None:
+    """Write one thing: as a table, a line a field; empty fields are left out."""
+    if form is not Format.table:
+        write(_plain(item), form)
+        return
+    from rich.text import Text  # noqa: PLC0415 - see color
+
+    longest = max(len(name) for name, value in fields.items() if value)
+    for name, value in fields.items():
+        for number, line in enumerate(value.splitlines()):
+            label = "" if number else name
+            console().print(Text(f"{label:<{longest}}", "bold") + Text(f"  {clean(line)}"), soft_wrap=True)
+
+
+def write(value: object, form: Format) -> None:
+    """Write plain data as JSON or YAML."""
+    if form is Format.yaml:
+        import yaml  # noqa: PLC0415 - asked for rarely
+
+        sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    else:
+        sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def stream(item: BaseModel, line: str, form: Format) -> None:
+    """Write one thing of many that come one after another: a line, a JSON line or a YAML document, at once."""
+    if form is Format.table:
+        sys.stdout.write(f"{line}\n")
+    elif form is Format.json:
+        sys.stdout.write(json.dumps(_plain(item), ensure_ascii=False) + "\n")
+    else:
+        sys.stdout.write("---\n")
+        write(_plain(item), form)
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """Say something to a person, beside the result."""
+    sys.stderr.write(f"{text}\n")
+
+
+def clean(text: str) -> str:
+    """`text` with its control characters made visible."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def ago(then: datetime | None, now: datetime | None = None) -> str:
+    """How long ago, in its largest unit: `40 s`, `3 min`, `2 h`, `5 d`."""
+    if then is None:
+        return ""
+    return span(((now or datetime.now(UTC)) - then).total_seconds())
+
+
+def span(seconds: float) -> str:
+    """A duration in its largest unit."""
+    left = max(0, int(seconds))
+    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
+        if left >= size:
+            return f"{left // size} {unit}"
+    return f"{left} s"
+
+
+def moment(then: datetime | None) -> str:
+    """A moment on this machine's clock, with how far away it is."""
+    if then is None:
+        return ""
+    seconds = (datetime.now(UTC) - then).total_seconds()
+    distance = _("{span} ago") if seconds >= 0 else _("in {span}")
+    return f"{then.astimezone():%Y-%m-%d %H:%M:%S} ({distance.format(span=span(abs(seconds)))})"
+
+
+def duration(text: str, *, field: str) -> int:
+    """Seconds of `90s`, `30m`, `2h`, `1d`, or of a plain number.
+
+    Raises:
+        InvalidInput: otherwise.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise InvalidInput(_("{field}: must be like 90s, 30m, 2h or 1d").format(field=field), field=field)
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _plain(item: BaseModel) -> Any:  # noqa: ANN401 - JSON
+    return item.model_dump(mode="json")
+
+
+def _table(items: Sequence[Any], columns: Sequence[Column[Any]]) -> None:
+    from rich.table import Table  # noqa: PLC0415 - see color
+    from rich.text import Text  # noqa: PLC0415
+
+    cells = {column.title: [clean(column.value(item)) for item in items] for column in columns}
+    shown = _fitting([column for column in columns if any(cells[column.title])], cells)
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for column in shown:
+        justify = "right" if column.right else "left"
+        table.add_column(column.title, no_wrap=True, overflow="ellipsis", justify=justify)  # type: ignore[arg-type]
+    for number, item in enumerate(items):
+        table.add_row(*(Text(cells[column.title][number], column.style(item)) for column in shown))
+    _print_trimmed(table)
+
+
+def _print_trimmed(table: object) -> None:
+    # Rich fills every line up to its table's width: blanks that a paste or a diff would show.
+    with console().capture() as capture:
+        console().print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
+
+
+def _fitting(columns: list[Column[Any]], cells: Mapping[str, Iterable[str]]) -> list[Column[Any]]:
+    sizes = {column.title: max(len(column.title), *map(len, cells[column.title])) for column in columns}
+    shown = list(columns)
+    while sum(sizes[column.title] + GAP for column in shown) - GAP > width():
+        last = max(shown, key=lambda column: column.rank)
+        if last.rank == 0:
+            break
+        shown.remove(last)
+    return shown
