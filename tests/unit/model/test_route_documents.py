@@ -1,0 +1,85 @@
+"""Routes that anybody may publish: what is refused, and by which name."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from mooring.model.routes import Route
+
+GOOD: dict[str, Any] = {"name": "a", "host": "a.example", "backends": [{"address": "127.0.0.1:80"}]}
+HOSTILE = [
+    "..",
+    "%2f",
+    '"',
+    "\n",
+    "\r\nX: y",
+    "$host",
+    ";",
+    "{",
+    "}",
+    "`",
+    "\\",
+    "\x00",
+    "ngx.exit(200)",
+    "}} location / {",
+]
+
+
+def test_a_good_route_is_read() -> None:
+    """The smallest useful route."""
+    assert Route.model_validate(GOOD).path == "/"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_host_is_refused(text: str) -> None:
+    """Dots, escapes, quotes, newlines, Lua and nginx syntax never get into a host."""
+    with pytest.raises(ValidationError, match="host"):
+        Route.model_validate({**GOOD, "host": f"a{text}b"})
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE if text != ".."])
+def test_a_hostile_name_is_refused(text: str) -> None:
+    """A name may hold dots; the rest of what means something elsewhere it may not."""
+    with pytest.raises(ValidationError, match="name"):
+        Route.model_validate({**GOOD, "name": f"a{text}b"})
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "/a/../b", "/./a", "//a", "/a%2fb", "/a b", "/a\n", '/a"', "/.mooring/x", "/.mooring", "/é"]
+)
+def test_a_hostile_path_is_refused(path: str) -> None:
+    """A path is compared with raw bytes: what cannot be compared safely is refused."""
+    with pytest.raises(ValidationError, match="path"):
+        Route.model_validate({**GOOD, "path": path})
+
+
+@pytest.mark.parametrize("address", ["", "a", "a:0", "a:65536", "a:b", "a b:80", "[::1:80", "a:80/x", "a:{port}x"])
+def test_a_bad_address_is_refused(address: str) -> None:
+    """An address is a host and a port."""
+    with pytest.raises(ValidationError, match="address"):
+        Route.model_validate({**GOOD, "backends": [{"address": address}]})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"unknown": 1},
+        {"backends": []},
+        {"backends": [{"address": "a:80", "unix": "/a"}]},
+        {"backends": [{}]},
+        {"backends": [{"unix": "relative"}]},
+        {"backends": [{"unix": "/" + "a" * 200}]},
+        {"filters": {"request_headers": {"set": {"a b": "x"}}}},
+        {"filters": {"request_headers": {"set": {"a": "x\r\ny: z"}}}},
+        {"access": {"kind": "everybody"}},
+        {"host": "p{port}--a.example", "path": "/x/{port}/"},
+        {"backends": [{"address": "a:{port}"}]},
+        {"timeouts": {"connect_s": 0}},
+        {"backends": [{"address": "a:80", "weight": -1}]},
+    ],
+)
+def test_other_mistakes_are_refused(change: dict[str, Any]) -> None:
+    """A misspelt or contradictory route is an error and never an open door."""
+    with pytest.raises(ValidationError):
+        Route.model_validate({**GOOD, **change})
