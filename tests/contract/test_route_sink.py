@@ -126,6 +126,17 @@ async def test_the_same_delta_again_changes_nothing(under_test: SinkUnderTest) -
     assert await under_test.location("b.test", "/") is None
 
 
+async def test_the_number_of_a_revision_stops_no_delta(under_test: SinkUnderTest) -> None:
+    """Another delta of the same number is applied too: what did not fit at first comes in parts."""
+    await begin(under_test, route("one"))
+    await under_test.sink.apply(Revision("e", 1), Delta(upserts(route("two", host="b.test"))))
+    await under_test.sink.apply(Revision("e", 0), Delta(upserts(route("three", host="c.test")), complete=True))
+    assert await under_test.location("a.test", "/") is None
+    assert await under_test.location("b.test", "/") is None
+    assert await under_test.location("c.test", "/") == "/three"
+    assert await under_test.sink.applied() == Revision("e", 0)
+
+
 async def test_a_fresh_sink_refuses_a_delta_that_is_not_complete(under_test: SinkUnderTest) -> None:
     """A table with holes would be taken for the whole one."""
     await begin(under_test, route("one"))

@@ -84,11 +84,12 @@ class RouteSink(Protocol):
     """Applies the merged table somewhere."""
 
     async def apply(self, revision: Revision, delta: Delta) -> None:
-        """Make it live as a whole. Applying it again changes nothing.
+        """Make it live as a whole; applying it again changes nothing.
 
-        Raises `LimitExceeded` when it does not fit, then nothing of it is live; `Conflict` for a delta that is not
-        complete when no table of the revision's epoch is live (a fresh nginx would get one with holes); `Unavailable`
-        when it is not known whether it is live: the caller asks `applied` and sends it again.
+        No number is too small or the same: what did not fit comes in parts at the revision before it. Raises
+        `LimitExceeded` when it does not fit, then nothing of it is live; `Conflict` for a delta that is not complete
+        when no table of the revision's epoch is live (a fresh nginx would get one with holes); `Unavailable` when it
+        is not known whether it is live: the caller sends it again.
         """
 
     async def applied(self) -> Revision | None:

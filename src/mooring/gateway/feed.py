@@ -1,0 +1,138 @@
+"""Keeps a route sink equal to the table, whatever happens to either."""
+
+import asyncio
+from dataclasses import replace
+
+import structlog
+
+from mooring.control.backoff import Backoff
+from mooring.errors import Conflict, LimitExceeded, MooringError
+from mooring.model.routes import Route
+from mooring.routes.ports import Delta, Revision, RouteKey, RouteSink
+from mooring.routes.table import RouteTable, Subscription
+
+log = structlog.get_logger(__name__)
+
+SINK_S = 30.0
+"""To apply a delta; a table of 100,000 routes takes a few seconds."""
+
+
+class Feed:
+    """Sends the table's changes to `sink`, and the whole table to one that has lost it (a fresh nginx).
+
+    The sink is asked every `check_s` seconds what it has. What does not fit is left out and tried again every
+    `full_retry_s` seconds, so that one route too many stops no other; until it fits, no new revision counts as live.
+    """
+
+    def __init__(self, table: RouteTable, sink: RouteSink, *, check_s: float = 0.25, full_retry_s: float = 5.0) -> None:
+        self._table = table
+        self._sink = sink
+        self._check_s = check_s
+        self._full_retry_s = full_retry_s
+        # Short, since a restarted nginx serves nothing until its table has come.
+        self._backoff = Backoff(first=0.02, most=0.25)
+        self._live: Revision | None = None
+        self._problem: str | None = None
+        self._refused: dict[RouteKey, None] = {}
+        self._retry_at = 0.0
+
+    @property
+    def live(self) -> Revision | None:
+        """The table's revision that is live as a whole; None when none is known to be."""
+        return self._live
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, for a person."""
+        return () if self._problem is None else (self._problem,)
+
+    async def run(self) -> None:
+        """Feed for ever."""
+        attempt = 0
+        with self._table.subscribe() as changes:
+            while True:
+                try:
+                    await self._step(changes)
+                except MooringError as error:
+                    self._note(error.detail)
+                except Exception as error:
+                    log.exception("the route sink failed")
+                    self._note(f"{type(error).__name__}: {error}")
+                else:
+                    attempt = 0
+                    continue
+                await asyncio.sleep(self._backoff.delay(attempt))
+                attempt += 1
+
+    async def _step(self, changes: Subscription) -> None:
+        try:
+            async with asyncio.timeout(self._check_s):
+                revision, delta = await anext(changes)
+        except TimeoutError:
+            await self._check(changes)
+            return
+        try:
+            async with asyncio.timeout(SINK_S):
+                await self._apply(revision, delta)
+        except Conflict:
+            changes.restart()
+            if delta.complete:
+                raise
+        except BaseException:
+            # Whether it arrived is not known; to apply it again is harmless, to forget it is not.
+            changes.note(delta)
+            raise
+
+    async def _check(self, changes: Subscription) -> None:
+        if await self._sink.applied() != self._live:
+            log.info("the gateway has lost its table: sending all of it")
+            self._live = None
+            changes.restart()
+        elif self._refused and asyncio.get_running_loop().time() >= self._retry_at:
+            changes.note(Delta(deletes=tuple(self._refused)))
+            self._refused.clear()
+        elif not self._refused:
+            self._note(None)
+
+    async def _apply(self, revision: Revision, delta: Delta) -> None:
+        if delta.complete:
+            self._refused.clear()
+        base = self._live if self._live and not delta.complete else Revision(revision.epoch, 0)
+        at = base if self._refused else revision
+        try:
+            await self._sink.apply(at, delta)
+        except LimitExceeded as error:
+            refused = await self._fit(base, delta)
+            self._live = base
+            self._refused.update((key, None) for key, _ in refused)
+            self._retry_at = asyncio.get_running_loop().time() + self._full_retry_s
+            self._note(f"{len(self._refused)} routes do not fit into the gateway: {error.detail}")
+            return
+        self._live = at
+        if not self._refused:
+            self._note(None)
+
+    async def _fit(self, base: Revision, delta: Delta) -> tuple[tuple[RouteKey, Route], ...]:
+        """Apply as much of `delta` as fits, at the old revision `base`. The routes that do not."""
+        if len(delta.upserts) == 1 and delta == Delta(delta.upserts):
+            return delta.upserts if not await self._fits(base, delta) else ()
+        if await self._fits(base, delta):
+            return ()
+        half = len(delta.upserts) // 2
+        first = await self._fit(base, replace(delta, upserts=delta.upserts[:half]))
+        return first + await self._fit(base, Delta(delta.upserts[half:]))
+
+    async def _fits(self, base: Revision, delta: Delta) -> bool:
+        try:
+            await self._sink.apply(base, delta)
+        except LimitExceeded:
+            if not delta.upserts:
+                raise
+            return False
+        return True
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:
+            log.warning("the gateway's table is not up to date", reason=problem)
+        elif problem is None and self._problem is not None:
+            log.info("the gateway's table is up to date again")
+        self._problem = problem

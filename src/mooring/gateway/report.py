@@ -1,0 +1,82 @@
+"""What a gateway tells the server of itself every two seconds: `POST /api/v1/gateway/report`."""
+
+import asyncio
+import math
+from typing import Any
+
+import httpx2
+import orjson
+import structlog
+
+from mooring.errors import MooringError, Unavailable
+from mooring.gateway import link as server
+from mooring.gateway.ports import Telemetry, TelemetrySnapshot
+from mooring.gateway.service import Agent
+from mooring.settings import ServerLink
+
+log = structlog.get_logger(__name__)
+
+PATH = "/api/v1/gateway/report"
+TELEMETRY_S = 1.0
+
+
+class Reporter:
+    """Sends reports of `agent` and `telemetry` as the gateway `gateway_id`; a server that is away misses some."""
+
+    def __init__(self, link: ServerLink, agent: Agent, telemetry: Telemetry, *, gateway_id: str) -> None:
+        self._link = link
+        self._agent = agent
+        self._telemetry = telemetry
+        self._gateway_id = gateway_id
+        self._problem: str | None = None
+
+    async def run(self) -> None:
+        """Report every `report_every_s` seconds."""
+        while True:
+            try:
+                with server.translated(self._link):
+                    async with server.client(self._link) as client:
+                        await self._send_for_ever(client)
+            except MooringError as error:
+                self._note(error.detail)
+            except Exception:
+                log.exception("a report failed")
+            await asyncio.sleep(self._link.report_every_s)
+
+    async def document(self) -> dict[str, Any]:
+        """The report of this moment, as `docs/architecture.md` describes it."""
+        problems = self._agent.problems()
+        try:
+            async with asyncio.timeout(TELEMETRY_S):
+                seen = await self._telemetry.read()
+        except (Unavailable, TimeoutError) as error:
+            seen = TelemetrySnapshot()
+            problems = (*problems, f"nginx does not answer: {error}")
+        applied = self._agent.applied()
+        return {
+            "gateway": self._gateway_id,
+            "applied": applied and [applied.epoch, applied.number],
+            "sources": {name: _seconds(age) for name, age in self._agent.stale().items()},
+            "activity": dict(seen.activity),
+            "connections": dict(seen.connections),
+            "nginx": {"workers": list(seen.workers), "restarts": seen.restarts},
+            "metrics": seen.metrics,
+            "problems": list(problems),
+        }
+
+    async def _send_for_ever(self, client: httpx2.AsyncClient) -> None:
+        while True:
+            body = orjson.dumps(await self.document())
+            response = await client.post(PATH, content=body, headers={"content-type": "application/json"})
+            server.check(self._link, response)
+            self._note(None)
+            await asyncio.sleep(self._link.report_every_s)
+
+    def _note(self, problem: str | None) -> None:
+        if problem is not None and problem != self._problem:
+            log.warning("the server takes no report", error=problem)
+        self._problem = problem
+
+
+def _seconds(age: float) -> float | None:
+    return None if math.isinf(age) else round(age, 3)

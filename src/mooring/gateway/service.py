@@ -1,0 +1,96 @@
+"""The gateway's agent: composes its sources into one table, and keeps the data plane equal to it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+
+import structlog
+
+from mooring.control.backoff import Backoff
+from mooring.control.tasks import Tasks
+from mooring.gateway.feed import Feed
+from mooring.gateway.snapshot import Snapshot
+from mooring.routes.ports import Revision, RouteSink, RouteSource, SectionChange
+from mooring.routes.table import RouteTable
+
+log = structlog.get_logger(__name__)
+
+RESTORED_RANK = 1000
+"""For a kept section without a rank: behind everything that says who it is."""
+
+
+class Agent:
+    """Follows `sources` and feeds `sink`. `restored`: what `Snapshot.load` found; `snapshot` keeps the table."""
+
+    def __init__(
+        self,
+        sources: Sequence[RouteSource],
+        sink: RouteSink,
+        *,
+        snapshot: Snapshot | None = None,
+        restored: Sequence[SectionChange] = (),
+    ) -> None:
+        self.table = RouteTable()
+        self._sources = tuple(sources)
+        self._feed = Feed(self.table, sink)
+        self._snapshot = snapshot
+        self._backoff = Backoff(first=0.1, most=5.0)
+        self._failures: dict[str, str] = {}
+        self._marks: deque[tuple[int, Revision]] = deque(maxlen=4096)
+        self._reached: tuple[int, Revision] | None = None
+        for change in restored:
+            self.table.apply(change, RESTORED_RANK if change.rank is None else change.rank)
+
+    def start(self, tasks: Tasks) -> None:
+        """Start following and feeding; `tasks` owns the work."""
+        tasks.forever("feed", self._feed.run())
+        if self._snapshot is not None:
+            tasks.forever("snapshot", self._snapshot.keep(self.table))
+        for source in self._sources:
+            tasks.forever(f"source-{source.name}", self._follow(source))
+
+    def stale(self) -> dict[str, float]:
+        """For each source the seconds since it was current; `inf` when it never was."""
+        return {source.name: source.stale_s() for source in self._sources}
+
+    def live(self) -> Revision | None:
+        """The revision of this agent's own table that is live."""
+        return self._feed.live
+
+    def applied(self) -> Revision | None:
+        """The newest revision of the server's stream whose every change is live."""
+        live = self._feed.live
+        if live is None:
+            return None
+        while self._marks and self._marks[0][0] <= live.number:
+            self._reached = self._marks.popleft()
+        return self._reached[1] if self._reached and self._reached[0] <= live.number else None
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong now, a line each, for a person."""
+        found = [f"{name}: {text}" for name, text in self._failures.items()]
+        found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
+        return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
+
+    async def _follow(self, source: RouteSource) -> None:
+        attempt = 0
+        while True:
+            try:
+                async with aclosing(source.watch()) as changes:
+                    async for change in changes:
+                        self._take(source, change)
+                        attempt = 0
+                log.error("a source ended", source=source.name)
+            except Exception as error:
+                # A source that fails over one bad section must not take the others' routes out of date with it.
+                log.exception("a source failed", source=source.name)
+                self._failures[source.name] = f"{type(error).__name__}: {error}"
+            await asyncio.sleep(self._backoff.delay(attempt))
+            attempt += 1
+
+    def _take(self, source: RouteSource, change: SectionChange) -> None:
+        self.table.apply(change, source.rank if change.rank is None else change.rank)
+        self._failures.pop(source.name, None)
+        if change.revision is not None:
+            self._marks.append((self.table.revision.number, change.revision))
