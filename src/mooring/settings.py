@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from mooring.errors import Misconfigured
+from mooring.errors import InvalidInput, Misconfigured
+from mooring.model.names import check_owner
 from mooring.model.routes import Access
 
 # A unix socket's path holds 108 bytes (unix(7)); the longest one below home is run/w/<id>/editor.sock.
@@ -103,22 +104,6 @@ class Listen:
 
 
 @dataclass(frozen=True, slots=True)
-class Installation:
-    """Everything that `mooring up` was told; what its children are built from."""
-
-    home: Home
-    listen: Listen
-    editor: Path
-    """The code-server program; the set-up puts it into the cache."""
-    database_url: str | None = None
-    """A SQLAlchemy URL of PostgreSQL; None is SQLite below home."""
-    docker_host: str | None = None
-    """Docker's address (`unix:///…`); None is the engine's usual socket, if there is one."""
-    workers: int = 2
-    """nginx workers: a second one keeps serving while the first is busy with TLS."""
-
-
-@dataclass(frozen=True, slots=True)
 class ServerLink:
     """How a gateway reaches the server: over a unix socket on one machine, by URL across machines."""
 
@@ -171,6 +156,30 @@ class RedisSource:
     """The same while the server announces changes of the hash (keyspace notifications)."""
     answer_s: float = 3.0
     """Seconds to an answer, then the connection is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """Everything that `mooring up` was told; what its children are built from."""
+
+    home: Home
+    listen: Listen
+    editor: Path
+    """The code-server program; the set-up puts it into the cache."""
+    database_url: str | None = None
+    """A SQLAlchemy URL of PostgreSQL; None is SQLite below home."""
+    docker_host: str | None = None
+    """Docker's address (`unix:///…`); None is the engine's usual socket, if there is one."""
+    workers: int = 2
+    """nginx workers: a second one keeps serving while the first is busy with TLS."""
+    owner: str = "admin"
+    """The first person's name: of the administrator whose token lies below home."""
+    routes_file: Path | None = None
+    """A YAML file of routes that the gateway watches."""
+    redis: RedisSource | None = None
+    """A Redis whose hash names addresses."""
+    limits: str | None = None
+    """Where cgroups of workspaces can be made, as the supervisor prepared it; None: nothing is limited."""
 
 
 _INSTALLATION = TypeAdapter(Installation)
@@ -260,3 +269,12 @@ def docker_socket() -> Path:
     """Docker's socket: DOCKER_HOST when it is a unix socket, else where Debian's engine listens."""
     given = os.environ.get("DOCKER_HOST", "")
     return Path(given.removeprefix("unix://")) if given.startswith("unix://") else Path("/var/run/docker.sock")
+
+
+def first_person() -> str:
+    """The name of the administrator of `mooring up`: the login name where it may be an owner's, else `admin`."""
+    name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    try:
+        return "admin" if name == "root" else check_owner(name)
+    except InvalidInput:
+        return "admin"

@@ -1,0 +1,70 @@
+"""`mooring up` and `mooring down`: Mooring on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mooring.cli.language import _
+from mooring.cli.output import note
+from mooring.errors import InvalidInput
+from mooring.settings import FileSource, Installation, Listen, RedisSource, cache, first_person, home
+
+_HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
+_MAX_PORT = 65535
+
+
+def up(  # noqa: PLR0913 - one parameter a command line option
+    *,
+    bind: Annotated[str, typer.Option(help=_("Address to listen on; 0.0.0.0 opens it to the network."))] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help=_("Port of everything."), min=1, max=_MAX_PORT)] = 8080,
+    domain: Annotated[str, typer.Option(help=_("Domain that workspaces get names below."))] = "localhost",
+    tls: Annotated[bool, typer.Option("--tls", help=_("Serve HTTPS; makes a local authority by default."))] = False,
+    tls_certificate: Annotated[Path | None, typer.Option(help=_("Certificate chain, PEM."), exists=True)] = None,
+    tls_key: Annotated[Path | None, typer.Option(help=_("Its key, PEM."), exists=True)] = None,
+    user: Annotated[str | None, typer.Option(help=_("As root: the user that runs everything (mooring)."))] = None,
+    home_: Annotated[Path | None, _HOME] = None,
+    database: Annotated[str | None, typer.Option(envvar="MOORING_DATABASE", help=_("postgresql:// URL."))] = None,
+    routes_file: Annotated[Path | None, typer.Option(help=_("YAML file of routes, watched."))] = None,
+    redis: Annotated[
+        str | None, typer.Option(envvar="MOORING_REDIS", help=_("redis:// URL of a hash of hosts."))
+    ] = None,
+    workers: Annotated[int, typer.Option(help=_("nginx worker processes."), min=1, max=256)] = 2,
+) -> None:
+    """Start Mooring on this machine, in the foreground. Ctrl-C stops all of it; workspaces keep their files."""
+    if (tls_certificate is None) != (tls_key is None):
+        raise InvalidInput(_("--tls-certificate and --tls-key go together"), field="--tls-key")
+    listen = Listen(bind, port, domain, _absolute(tls_certificate), _absolute(tls_key), tls or tls_key is not None)
+    installation = Installation(
+        home=home(home_),
+        listen=listen,
+        editor=cache() / "editor/bin/code-server",
+        database_url=database,
+        workers=workers,
+        owner=first_person(),
+        routes_file=FileSource(routes_file.absolute()).path if routes_file else None,
+        redis=RedisSource(paths_host=f"ws.{domain}", url=redis) if redis else None,
+    )
+    if bind not in {"127.0.0.1", "::1"} and domain == "localhost":
+        note(_("Other machines reach {bind} only with --domain: *.localhost is each machine's own.").format(bind=bind))
+    # Only this command needs the server's parts.
+    from mooring.server.embedded import up as run  # noqa: PLC0415
+
+    run(installation, user, _announce)
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.absolute() if path else None
+
+
+def _announce(url: str) -> None:
+    sys.stdout.write(_("Mooring is ready: {url}").format(url=url) + "\n")
+    sys.stdout.flush()
+
+
+def down(*, home_: Annotated[Path | None, _HOME] = None) -> None:
+    """Stop the Mooring that runs here, and its workspaces; their files and what was wanted of them stay."""
+    from mooring.server.embedded import down as stop  # noqa: PLC0415
+
+    note(_("Stopped.") if stop(home(home_)) else _("Mooring does not run here."))

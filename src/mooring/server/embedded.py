@@ -1,0 +1,150 @@
+"""`mooring up`: everything on one machine. Prepares the home, takes its lock, and hands over to the supervisor."""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import select
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mooring.errors import Conflict, Misconfigured
+from mooring.gateway.leftover import end_leftover_nginx
+from mooring.server.supervisor import Account, Supervisor, account, bind
+from mooring.settings import Home, Installation
+from mooring.workspaces.cgroups import prepare, release
+
+_DOWN_WITHIN_S = 60.0
+
+
+def up(installation: Installation, user: str | None, announce: Callable[[str], None]) -> None:
+    """Run until a signal says stop.
+
+    Raises:
+        Misconfigured: the home or the port cannot be used; says what to type.
+        Conflict: Mooring already runs on this home.
+    """
+    who = account(user)
+    make_home(installation.home, who)
+    with locked(installation.home):
+        end_leftover_nginx(installation.home)
+        listener = bind(installation.listen.address, installation.listen.port)
+        with listener, _limits(installation, who) as prepared:
+            asyncio.run(Supervisor(prepared, who, announce).run(listener))
+
+
+@contextlib.contextmanager
+def _limits(installation: Installation, who: Account) -> Iterator[Installation]:
+    """The installation with the place where the server may make cgroups, which is removed afterwards."""
+    root = prepare(who.uid)
+    try:
+        yield replace(installation, limits=root.encode() if root else None)
+    finally:
+        if root is not None:
+            release(root)
+
+
+def make_home(home: Home, who: Account) -> None:
+    """The home folder, 0700 and owned by the user that everything runs as.
+
+    Raises:
+        Misconfigured: when it belongs to somebody else, or cannot be made.
+    """
+    try:
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = home.root.stat().st_uid
+        if owner == os.geteuid() != who.uid:
+            os.chown(home.root, who.uid, who.gid)
+        elif owner != who.uid:
+            name = pwd.getpwuid(owner).pw_name
+            raise Misconfigured(f"{home.root} belongs to {name}: start with --user {name}", field="MOORING_HOME")
+    except OSError as error:
+        raise Misconfigured(f"{home.root}: {error.strerror}", field="MOORING_HOME") from error
+
+
+@contextlib.contextmanager
+def locked(home: Home) -> Iterator[None]:
+    """Hold the home's lock, with our pid in it: two supervisors would start two servers on one database.
+
+    Raises:
+        Conflict: when another process holds it.
+    """
+    # No link is followed: the folder belongs to a user that root must not be led astray by.
+    fd = os.open(home.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Conflict(
+                f"Mooring already runs on {home.root} (pid {_holder(home)}); mooring down stops it"
+            ) from None
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps({"pid": os.getpid()}).encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A supervisor that holds the lock of a home."""
+
+    pid: int
+
+
+def running(home: Home) -> Running | None:
+    """The supervisor of this home, None when none runs."""
+    try:
+        fd = os.open(home.root / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # Only the lock tells: a pid alone may have become another process's.
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Running(_holder(home))
+    finally:
+        os.close(fd)
+    return None
+
+
+def down(home: Home) -> bool:
+    """Stop the supervisor of this home and wait for it; False when none runs.
+
+    Raises:
+        Misconfigured: when it is not ours to stop.
+    """
+    found = running(home)
+    if found is None:
+        return False
+    try:
+        pidfd = os.pidfd_open(found.pid)
+        if running(home) != found:
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        raise Misconfigured(f"pid {found.pid} is another user's: run this as the user that started Mooring") from None
+    _wait_for_end(pidfd)
+    return True
+
+
+def _wait_for_end(pidfd: int) -> None:
+    try:
+        ended, _, _ = select.select([pidfd], [], [], _DOWN_WITHIN_S)
+        if not ended:
+            raise Misconfigured(f"Mooring did not stop within {_DOWN_WITHIN_S:.0f} s; its log says why")
+    finally:
+        os.close(pidfd)
+
+
+def _holder(home: Home) -> int:
+    try:
+        return int(json.loads(Path(home.root / "lock").read_text())["pid"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
