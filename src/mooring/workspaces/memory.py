@@ -9,7 +9,6 @@ from mooring.control.clock import Clock
 from mooring.errors import Conflict, NotFound, StaleRevision
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Workspace
-from mooring.routes.ports import SectionChange
 from mooring.workspaces.ports import Event, Page
 
 KEPT_EVENTS = 500
@@ -116,13 +115,3 @@ class MemoryTemplates:
 
     async def kept(self, name: str, version: int) -> Template | None:
         return self._kept.get((name, version))
-
-
-class MemoryRoutes:
-    """A `RoutePublisher` that keeps what was published."""
-
-    def __init__(self) -> None:
-        self.changes: list[SectionChange] = []
-
-    async def publish(self, change: SectionChange) -> None:
-        self.changes.append(change)

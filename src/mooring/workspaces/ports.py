@@ -8,7 +8,6 @@ from typing import Any, Protocol
 from mooring.model.routes import Backend
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
-from mooring.routes.ports import SectionChange
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,13 +190,6 @@ class TemplateHistory(Protocol):
 
     async def kept(self, name: str, version: int) -> Template | None:
         """The document, None when no workspace was made from it."""
-
-
-class RoutePublisher(Protocol):
-    """Takes the section `workspaces` of the route table."""
-
-    async def publish(self, change: SectionChange) -> None:
-        """Make it part of the table. Raises `LimitExceeded` when it does not fit."""
 
 
 class Probe(Protocol):

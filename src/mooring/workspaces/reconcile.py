@@ -1,0 +1,353 @@
+"""Makes what is observed what is wanted: serial for one workspace, many at once.
+
+It acts on what is so, not on what happened; what it remembers between looks may be lost: a new server adopts what runs.
+
+Events that it writes: starting, running, crashed, silent, stopped, failed, notice, waiting.
+"""
+
+import random
+from dataclasses import dataclass
+
+import structlog
+
+from mooring.control.backoff import Backoff
+from mooring.control.reconcile import Reconciler
+from mooring.control.tasks import Tasks
+from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, StaleRevision, Unavailable
+from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.ports import Engine, Observation
+from mooring.workspaces.turn import RUNTIME_WITHIN_S, ReconcilerParts, Turn
+
+log = structlog.get_logger(__name__)
+
+WORKERS = 32
+# A state must be true again within 5 s of the end of whatever was broken.
+RETRY = Backoff(first=0.1, most=3.0)
+FIRST_LOOK_WITHIN_S = 5.0
+RECHECK_S = 120.0
+"""Seconds between probes of a running editor: often enough to find one that hangs, rare enough for 200 of them."""
+MISSES = 3
+FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
+_PAGE = 500
+
+
+@dataclass(slots=True)
+class _Start:
+    """One start of an editor, on the monotonic clock."""
+
+    generation: int
+    restarts: int
+    began: float
+    deadline: float
+    answered: bool
+    misses: int = 0
+
+
+class WorkspaceReconciler:
+    """The loop. `start` it once; `wake` says that a workspace may have changed; `suspend` before a normal stop."""
+
+    def __init__(self, parts: ReconcilerParts, rng: random.Random | None = None) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._seen: dict[str, Observation] = {}
+        self._starts: dict[str, _Start] = {}
+        self._noticed: dict[str, set[str]] = {}
+        self._waiting: dict[str, str] = {}
+        self._suspended = False
+        within_s = 3 * RUNTIME_WITHIN_S
+        self._loop = Reconciler(
+            "workspaces", self.reconcile, workers=WORKERS, within_s=within_s, backoff=RETRY, rng=rng
+        )
+
+    def start(self, tasks: Tasks) -> None:
+        """Start the loop and its watches; `tasks` owns them."""
+        self._loop.start(tasks)
+        for name, engine in self._parts.engines.items():
+            tasks.forever(f"watch-{name}", self._watch(name, engine))
+        _ = tasks.spawn("first-look", self._look_at_all())
+
+    def wake(self, workspace_id: str) -> None:
+        """Look at this workspace as soon as possible."""
+        self._loop.add(workspace_id)
+
+    @property
+    def depth(self) -> int:
+        """Workspaces that wait to be looked at."""
+        return self._loop.queue.depth
+
+    def observation(self, workspace_id: str) -> Observation | None:
+        """What was last seen of it."""
+        return self._seen.get(workspace_id)
+
+    async def suspend(self, within_s: float = 30.0) -> None:
+        """Stop every workspace and leave what is wanted of it as it is: the next start of Mooring starts it again."""
+        self._suspended = True
+        deadline = self._clock.monotonic() + within_s
+        for workspace_id in self._alive():
+            self.wake(workspace_id)
+        while self._alive() and self._clock.monotonic() < deadline:
+            await self._clock.sleep(0.02)
+        for workspace_id in self._alive():
+            log.error("workspace did not stop in time", workspace=workspace_id, within_s=within_s)
+
+    async def reconcile(self, workspace_id: str) -> float | None:
+        """Make the world match for one workspace. Seconds until the next look, None when only an event needs one.
+
+        Raises:
+            Unavailable: database or runtime do not answer; the loop tries again.
+        """
+        try:
+            workspace = await self._parts.store.get(workspace_id)
+        except NotFound:
+            self._forget(workspace_id)
+            return None
+        try:
+            return await self._towards(workspace)
+        except StaleRevision:
+            # Somebody asked for something else meanwhile: begin again with that.
+            return 0.0
+
+    async def _towards(self, workspace: Workspace) -> float | None:
+        version = workspace.started_version or workspace.spec.template_version
+        template = await self._parts.templates.get(workspace.spec.template, version)
+        turn = Turn(self._parts, workspace, template)
+        try:
+            again_s = await self._act(turn)
+        except Unavailable as error:
+            await self._explain(turn, error)
+            raise
+        self._waiting.pop(workspace.id, None)
+        return again_s
+
+    async def _act(self, turn: Turn) -> float | None:
+        if turn.workspace.desired is Desired.deleted:
+            await self._delete(turn)
+            return None
+        if turn.workspace.desired is Desired.stopped or self._suspended:
+            await self._stop(turn)
+            return None
+        return await self._run(turn)
+
+    # Towards deleted and stopped
+
+    async def _delete(self, turn: Turn) -> None:
+        workspace = turn.workspace
+        self._parts.section.drop(workspace.id)
+        if workspace.phase not in (Phase.stopped, Phase.stopping):
+            await turn.become(Phase.stopping, "being deleted")
+        await turn.delete()
+        self._seen.pop(workspace.id, None)
+        self._forget(workspace.id)
+
+    async def _stop(self, turn: Turn) -> None:
+        seen, phase = self._seen.get(turn.workspace.id), turn.workspace.phase
+        over = phase is Phase.stopped or (self._suspended and phase is Phase.failed)
+        if over and (seen is None or seen.phase is not Phase.starting):
+            turn.publish(seen)
+            return
+        why = turn.workspace.reason if turn.workspace.desired is Desired.stopped else "Mooring was stopped"
+        if phase is not Phase.stopped:
+            await turn.become(Phase.stopping, why)
+        turn.publish(seen)
+        self._observe(await turn.apply(Desired.stopped))
+        self._starts.pop(turn.workspace.id, None)
+        await turn.become(Phase.stopped, why, limited=())
+        turn.publish(None)
+        await turn.event("stopped", f"stopped: {why}" if why else "stopped")
+
+    # Towards running
+
+    async def _run(self, turn: Turn) -> float | None:
+        workspace = turn.workspace
+        seen = self._seen.get(workspace.id)
+        if workspace.phase is Phase.failed:
+            turn.publish(None)
+            if seen is not None and seen.phase is Phase.starting:
+                self._observe(await turn.apply(Desired.stopped))
+            return None
+        if seen is None or seen.generation != workspace.generation or seen.phase is Phase.stopped:
+            seen = await self._begin(turn, seen)
+        if seen is not None and seen.phase is Phase.failed:
+            await self._fail(turn, seen.reason or "the editor does not start")
+            return None
+        return await self._look(turn, seen) if seen is not None else None
+
+    async def _begin(self, turn: Turn, before: Observation | None) -> Observation | None:
+        """Have it started; None when that cannot be."""
+        workspace = turn.workspace
+        # Nothing seen yet of one that should run: this server is new, and apply will find what the old one left.
+        adopting = before is None and workspace.phase in (Phase.starting, Phase.running)
+        if not adopting:
+            again = before is not None and before.generation == workspace.generation
+            await turn.become(Phase.starting, started_at=self._clock.now())
+            turn.publish(None)
+            await turn.event("starting", "starting again: it did not run any more" if again else "starting")
+        try:
+            seen = await turn.apply(Desired.running)
+        except (Misconfigured, InvalidInput, Conflict) as error:
+            await self._fail(turn, error.detail)
+            return None
+        self._observe(seen)
+        return self._seen[workspace.id]
+
+    async def _look(self, turn: Turn, seen: Observation) -> float | None:
+        start = await self._start_of(turn, seen)
+        if not start.answered and turn.workspace.phase is not Phase.starting:
+            await turn.become(Phase.starting, seen.reason, started_at=self._clock.now())
+        turn.publish(seen)
+        await self._tell_notices(turn, seen)
+        try:
+            answered = seen.editor is not None and await turn.answered()
+        except Unavailable:
+            # The gateway is away, which is no fault of the editor's: its time does not run.
+            start.deadline = self._clock.monotonic() + turn.template.editor.start_timeout_s
+            return self._pace(start)
+        return await (self._answered(turn, start, seen) if answered else self._silent(turn, start))
+
+    async def _start_of(self, turn: Turn, seen: Observation) -> _Start:
+        workspace, now = turn.workspace, self._clock.monotonic()
+        since = self._clock.now() - (workspace.started_at or self._clock.now())
+        known = self._starts.get(workspace.id)
+        if known is not None and (known.generation, known.restarts) == (seen.generation, seen.restarts):
+            return known
+        start = _Start(
+            generation=seen.generation,
+            restarts=seen.restarts,
+            began=now - max(0.0, since),
+            deadline=now + turn.template.editor.start_timeout_s,
+            answered=known is None and workspace.phase is Phase.running,
+        )
+        self._starts[workspace.id] = start
+        if known is not None and known.generation == seen.generation:
+            await turn.event("crashed", f"the editor ended and was started again: {seen.reason}".rstrip(": "))
+        return start
+
+    async def _answered(self, turn: Turn, start: _Start, seen: Observation) -> float:
+        start.misses = 0
+        first = not start.answered
+        start.answered = True
+        await turn.become(Phase.running, limited=seen.limited)
+        turn.publish(seen)
+        if first:
+            took = self._clock.monotonic() - start.began
+            data = {"seconds": round(took, 3), "limited": list(seen.limited), "unlimited": list(seen.unlimited)}
+            await turn.event("running", f"editor answered after {took:.1f} s", data)
+        return RECHECK_S
+
+    async def _silent(self, turn: Turn, start: _Start) -> float | None:
+        now = self._clock.monotonic()
+        if not start.answered and now > start.deadline:
+            waited = turn.template.editor.start_timeout_s
+            await self._fail(turn, f"the editor did not answer within {waited} s", await turn.last_lines())
+            self._observe(await turn.apply(Desired.stopped))
+            return None
+        if start.answered:
+            start.misses += 1
+            if start.misses < MISSES:
+                return 1.0
+            start.answered, start.began, start.deadline = False, now, float("inf")
+            await turn.become(Phase.starting, "the editor does not answer any more")
+            turn.publish(self._seen.get(turn.workspace.id))
+            await turn.event("silent", "the editor does not answer any more")
+        return self._pace(start)
+
+    def _pace(self, start: _Start) -> float:
+        """Seconds until the next probe: a twentieth of what the start took so far, so that little is added to it."""
+        elapsed = self._clock.monotonic() - start.began
+        return min(SLOWEST_PROBE_S, max(FIRST_PROBE_S, elapsed / 20))
+
+    # What is told
+
+    async def _fail(self, turn: Turn, reason: str, output: str = "") -> None:
+        self._starts.pop(turn.workspace.id, None)
+        text = f"{reason}\n{output}" if output else reason
+        await turn.become(Phase.failed, text, limited=())
+        turn.publish(None)
+        await turn.event("failed", text)
+
+    async def _explain(self, turn: Turn, error: Unavailable) -> None:
+        """Say once what is waited for; not possible when it is the database that is away."""
+        workspace = turn.workspace
+        if self._waiting.get(workspace.id) == error.detail:
+            return
+        try:
+            if workspace.desired is Desired.running and workspace.phase is not Phase.failed:
+                await turn.become(workspace.phase, error.detail)
+        except (Unavailable, StaleRevision, NotFound):
+            return
+        self._waiting[workspace.id] = error.detail
+        await turn.event("waiting", error.detail)
+
+    async def _tell_notices(self, turn: Turn, seen: Observation) -> None:
+        if not seen.notices:
+            return
+        workspace_id = turn.workspace.id
+        if workspace_id not in self._noticed:
+            self._noticed[workspace_id] = await turn.told("notice")
+        for notice in seen.notices:
+            if notice not in self._noticed[workspace_id]:
+                self._noticed[workspace_id].add(notice)
+                await turn.event("notice", notice)
+
+    # What is seen
+
+    def _observe(self, seen: Observation) -> bool:
+        """Remember it; False when it is no news. One of an earlier start than known says nothing about this one."""
+        before = self._seen.get(seen.id)
+        if before == seen or (before is not None and seen.generation < before.generation):
+            return False
+        self._seen[seen.id] = seen
+        return True
+
+    async def _watch(self, name: str, engine: Engine) -> None:
+        attempt = 0
+        while True:
+            try:
+                async for seen in engine.watch():
+                    attempt = 0
+                    if self._observe(seen):
+                        self._loop.add(seen.id)
+            except Exception as error:  # a watch that ends would freeze every state
+                log.warning("watch broke", runtime=name, error=str(error), exc_info=error)
+            attempt += 1
+            await self._clock.sleep(RETRY.delay(attempt))
+
+    async def _look_at_all(self) -> None:
+        attempt = 0
+        while True:
+            try:
+                ids = await self._all_ids()
+            except Unavailable as error:
+                log.warning("workspaces cannot be listed", error=error.detail)
+                await self._clock.sleep(RETRY.delay(attempt))
+                attempt += 1
+            else:
+                self._parts.section.expect(ids)
+                for workspace_id in ids:
+                    self._loop.add(workspace_id)
+                break
+        # One workspace whose runtime does not answer must not keep the others' changes from the gateways.
+        await self._clock.sleep(FIRST_LOOK_WITHIN_S)
+        self._parts.section.open()
+
+    async def _all_ids(self) -> list[str]:
+        ids: list[str] = []
+        after = None
+        while True:
+            page = await self._parts.store.page(owner=None, after=after, limit=_PAGE)
+            ids += [workspace.id for workspace in page.items]
+            if page.cursor is None:
+                return ids
+            after = page.cursor
+
+    def _alive(self) -> list[str]:
+        return [i for i, seen in self._seen.items() if seen.phase is Phase.starting]
+
+    def _forget(self, workspace_id: str) -> None:
+        self._parts.section.drop(workspace_id)
+        seen = self._seen.pop(workspace_id, None)
+        if seen is not None and seen.phase is Phase.starting:
+            log.warning("a workspace runs that the database does not know", workspace=workspace_id)
+        self._starts.pop(workspace_id, None)
+        self._noticed.pop(workspace_id, None)
+        self._waiting.pop(workspace_id, None)

@@ -1,0 +1,112 @@
+"""One look at one workspace: what was read, and everything that can be done about it."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import structlog
+
+from mooring.control.clock import Clock
+from mooring.errors import Unavailable
+from mooring.model.names import Hosts
+from mooring.model.template import Template
+from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.ports import Engine, EventLog, Observation, Probe, WorkspaceStore
+from mooring.workspaces.routes import routes_of
+from mooring.workspaces.section import Section
+from mooring.workspaces.service import engine_of
+from mooring.workspaces.templates import Catalogue
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+RUNTIME_WITHIN_S = 60.0
+_LOGS_WITHIN_S = 5.0
+_TAIL_BYTES = 4096
+_TAIL_LINES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcilerParts:
+    """What the reconciler is made of; `engines` by the template's `runtime`."""
+
+    store: WorkspaceStore
+    events: EventLog
+    templates: Catalogue
+    engines: Mapping[str, Engine]
+    probe: Probe
+    section: Section
+    hosts: Hosts
+    clock: Clock
+
+
+class Turn:
+    """`workspace` is as it was last written; a write that finds it changed raises `StaleRevision` and ends the look."""
+
+    def __init__(self, parts: ReconcilerParts, workspace: Workspace, template: Template) -> None:
+        self.workspace = workspace
+        self.template = template
+        self._parts = parts
+
+    @property
+    def _engine(self) -> Engine:
+        return engine_of(self._parts.engines, self.template)
+
+    async def become(self, phase: Phase, reason: str = "", **changes: Any) -> None:  # noqa: ANN401 - as `replace`
+        """Write what was observed, if it is news."""
+        after = replace(self.workspace.observed(phase, reason), **changes)
+        if after != self.workspace:
+            self.workspace = await self._parts.store.update(after, expected=self.workspace.revision)
+
+    async def event(self, kind: str, text: str, data: Mapping[str, Any] | None = None) -> None:
+        """Tell it; an event that cannot be kept does not hold up the workspace."""
+        try:
+            await self._parts.events.append(self.workspace.id, kind, text, data)
+        except Unavailable as error:
+            log.warning("event lost", workspace=self.workspace.id, text=text, error=error.detail)
+
+    async def told(self, kind: str) -> set[str]:
+        """The texts of the events of that kind."""
+        return {e.text for e in await self._parts.events.after(self.workspace.id, 0) if e.kind == kind}
+
+    def publish(self, seen: Observation | None) -> None:
+        """Have the gateways serve what is so now."""
+        routes = routes_of(self.workspace, self.template, seen, self._parts.hosts)
+        self._parts.section.put(self.workspace.id, routes)
+
+    async def apply(self, desired: Desired) -> Observation:
+        """Have the runtime start or stop it. Raises `Unavailable` also when it does not answer in time."""
+        wanted = replace(self.workspace, desired=desired)
+        return await self._bounded(self._engine.apply(wanted, self.template))
+
+    async def delete(self) -> None:
+        """Have the runtime remove all of it, then forget it."""
+        await self._bounded(self._engine.delete(self.workspace.id))
+        await self._parts.store.remove(self.workspace.id)
+
+    async def answered(self) -> bool:
+        """Whether its editor answers through the gateway. Raises `Unavailable` when the gateway does not."""
+        return await self._parts.probe.answered(self.workspace, self.template)
+
+    async def last_lines(self) -> str:
+        """The end of its output, for a person; empty when there is none."""
+        tail = b""
+        try:
+            async with asyncio.timeout(_LOGS_WITHIN_S):
+                output = self._engine.read(self.workspace.id, offset=0, follow=False)
+                async for _, data in output:
+                    tail = (tail + data)[-_TAIL_BYTES:]
+        except (TimeoutError, Unavailable) as error:
+            log.warning("output not read", workspace=self.workspace.id, error=str(error))
+        return "\n".join(tail.decode(errors="replace").splitlines()[-_TAIL_LINES:])
+
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        timeout = asyncio.timeout(RUNTIME_WITHIN_S)
+        try:
+            async with timeout:
+                return await call
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise Unavailable(f"the runtime did not answer within {RUNTIME_WITHIN_S:.0f} s") from error
