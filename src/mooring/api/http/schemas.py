@@ -10,15 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mooring.accounts.ports import Role
 from mooring.model.routes import Document, Route
-from mooring.model.workspace import Desired, Environment, GitUrl, IdleRule, Limits, Phase
+from mooring.model.workspace import Desired, IdleRule, Limits, Phase
+from mooring.routes.published import FIRST_RANK, LAST_RANK
 
 T = TypeVar("T")
 NOT_LIMITED = "not limited"
 MAX_AWAKE_S = 7 * 86400
 MAX_TOKEN_S = 10 * 365 * 86400
-# Built-in sources have ranks below; a published section must never win against them.
-FIRST_FREE_RANK = 100
-LAST_RANK = 1_000_000
 
 
 def no_control(text: str) -> str:
@@ -138,28 +136,6 @@ class Ticket(Answer):
 # Workspaces
 
 
-class WorkspaceCreate(Document):
-    """A new workspace. What is absent comes from the template; `owner` is for administrators."""
-
-    name: str
-    template: str = "code-server"
-    owner: str | None = None
-    limits: Limits | None = None
-    environment: Environment = Field(default_factory=dict)
-    repository: GitUrl | None = None
-    idle: IdleRule | None = None
-    start: bool = True
-
-
-class WorkspaceChange(Document):
-    """A change: absent keys stay as they are, present ones replace the whole value."""
-
-    name: str | None = None
-    limits: Limits | None = None
-    environment: Environment | None = None
-    idle: IdleRule | None = None
-
-
 class KeepAwake(Document):
     """For how long the idle rule is off; 0 ends it."""
 
@@ -246,6 +222,12 @@ class TemplateSummary(Answer):
     runtime: Literal["process", "docker"]
 
 
+class TemplatePage(Page[TemplateSummary]):
+    """The templates; `mistakes` are files that are none, each with file, line and key."""
+
+    mistakes: tuple[str, ...] = ()
+
+
 class RouteName(Answer):
     """What identifies a route in the merged table."""
 
@@ -266,7 +248,7 @@ class RouteEntry(Answer):
 class SectionPublish(Document):
     """All the routes of one source, replaced as a whole. The smaller rank wins a conflict."""
 
-    rank: int = Field(default=500, ge=FIRST_FREE_RANK, le=LAST_RANK)
+    rank: int = Field(default=500, ge=FIRST_RANK, le=LAST_RANK)
     routes: tuple[Route, ...] = Field(default=(), max_length=20_000)
 
 
@@ -304,3 +286,31 @@ class Alive(Answer):
 
     status: Literal["ok"] = "ok"
     version: str
+
+
+# Gateways
+
+
+class NginxReport(Answer):
+    """A gateway's nginx: the pids of its workers, and how often it had to be started again."""
+
+    workers: tuple[int, ...] = ()
+    restarts: int = 0
+
+
+class GatewayReport(Answer):
+    """What a gateway says every two seconds; see `docs/architecture.md`."""
+
+    gateway: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    applied: tuple[str, int] | None = None
+    sources: dict[str, float | None] = {}
+    activity: dict[str, float] = {}
+    connections: dict[str, int] = {}
+    nginx: NginxReport = NginxReport()
+    metrics: str = ""
+
+
+class Listener(Answer):
+    """Where a port of a workspace is reached."""
+
+    address: str

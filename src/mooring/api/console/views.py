@@ -1,0 +1,113 @@
+"""The console's host: one's workspaces, and the way into each. Full accounts and passwords come later."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Query, Request, Response
+
+from mooring.accounts.credentials import Caller
+from mooring.api.console.pages import Pages, see_other
+from mooring.api.http.auth import Wired, as_subject, check_origin, cookie_caller
+from mooring.api.http.links import read_host, ticket_link
+from mooring.api.http.render import workspace_documents
+from mooring.api.http.services import Services
+from mooring.errors import InvalidInput, MooringError, NotFound, Unauthenticated, outcome
+from mooring.model.names import is_id
+from mooring.model.workspace import Workspace
+
+router = APIRouter(include_in_schema=False)
+pages = Pages()
+_MOST_SHOWN = 500
+
+
+@router.get("/")
+async def home(request: Request, services: Wired) -> Response:
+    """One's workspaces with their phase, a link into each, and a button that starts one."""
+    try:
+        caller = await cookie_caller(request, services.hosts.console)
+    except Unauthenticated:
+        return pages.sign_in(services)
+    listed = await services.workspaces.page(as_subject(caller), owner=caller.user, limit=_MOST_SHOWN)
+    return pages.workspaces(caller.user, await workspace_documents(services, listed.items))
+
+
+@router.get("/open")
+async def open_url(request: Request, services: Wired, url: Annotated[str, Query(max_length=4096)] = "") -> Response:
+    """Sign the browser in at the host of `url`, one of ours that the caller may enter, and go there."""
+    try:
+        caller = await cookie_caller(request, services.hosts.console)
+        host, path = await _destination(services, caller, url)
+        return see_other((await ticket_link(services, caller, host=host, path=path)).url)
+    except MooringError as error:
+        return _cannot(services, error)
+
+
+@router.get("/open/{workspace_id}")
+async def open_workspace(request: Request, services: Wired, workspace_id: str) -> Response:
+    """Sign the browser in at a workspace and go there."""
+    try:
+        caller = await cookie_caller(request, services.hosts.console)
+        workspace = await _own(services, caller, workspace_id)
+        host = services.hosts.workspace(workspace.name, workspace.owner)
+        return see_other((await ticket_link(services, caller, host=host, path="/")).url)
+    except MooringError as error:
+        return _cannot(services, error)
+
+
+@router.post("/open/{workspace_id}/start")
+async def start(request: Request, services: Wired, workspace_id: str) -> Response:
+    """The start button."""
+    try:
+        caller = await cookie_caller(request, services.hosts.console)
+        check_origin(request, services.hosts.console)
+        workspace = await _own(services, caller, workspace_id)
+        await services.workspaces.start(as_subject(caller), workspace.id)
+        return see_other("/")
+    except MooringError as error:
+        return _cannot(services, error)
+
+
+async def _own(services: Services, caller: Caller, workspace_id: str) -> Workspace:
+    if is_id(workspace_id):
+        workspace = await services.workspaces.get(as_subject(caller), workspace_id)
+        if workspace.owner == caller.user:
+            return workspace
+    raise NotFound("You have no such workspace.")
+
+
+async def _destination(services: Services, caller: Caller, url: str) -> tuple[str, str]:
+    """Host and path of `url`: a workspace of the caller's, the path forms' host, or a route's host below our domain.
+
+    Everything below our domain is our gateway, which lets a subject in or not: the ticket only says who it is.
+
+    Raises:
+        InvalidInput: when it leads anywhere else.
+        NotFound: when it is another's workspace.
+    """
+    host, path = _split(services, url)
+    if at := read_host(services.hosts, host):
+        workspace = await services.workspaces.find(as_subject(caller), at.owner, at.name)
+        await _own(services, caller, workspace.id)
+    return host, path
+
+
+def _split(services: Services, url: str) -> tuple[str, str]:
+    ours = InvalidInput("This link does not lead to a workspace here.", field="url")
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        raise ours from None
+    # Compared as a whole, so that no user part, other port or spelling of the host slips through.
+    if f"{parts.scheme}://{parts.netloc}" != services.listen.url(host, "") or not host.endswith(
+        f".{services.hosts.domain}"
+    ):
+        raise ours
+    return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def _cannot(services: Services, error: MooringError) -> Response:
+    if isinstance(error, Unauthenticated):
+        return pages.sign_in(services)
+    row = outcome(error)
+    return pages.message(services, row.http, row.title, error.detail)

@@ -1,0 +1,94 @@
+"""The application: every router, one handler for every error, and what holds for every answer."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mooring.api.console import views
+from mooring.api.http import doors, events, exec, gateway, health, me, metrics, routes, templates, users, workspaces  # noqa: A004
+from mooring.api.http.auth import Calling
+from mooring.api.http.problem import answer
+from mooring.api.http.schemas import Problem
+from mooring.api.http.services import Services
+from mooring.errors import MooringError
+
+MOST_BODY = 2**20
+"""A workspace with the largest environment is a tenth of it."""
+_ERRORS = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The API and the console's pages, calling `services`."""
+    app = FastAPI(
+        title="Mooring",
+        version="1",
+        description="Workspaces, routes and accounts of one Mooring. `docs/reference/api.md` explains it.",
+        # Its own paths would be open to everybody and load scripts from elsewhere.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=MOST_BODY,
+    )
+    app.state.services = services
+    for part in (health, metrics, doors, views):
+        app.include_router(part.router)
+    app.include_router(_api(app))
+    for kind in _ERRORS:
+        app.add_exception_handler(kind, answer)
+    app.add_middleware(Guarded)
+    app.add_middleware(metrics.Counted, registry=services.registry)
+    return app
+
+
+class Guarded:
+    """What holds for every answer: nobody guesses its type, nobody puts it into a frame, no cache keeps it."""
+
+    _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
+    _NO_STORE = (b"cache-control", b"no-store")
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], *self._HEADERS]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    headers.append(self._NO_STORE)
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _api(app: FastAPI) -> APIRouter:
+    api = APIRouter(prefix="/api/v1")
+    for part in (me, workspaces, events, exec, templates, routes, users, gateway):
+        api.include_router(part.router)
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def openapi(caller: Calling) -> Response:  # noqa: ARG001 - nothing is shown without a credential
+        """The description of this API."""
+        return JSONResponse(describe(app))
+
+    return api
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """OpenAPI 3.1, with the documents of errors and the ways to sign in."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = schema.setdefault("components", {})
+        components.setdefault("schemas", {})["Problem"] = Problem.model_json_schema()
+        components["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        schema["security"] = [{"bearer": []}]
+        for path in ("/healthz", "/readyz"):
+            schema["paths"][path]["get"]["security"] = []
+        app.openapi_schema = schema
+    return app.openapi_schema

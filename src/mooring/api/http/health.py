@@ -1,0 +1,53 @@
+"""`/healthz` and `/readyz`: the only paths without a token. They name watches and sources, nothing of a person."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+
+from mooring.api.http.auth import Wired
+from mooring.api.http.schemas import Alive, Health, Watch
+from mooring.api.http.services import Services, WatchAge
+
+router = APIRouter(tags=["health"])
+REPORT_MOST_S = 10.0
+"""Five reports."""
+SOURCE_MOST_S = 30.0
+_VERSION = version("mooring")
+
+
+@router.get("/healthz")
+async def alive() -> Alive:
+    """The process answers."""
+    return Alive(version=_VERSION)
+
+
+@router.get("/readyz", responses={503: {"model": Health, "description": "Not ready"}})
+async def ready(services: Wired, response: Response) -> Health:
+    """The age of everything that the server must keep seeing, and of what the gateways see; 503 when not ready."""
+    watches = tuple(map(_watch, (*services.watches(), *_gateways(services))))
+    health = Health(ready=services.seeded.is_set() and all(w.ok for w in watches if w.required), watches=watches)
+    response.status_code = 200 if health.ready else 503
+    response.headers["Cache-Control"] = "no-store"
+    return health
+
+
+def _gateways(services: Services) -> list[WatchAge]:
+    found = []
+    for heard in services.reports.heard():
+        name = f"gateway/{heard.report.gateway}"
+        found.append(WatchAge(name, heard.age_s, REPORT_MOST_S, required=False))
+        for source, stale_s in sorted(heard.report.sources.items()):
+            age = None if stale_s is None else stale_s + heard.age_s
+            found.append(WatchAge(f"{name}/{source}", age, SOURCE_MOST_S, required=False))
+    return found
+
+
+def _watch(age: WatchAge) -> Watch:
+    ok = age.age_s is not None and age.age_s <= age.most_s
+    return Watch(
+        name=age.name,
+        age_s=None if age.age_s is None else round(age.age_s, 3),
+        most_s=age.most_s,
+        ok=ok,
+        required=age.required,
+    )

@@ -1,0 +1,93 @@
+"""Errors as `application/problem+json` (RFC 9457): one place turns any error into an answer."""
+
+from typing import Any
+
+import structlog
+from fastapi import Request, Response, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+
+from mooring.api.http.schemas import Problem
+from mooring.errors import OUTCOMES, InvalidInput, MooringError, outcome
+
+log = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+# What HTTP itself refuses, before any of our code is asked: status → code, title, detail.
+_HTTP = {
+    400: ("bad_request", "Bad request", "the request cannot be read"),
+    404: ("not_found", "Not found", "there is nothing at this path"),
+    405: ("method_not_allowed", "Method not allowed", "this path does not take this method"),
+    413: ("too_large", "Too large", "the body is larger than this path takes"),
+    415: ("unsupported_media_type", "Unsupported media type", "the body must be application/json"),
+}
+_BY_STATUS = {row.http: row.title for row in OUTCOMES.values()} | {code: row[1] for code, row in _HTTP.items()}
+
+
+async def answer(connection: Request | WebSocket, error: Exception) -> Response:
+    """The answer to a request that ended in `error`; what we did not foresee goes to the log, not to the caller."""
+    problem, headers = describe(error)
+    if problem.status >= 500:  # noqa: PLR2004 - the server's own faults
+        log.error("request failed", path=connection.url.path, code=problem.code, exc_info=error)
+    response = Response(
+        problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
+    )
+    if isinstance(connection, WebSocket):
+        await _deny(connection, response)
+    return response
+
+
+def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """The problem document of `error`, and the headers that go with it."""
+    if isinstance(error, RequestValidationError):
+        error = _invalid(error)
+    if isinstance(error, MooringError):
+        row = outcome(error)
+        headers = {"WWW-Authenticate": "Bearer"} if row.http == 401 else {}  # noqa: PLR2004
+        if row.http == 503:  # noqa: PLR2004
+            headers["Retry-After"] = "1"
+        return Problem(
+            title=row.title, status=row.http, code=error.code, detail=error.detail, field=error.field
+        ), headers
+    if isinstance(error, HTTPException) and error.status_code in _HTTP:
+        code, title, detail = _HTTP[error.status_code]
+        allow = {name: value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+        return Problem(title=title, status=error.status_code, code=code, detail=detail), allow
+    return Problem(title="Internal error", status=500, code="internal", detail="the server's log says more"), {}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The error answers of a path, for OpenAPI."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": _BY_STATUS[status], "content": content} for status in statuses}
+
+
+def _invalid(error: RequestValidationError) -> InvalidInput:
+    """The first thing that is wrong, in our words: pydantic's texts name its own types and pages."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"][1:]]
+    kind, text = str(first["type"]), str(first["msg"])
+    if kind == "json_invalid":
+        return InvalidInput(f"the body must be JSON: {first['ctx']['error']}")
+    if kind == "missing" and not path:
+        return InvalidInput("the body must be a JSON document sent as application/json")
+    text = {"missing": "is required", "extra_forbidden": "is not known here"}.get(kind, text)
+    text = text.removeprefix("Value error, ").replace("Input should be", "must be").replace("String should", "must")
+    field = ".".join(path)
+    return InvalidInput(f"{field}: {text}" if field else text, field=field or None)
+
+
+async def _deny(websocket: WebSocket, response: Response) -> None:
+    if websocket.application_state.name != "CONNECTING":
+        await websocket.close(1011)
+    elif "websocket.http.response" in websocket.scope.get("extensions", {}):
+        await websocket.send_denial_response(response)
+    else:
+        await websocket.close(1008)
+
+
+def path_of(connection: HTTPConnection) -> str:
+    """The path of the route that serves this, with its parameters' names: never a value that a caller chose."""
+    route = connection.scope.get("route")
+    return getattr(route, "path", "unknown")

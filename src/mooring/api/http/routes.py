@@ -1,0 +1,83 @@
+"""`/routes`: the server's route table, who lost a conflict, and the sections that programs publish."""
+
+from fastapi import APIRouter, Response
+
+from mooring.accounts.credentials import Caller
+from mooring.api.http import paging
+from mooring.api.http.auth import Admin, Calling, Wired
+from mooring.api.http.paging import Cursor, Limit
+from mooring.api.http.problem import problems
+from mooring.api.http.schemas import Page, RouteEntry, RouteName, Section, SectionPublish
+from mooring.errors import InvalidInput
+from mooring.model.routes import Route
+from mooring.routes.ports import RouteKey
+from mooring.routes.published import PublishedSection
+
+router = APIRouter(prefix="/routes", tags=["routes"], responses=problems(401, 403, 503))
+MOST_BODY = 16 * 2**20
+"""20,000 routes of a usual size."""
+
+
+@router.get("", responses=problems(422))
+async def page(caller: Calling, services: Wired, cursor: Cursor = None, limit: Limit = 100) -> Page[RouteEntry]:
+    """The routes that the caller may enter, an administrator's list has all; with who won over those not served."""
+    after = _key(paging.decode(cursor))
+    sections = services.table.sections()
+    keys = sorted(
+        key
+        for source, section in sections.items()
+        for name, route in section.routes.items()
+        if (key := RouteKey(source, name)) > after and may_enter(caller, route)
+    )
+    lost = {conflict.loser: conflict.winner for conflict in services.table.conflicts()}
+    items = tuple(
+        RouteEntry(
+            source=key.source,
+            name=key.name,
+            rank=sections[key.source].rank,
+            route=sections[key.source].routes[key.name],
+            lost_to=RouteName(source=winner.source, name=winner.name) if (winner := lost.get(key)) else None,
+        )
+        for key in keys[:limit]
+    )
+    more = len(keys) > limit
+    return Page(items=items, cursor=paging.encode(f"{items[-1].source}\n{items[-1].name}") if more else None)
+
+
+@router.get("/sections")
+async def sections(caller: Admin, services: Wired) -> Page[Section]:  # noqa: ARG001 - only lets administrators in
+    """The sources of the server's table."""
+    published = services.publisher.published
+    return Page(
+        items=tuple(
+            Section(source=source, rank=section.rank, routes=len(section.routes), published=source in published)
+            for source, section in sorted(services.table.sections().items())
+            if section.routes or source in published
+        )
+    )
+
+
+@router.put("/sections/{source}", responses=problems(409, 413, 422), max_body_size=MOST_BODY)
+async def publish(caller: Admin, services: Wired, source: str, body: SectionPublish) -> Section:  # noqa: ARG001
+    """Publish all the routes of a source at once; the same again changes nothing."""
+    await services.publisher.publish(PublishedSection(source, body.rank, body.routes))
+    return Section(source=source, rank=body.rank, routes=len(body.routes), published=True)
+
+
+@router.delete("/sections/{source}", status_code=204, responses=problems(404))
+async def withdraw(caller: Admin, services: Wired, source: str) -> Response:  # noqa: ARG001
+    """Withdraw a published section."""
+    await services.publisher.withdraw(source)
+    return Response(status_code=204)
+
+
+def may_enter(caller: Caller, route: Route) -> bool:
+    """Whether the caller may know of a route: because it may enter it, or manages all."""
+    return caller.admin or route.access.kind != "subjects" or caller.user in route.access.subjects
+
+
+def _key(position: str | None) -> RouteKey:
+    source, line, name = (position or "\n").partition("\n")
+    if not line:
+        raise InvalidInput("cursor must be one that a page had", field="cursor")
+    return RouteKey(source, name)

@@ -1,0 +1,73 @@
+"""What the gateways say of themselves: what they applied, what they see of their sources, activity and counters.
+
+In memory: a gateway reports every two seconds, so a restarted server knows everything again at once.
+"""
+
+from dataclasses import dataclass
+
+from mooring.control.clock import Clock
+from mooring.routes.ports import Revision
+
+FORGET_S = 3600.0
+"""A gateway that has been silent for an hour has been taken away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report.
+
+    `sources`: seconds since each was current, None when it never was; `activity`: seconds of the last input by
+    workspace (since the epoch); `connections`: open ones by workspace; `metrics`: Prometheus text.
+    """
+
+    gateway: str
+    applied: Revision | None
+    sources: dict[str, float | None]
+    activity: dict[str, float]
+    connections: dict[str, int]
+    workers: tuple[int, ...]
+    restarts: int
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The newest report of a gateway, and how many seconds ago it came."""
+
+    report: Report
+    age_s: float
+
+
+class Reports:
+    """The newest report of each gateway, and the newest activity of each workspace over all of them."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heard: dict[str, tuple[Report, float]] = {}
+        self._input: dict[str, float] = {}
+
+    def take(self, report: Report) -> None:
+        """Remember it. Activity never goes back, and never lies ahead of our own clock."""
+        now = self._clock.now()
+        self._heard[report.gateway] = (report, self._clock.monotonic())
+        for workspace, at in report.activity.items():
+            # A gateway whose clock is ahead would keep a workspace awake for as long.
+            self._input[workspace] = max(self._input.get(workspace, 0.0), min(at, now))
+
+    def input_at(self, workspace_id: str) -> float:
+        """Second (since the epoch) of the last input seen, 0 when none was."""
+        return self._input.get(workspace_id, 0.0)
+
+    def connections(self, workspace_id: str) -> int:
+        """Open connections to a workspace, over all gateways."""
+        return sum(heard.report.connections.get(workspace_id, 0) for heard in self.heard())
+
+    def forget(self, workspace_id: str) -> None:
+        """Forget a workspace that has gone. Absence is no error."""
+        self._input.pop(workspace_id, None)
+
+    def heard(self) -> tuple[Heard, ...]:
+        """The newest report of every gateway that was not silent for an hour, by name."""
+        now = self._clock.monotonic()
+        self._heard = {name: item for name, item in self._heard.items() if now - item[1] < FORGET_S}
+        return tuple(Heard(report, now - at) for _, (report, at) in sorted(self._heard.items()))
