@@ -1,0 +1,272 @@
+"""Memory, CPU and process limits by cgroup v1 or v2: what root prepares once, and what the server makes of it.
+
+The supervisor calls `prepare` before it drops privileges, and passes the result on; the server makes one cgroup a
+workspace below it. Where nothing can be written there is no root, and every limit is reported as not enforced.
+RLIMIT_AS is no substitute: it counts address space, of which Node reserves gigabytes.
+
+Source: the kernel's admin-guide, cgroup-v1 and cgroup-v2; proc(5) for mountinfo.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from mooring.model.workspace import Limits, quantity_bytes
+
+NAME = "mooring"
+CONTROLLERS = ("memory", "cpu", "pids", "cpuacct")
+_V2 = ("memory", "cpu", "pids")
+_PERIOD_US = 100_000
+_SERVICES = "services"
+# What a server that is not root writes to in its own subtree: entering, delegating.
+_DELEGATED = ("", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupRoot:
+    """Where cgroups of workspaces are made: a folder for each controller (v1: one a hierarchy; v2: all the same)."""
+
+    version: int
+    folders: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The cgroups of one workspace. `limited` and `unlimited` name the limits that hold and that cannot."""
+
+    folders: tuple[str, ...] = ()
+    limited: tuple[str, ...] = ()
+    unlimited: tuple[str, ...] = ()
+
+
+@contextmanager
+def prepare(uid: int, gid: int, *, name: str = NAME) -> Iterator[CgroupRoot | None]:
+    """Make `name` below this process's own cgroup, give it to `uid`, and take it away at the end; None: not allowed.
+
+    With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits.
+    Its children start there, and find the root with `find`.
+    """
+    root = _prepare((uid, gid), name)
+    try:
+        yield root
+    finally:
+        if root is not None:
+            _release(root)
+
+
+def find(*, name: str = NAME) -> CgroupRoot | None:
+    """What a parent of this process has prepared, None when none has."""
+    own = own_cgroups()
+    if "memory" in own or "" not in own:
+        folders = {key: str(own[key] / name) for key in CONTROLLERS if key in own and _is_ours(own[key] / name)}
+        return CgroupRoot(1, folders) if folders else None
+    folder = own[""].parent
+    if own[""].name != _SERVICES or not _is_ours(folder):
+        return None
+    return _root_v2(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
+
+
+def _prepare(owner: tuple[int, int], name: str) -> CgroupRoot | None:
+    own = own_cgroups()
+    v1 = {controller: folder for controller, folder in own.items() if controller in CONTROLLERS}
+    try:
+        if "memory" in v1 or "" not in own:
+            return _prepare_v1(v1, owner, name)
+        return _prepare_v2(own[""], owner, name)
+    except OSError:
+        return None
+
+
+def _release(root: CgroupRoot) -> None:
+    for folder in {Path(folder) for folder in root.folders.values()}:
+        if root.version == 2:  # noqa: PLR2004
+            for inner in (folder, folder.parent):
+                for controller in _V2:
+                    _try_write(inner / "cgroup.subtree_control", f"-{controller}")
+            _try_write(folder.parent / "cgroup.procs", "0")
+            _try_remove(folder / _SERVICES)
+        # Not empty: workspaces run on, or another Mooring has its own there.
+        _try_remove(folder)
+
+
+def _prepare_v1(own: Mapping[str, Path], owner: tuple[int, int], name: str) -> CgroupRoot | None:
+    made: dict[str, str] = {}
+    for controller, folder in own.items():
+        with suppress(OSError):
+            _delegate(folder / name, owner)
+            made[controller] = str(folder / name)
+    return CgroupRoot(1, made) if made else None
+
+
+def _prepare_v2(own: Path, owner: tuple[int, int], name: str) -> CgroupRoot:
+    folder = own / name
+    _delegate(folder, owner)
+    _delegate(folder / _SERVICES, owner)
+    (folder / _SERVICES / "cgroup.procs").write_text("0")
+    for controller in _V2:
+        # Each alone: one that is not available must not cost the others.
+        _try_write(own / "cgroup.subtree_control", f"+{controller}")
+        _try_write(folder / "cgroup.subtree_control", f"+{controller}")
+    return _root_v2(folder)
+
+
+def _root_v2(folder: Path) -> CgroupRoot:
+    enabled = _read(folder / "cgroup.subtree_control").split()
+    return CgroupRoot(2, {"": str(folder)} | {controller: str(folder) for controller in _V2 if controller in enabled})
+
+
+def _delegate(folder: Path, owner: tuple[int, int]) -> None:
+    folder.mkdir(exist_ok=True)
+    if owner[0] == os.geteuid():
+        return
+    for name in _DELEGATED:
+        if (folder / name).exists():
+            os.chown(folder / name, *owner)
+
+
+def own_cgroups(pid: str = "self") -> dict[str, Path]:
+    """The folder of this process's cgroup for each controller; that of v2 under the empty name."""
+    mounts = _mounts()
+    found: dict[str, Path] = {}
+    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):
+            if controller in mounts:
+                point, root = mounts[controller]
+                inside = path.removeprefix(root) if root != "/" and path.startswith(root) else path
+                found[controller] = point / inside.lstrip("/")
+    return found
+
+
+def _mounts() -> dict[str, tuple[Path, str]]:
+    """Controller to (mount point, the cgroup that is mounted there)."""
+    found: dict[str, tuple[Path, str]] = {}
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        head, _, tail = line.partition(" - ")
+        kind, _, options = tail.split(" ", 2)
+        root, point = head.split()[3:5]
+        names = [""] if kind == "cgroup2" else options.split(",") if kind == "cgroup" else []
+        found.update({name: (Path(point), root) for name in names})
+    return found
+
+
+class Cgroups:
+    """Makes, reads and removes the cgroups of workspaces below `root`.
+
+    `owner` (uid, gid) gets them when this process is another user than the one that workspaces run as.
+    """
+
+    def __init__(self, root: CgroupRoot | None, owner: tuple[int, int] | None = None) -> None:
+        self._root = root
+        self._owner = owner
+
+    def place(self, workspace_id: str, limits: Limits) -> Placement:
+        """The workspace's cgroups with its limits set. A limit that cannot be set is in `unlimited`; never raises."""
+        asked = _settings(limits, self._root.version if self._root else 1)
+        unlimited = [name for name in ("storage",) if limits.storage is not None]
+        limited: list[str] = []
+        folders = self._make(workspace_id)
+        for name, values in asked.items():
+            folder = folders.get(name)
+            held = folder is not None and all(_set(folder / file, value) for file, value in values.items())
+            (limited if held else unlimited).append(name)
+        unique = tuple(dict.fromkeys(str(folder) for folder in folders.values()))
+        return Placement(unique, tuple(limited), tuple(unlimited))
+
+    def _make(self, workspace_id: str) -> dict[str, Path]:
+        made: dict[str, Path] = {}
+        for controller, parent in self._root.folders.items() if self._root else ():
+            folder = Path(parent) / workspace_id
+            try:
+                folder.mkdir(exist_ok=True)
+                self._give(folder)
+            except OSError:
+                continue
+            made[controller] = folder
+        return made
+
+    def _give(self, folder: Path) -> None:
+        if self._owner is not None:
+            for entry in (folder, *folder.iterdir()):
+                os.chown(entry, *self._owner)
+
+
+def _settings(limits: Limits, version: int) -> dict[str, dict[str, str]]:
+    """Limit to the files that set it. Swap is part of the memory limit, or a hog would just become slow."""
+    asked: dict[str, dict[str, str]] = {}
+    v1 = version == 1
+    if limits.memory is not None:
+        size = str(quantity_bytes(limits.memory))
+        names = ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes") if v1 else ("memory.max", "memory.swap.max")
+        asked["memory"] = dict(zip(names, (size, size if v1 else "0"), strict=True))
+    if limits.cpu is not None:
+        quota = str(int(limits.cpu * _PERIOD_US))
+        both = {"cpu.cfs_period_us": str(_PERIOD_US), "cpu.cfs_quota_us": quota}
+        asked["cpu"] = both if v1 else {"cpu.max": f"{quota} {_PERIOD_US}"}
+    if limits.pids is not None:
+        asked["pids"] = {"pids.max": str(limits.pids)}
+    return asked
+
+
+def remove(folders: tuple[str, ...]) -> None:
+    """Remove the cgroups of a workspace; one that still holds a process stays."""
+    for folder in folders:
+        _try_remove(Path(folder))
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """CPU seconds since the cgroup was made and bytes held by its processes (without the page cache)."""
+
+    cpu_s: float | None
+    memory_bytes: int | None
+
+
+def counters(folders: tuple[str, ...]) -> Counters:
+    """What the kernel counted for these cgroups; None for what they do not count."""
+    cpu: float | None = None
+    memory: int | None = None
+    for folder in map(Path, folders):
+        if text := _read(folder / "cpuacct.usage"):
+            cpu = int(text) / 1e9
+        elif text := _field(folder / "cpu.stat", "usage_usec"):
+            cpu = int(text) / 1e6
+        if text := _field(folder / "memory.stat", "total_rss") or _field(folder / "memory.stat", "anon"):
+            memory = int(text)
+    return Counters(cpu, memory)
+
+
+def _set(path: Path, value: str) -> bool:
+    if not path.exists() and "sw" in path.name:
+        return True  # a kernel that does not account swap
+    return _try_write(path, value)
+
+
+def _field(path: Path, name: str) -> str:
+    return next((line.split()[1] for line in _read(path).splitlines() if line.startswith(f"{name} ")), "")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _try_write(path: Path, text: str) -> bool:
+    try:
+        path.write_text(text)
+    except OSError:
+        return False
+    return True
+
+
+def _try_remove(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
