@@ -1,0 +1,28 @@
+"""Settings of a module proxy."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mooring.goproxy.service import Lifetimes
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that `mooring goproxy` was told."""
+
+    root: Path
+    """The store; below it `cache/download` has the layout of GOMODCACHE."""
+    upstream: str | None = None
+    """A GOPROXY list; None: what `go env GOPROXY` says here. `direct` in it counts for private modules only, so that
+    a module which the upstream does not know costs no attempt at somebody's version control."""
+    sumdb: str | None = None
+    """A GOSUMDB value; None: what `go env GOSUMDB` says here."""
+    nosumdb: tuple[str, ...] = ()
+    """Patterns of public modules that the checksum database is not asked about; the notary vouches for them."""
+    private: tuple[str, ...] = ()
+    """Patterns of modules that are fetched from version control and never named to an upstream."""
+    go: Path = Path("go")
+    """The go command."""
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    max_bytes: int | None = None
+    """What the store may hold; None: for ever. Only what an upstream still offers is removed."""

@@ -1,0 +1,67 @@
+"""The checksum databases that clients reach through us, and how we reach them: as the go command does."""
+
+from mooring.errors import MooringError, NotFound
+from mooring.goproxy.names import SumdbAsk
+from mooring.goproxy.ports import Remote
+from mooring.goproxy.sumdb import SumDB
+from mooring.goproxy.upstream import Upstream
+
+
+class DatabaseAddress:
+    """A `Remote`: through the first upstream proxy that offers the database, else at the database's own address."""
+
+    def __init__(self, name: str, upstreams: list[tuple[Upstream, bool]], own: Upstream, *, only_own: bool) -> None:
+        self._name = name
+        self._upstreams = [] if only_own else upstreams
+        self._own = own
+        self._chosen: tuple[Upstream, str] | None = None
+
+    async def get(self, path: str) -> bytes:
+        if self._chosen is None:
+            self._chosen = await self._choose()
+        upstream, prefix = self._chosen
+        return await upstream.get(prefix + path.replace("!", "%21"))
+
+    async def _choose(self) -> tuple[Upstream, str]:
+        """Raises what an upstream says that neither offers nor denies the database."""
+        for upstream, on_any_error in self._upstreams:
+            try:
+                await upstream.get(f"sumdb/{self._name}/supported")
+            except NotFound:
+                continue
+            except MooringError:
+                if not on_any_error:
+                    raise
+                continue
+            return upstream, f"sumdb/{self._name}/"
+        return self._own, ""
+
+
+class SumDatabases:
+    """Every database that is ours to answer for, by name."""
+
+    def __init__(self, databases: "list[SumDB | Remote]", names: list[str]) -> None:
+        self._databases = dict(zip(names, databases, strict=True))
+
+    async def answer(self, ask: SumdbAsk) -> bytes:
+        """A file of a database.
+
+        Raises:
+            NotFound: it is none of ours, so the go command goes to the database itself.
+        """
+        database = self._databases.get(ask.database)
+        if database is None:
+            raise NotFound(f"the checksum database {ask.database} is not reached through this proxy")
+        if ask.rest == "supported":
+            return b""
+        if isinstance(database, SumDB):
+            return await _of_public(database, ask.rest)
+        return await database.get(ask.rest)
+
+
+async def _of_public(database: SumDB, rest: str) -> bytes:
+    if rest == "latest":
+        return await database.latest()
+    if rest.startswith("lookup/"):
+        return await database.lookup(rest.removeprefix("lookup/"))
+    return await database.tile(rest)

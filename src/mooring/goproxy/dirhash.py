@@ -1,0 +1,80 @@
+"""The `h1:` hashes of go.sum (https://go.dev/ref/mod#go-sum-files), and what a module's zip may contain.
+
+`h1:` is the SHA-256 of one line a file, sorted by name: the file's SHA-256 in hex, two spaces, its name, a newline.
+"""
+
+import base64
+import hashlib
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+from mooring.goproxy.faults import BadZip
+
+MAX_ZIP = 500 * 2**20
+MAX_MOD = 16 * 2**20
+_CHUNK = 256 * 1024
+
+
+def of_mod(content: bytes) -> str:
+    """The hash of a go.mod, which go.sum names `VERSION/go.mod`."""
+    return summary([("go.mod", hashlib.sha256(content).hexdigest())])
+
+
+def summary(files: Iterable[tuple[str, str]]) -> str:
+    """The hash of files given by name and SHA-256 in hex."""
+    # The go command sorts by bytes; a plain sort of text differs for names beyond the first 65,536 characters.
+    lines = sorted((name.encode(), digest) for name, digest in files)
+    total = hashlib.sha256()
+    for name, digest in lines:
+        total.update(digest.encode() + b"  " + name + b"\n")
+    return "h1:" + base64.b64encode(total.digest()).decode()
+
+
+def of_zip(path: Path | IO[bytes], prefix: str) -> str:
+    """The hash of a module's zip, all of whose files must begin with `prefix` (`module@version/`). Blocking.
+
+    Raises:
+        BadZip: it is damaged, or breaks a limit or a rule about names.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            check_names([entry.filename for entry in entries], prefix)
+            check_size(sum(entry.file_size for entry in entries))
+            return summary([(entry.filename, _digest(archive, entry)) for entry in entries])
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+        raise BadZip(f"the zip is damaged: {error}") from error
+
+
+def _digest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:
+    digest, size = hashlib.sha256(), 0
+    with archive.open(entry) as file:
+        while chunk := file.read(_CHUNK):
+            size += len(chunk)
+            # A header may lie about the size: what comes out counts.
+            check_size(size)
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_size(size: int) -> None:
+    """Raise BadZip for more than a module may have, unpacked."""
+    if size > MAX_ZIP:
+        raise BadZip(f"the zip unpacks to more than {MAX_ZIP} bytes")
+
+
+def check_names(names: list[str], prefix: str) -> None:
+    """Raise BadZip for a name outside `prefix`, one that climbs, or two that differ in case only."""
+    seen: set[str] = set()
+    for name in names:
+        inside = name.removeprefix(prefix)
+        parts = inside.split("/")
+        if not name.startswith(prefix) or "\n" in name or "\\" in name or any(p in ("", ".", "..") for p in parts):
+            raise BadZip(f"the zip holds {name[:200]!r}, which is no file below {prefix}")
+        folded = name.casefold()
+        if folded in seen:
+            raise BadZip(f"the zip holds {name[:200]!r} twice, or in two cases")
+        seen.add(folded)

@@ -1,0 +1,154 @@
+"""The store on a local disk: below `root/cache/download` exactly what the go command keeps below GOMODCACHE.
+
+So a module cache can be copied in, and the folder can be served as `GOPROXY=file://…`. A file is written into the
+spool on the same file system, flushed, and renamed: a reader sees all of it or nothing, whatever is killed when.
+"""
+
+import asyncio
+import errno
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+from mooring.errors import Unavailable
+from mooring.goproxy.faults import NoSpace
+from mooring.goproxy.ports import Entry
+
+_LEFT_OVER_S = 6 * 3600.0
+_READ_AGAIN_S = 3600.0
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+# The go command's own bookkeeping beside the files; nothing of it is ours to serve.
+_NOT_OURS = (".lock", ".partial", ".tmp")
+
+
+class DiskBlob:
+    """An open file."""
+
+    __slots__ = ("_fd", "modified", "size")
+
+    def __init__(self, fd: int, size: int, modified: float) -> None:
+        self._fd = fd
+        self.size = size
+        self.modified = modified
+
+    async def read(self, start: int, length: int) -> bytes:
+        # From the page cache nearly always: a thread would cost more than the read.
+        return os.pread(self._fd, length, start)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        """A response that was cut off before it began never closes its file."""
+        self.close()
+
+
+class DiskStore:
+    """A `FullStore` below `root`. Several processes may use one folder at a time."""
+
+    def __init__(self, root: Path) -> None:
+        self._download = root / "cache" / "download"
+        self.spool = root / "spool"
+
+    def prepare(self) -> None:
+        """Make the folders; remove what a killed process left in the spool long ago.
+
+        Raises:
+            Unavailable: the folders cannot be made.
+        """
+        try:
+            self._download.mkdir(parents=True, exist_ok=True)
+            self.spool.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise _translated(error) from error
+        for path in self.spool.iterdir():
+            # Another replica's download may be in the spool now.
+            if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
+                path.unlink(missing_ok=True)
+
+    async def open(self, name: str) -> DiskBlob | None:
+        path = f"{self._download}/{name}"
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+                return None
+            raise _translated(error) from error
+        status = os.fstat(fd)
+        now = time.time()
+        if now - max(status.st_atime, status.st_mtime) > _READ_AGAIN_S:
+            # File systems mounted with noatime would make everything look unread to the eviction.
+            os.utime(fd, ns=(int(now * 1e9), status.st_mtime_ns))
+        return DiskBlob(fd, status.st_size, status.st_mtime)
+
+    async def put(self, name: str, data: bytes) -> None:
+        await asyncio.to_thread(self._put, name, data)
+
+    def _put(self, name: str, data: bytes) -> None:
+        file = self.spool / secrets.token_hex(12)
+        try:
+            file.write_bytes(data)
+            self._adopt(name, file)
+        except OSError as error:
+            raise _translated(error) from error
+        finally:
+            file.unlink(missing_ok=True)
+
+    async def adopt(self, name: str, file: Path) -> None:
+        try:
+            await asyncio.to_thread(self._adopt, name, file)
+        except OSError as error:
+            raise _translated(error) from error
+
+    def _adopt(self, name: str, file: Path) -> None:
+        target = self._download / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("rb") as opened:
+            # A rename may reach the disk before the bytes do: after a power cut the file would be there, and empty.
+            os.fdatasync(opened.fileno())
+        file.chmod(0o644)
+        file.replace(target)
+
+    async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
+        folder, _, start = f"{self._download}/{prefix}".rpartition("/")
+        walk = self._walk(Path(folder), start)
+        while batch := await asyncio.to_thread(_some, walk):
+            for entry in batch:
+                yield entry
+
+    def _walk(self, folder: Path, start: str = "") -> Iterator[Entry]:
+        try:
+            found = list(os.scandir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        for item in found:
+            if not item.name.startswith(start):
+                continue
+            if item.is_dir(follow_symlinks=False):
+                yield from self._walk(Path(item.path))
+            elif item.is_file(follow_symlinks=False) and not item.name.endswith(_NOT_OURS):
+                try:
+                    status = item.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                name = os.path.relpath(item.path, self._download)
+                yield Entry(name, status.st_size, status.st_mtime, max(status.st_atime, status.st_mtime))
+
+    async def remove(self, name: str) -> None:
+        (self._download / name).unlink(missing_ok=True)
+
+
+def _some(walk: Iterator[Entry]) -> list[Entry]:
+    return [entry for _, entry in zip(range(512), walk, strict=False)]
+
+
+def _translated(error: OSError) -> Unavailable:
+    if error.errno in _FULL:
+        return NoSpace(f"the proxy's disk takes no more: {error.strerror}")
+    return Unavailable(f"the proxy's store fails: {error.strerror}")

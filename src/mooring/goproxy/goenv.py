@@ -1,0 +1,96 @@
+"""What the go command on this machine is set to: the default upstreams and the checksum database with its key.
+
+No address and no key of a public service is written here: they are the go command's own.
+"""
+
+import asyncio
+import json
+import mmap
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mooring.errors import InvalidInput, Misconfigured
+from mooring.goproxy.note import Verifier, parse_verifier
+
+_WITHIN_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoEnvironment:
+    """Of `go env`."""
+
+    proxy: str
+    sumdb: str
+    nosumdb: str
+    private: str
+    root: Path
+
+
+async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
+    """What `go env` says.
+
+    Raises:
+        Misconfigured: there is no go command that answers.
+    """
+    names = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOROOT")
+    try:
+        process = await asyncio.create_subprocess_exec(
+            go, "env", "-json", *names, env=dict(environment), cwd="/", stdout=-1, stderr=-1, stdin=-3
+        )
+        async with asyncio.timeout(_WITHIN_S):
+            output, errors = await process.communicate()
+        found = json.loads(output)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise Misconfigured(
+            f"{go} env does not answer: install Go, or name upstreams and database", field="go"
+        ) from error
+    if process.returncode != 0:
+        raise Misconfigured(f"{go} env fails: {errors.decode(errors='replace')[:300]}", field="go")
+    proxy, sumdb, nosumdb, private, root = (str(found[name]) for name in names)
+    return GoEnvironment(proxy, sumdb, nosumdb, private, Path(root))
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A checksum database as GOSUMDB names it: its key, and its address where it is not the key's name."""
+
+    verifier: Verifier
+    url: str | None
+
+
+def database(text: str, root: Path) -> Database | None:
+    """The database of a GOSUMDB value: `NAME`, `NAME+HASH+KEY`, either with a URL after it; None for `off`.
+
+    Raises:
+        InvalidInput: it is none of these.
+        Misconfigured: only a name is given, and the go command below `root` does not know its key.
+    """
+    words = text.split()
+    if words in ([], ["off"]):
+        return None
+    if len(words) > 2:  # noqa: PLR2004 - a key and a URL
+        raise InvalidInput("GOSUMDB must be off, a key, or a key and a URL", field="sumdb")
+    verifier = parse_verifier(words[0]) if "+" in words[0] else _known(words[0], root)
+    return Database(verifier, words[1].rstrip("/") if len(words) > 1 else None)
+
+
+def _known(name: str, root: Path) -> Verifier:
+    """The key that the go command itself has for a database's name; its hash proves that it is whole."""
+    pattern = re.compile(re.escape(name.encode()) + rb"\+[0-9a-f]{8}\+[A-Za-z0-9+/]{44}")
+    for place in (root / "src/cmd/go/internal/modfetch/key.go", root / "bin/go"):
+        for text in _matches(place, pattern):
+            try:
+                return parse_verifier(text)
+            except InvalidInput:
+                continue
+    raise Misconfigured(f"the key of {name} is not known here: give it as NAME+HASH+KEY", field="sumdb")
+
+
+def _matches(place: Path, pattern: re.Pattern[bytes]) -> list[str]:
+    try:
+        with place.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return [match[0].decode() for match in pattern.finditer(content)]
+    except (OSError, ValueError):
+        return []

@@ -1,0 +1,175 @@
+"""The use cases: answer an ask from the store or else from a source, verified before anybody sees the end of it."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from mooring.control.clock import Clock, SystemClock
+from mooring.control.tasks import Tasks
+from mooring.errors import MooringError, NotFound, Unavailable
+from mooring.goproxy import dirhash
+from mooring.goproxy.changing import Changing
+from mooring.goproxy.checks import checked
+from mooring.goproxy.faults import BadUpstream, NoSpace
+from mooring.goproxy.flight import Flight, Once
+from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.ports import Answer, FullStore, Source, Verification
+from mooring.goproxy.remembered import Remembered
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """Seconds for which an answer that may change is believed without asking again."""
+
+    mutable_s: float = 30.0
+    """Lists, latest, branches: half of the 60 s within which a new tag must be visible."""
+    absent_s: float = 30.0
+    """Proven absence: the go command asks for every prefix of an import path, nearly all of which are misses."""
+    failed_s: float = 5.0
+    """A source that failed is left alone for so long where an older answer can be served."""
+    absences: int = 100_000
+    """How many absences are remembered; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a proxy is made of."""
+
+    store: FullStore
+    spool: Path
+    """A folder on the store's file system; what is on its way is kept there."""
+    source: Callable[[str], Source]
+    """The source for a module path: private ones never go where public ones do."""
+    verification: Callable[[str], Verification]
+    """Who vouches for a module path."""
+
+
+class Proxy:
+    """Answers asks. Belongs to one event loop; `tasks` owns what it starts."""
+
+    def __init__(
+        self, parts: Parts, tasks: Tasks, *, lifetimes: Lifetimes | None = None, clock: Clock | None = None
+    ) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self._tasks = tasks
+        self._once = Once(tasks)
+        self._flights: dict[str, Flight] = {}
+        self._lifetimes = lifetimes or Lifetimes()
+        self._clock = clock or SystemClock()
+        self._absent = Remembered(self._lifetimes.absences)
+        self._changing = Changing(
+            self._store,
+            self._fetch,
+            self._clock,
+            lifetime_s=self._lifetimes.mutable_s,
+            failed_s=self._lifetimes.failed_s,
+        )
+
+    async def get(self, ask: Ask, *, fetch: bool = True) -> Answer:
+        """The answer to `ask`; with `fetch` off only from what is kept.
+
+        Raises:
+            NotFound: it does not exist, or is not kept and must not be fetched.
+            MooringError: as `Source` and `Verification`.
+        """
+        if not ask.immutable:
+            return await self._changing.get(ask, fetch=fetch)
+        if (blob := await self._store.open(ask.name)) is not None:
+            if blob.size:
+                return Answer("hit", blob=blob)
+            # No file of the protocol is empty: this one lost its bytes in a crash of the machine.
+            blob.close()
+        if not fetch:
+            raise NotFound(f"{ask.label} is not kept here")
+        if ask.kind is Kind.zip:
+            self._raise_if_absent(ask)
+            return Answer("miss", flight=self._flight(ask))
+        return Answer("miss", data=await self._fetch(ask))
+
+    def _raise_if_absent(self, ask: Ask) -> None:
+        if (error := self._absent.get(ask.name, self._clock.monotonic())) is not None:
+            # A new error each time: one that is raised again and again collects a traceback of every request.
+            raise NotFound(error.detail)
+
+    async def _fetch(self, ask: Ask) -> bytes:
+        """A small file from its source, checked, verified and kept."""
+        self._raise_if_absent(ask)
+        return await self._once.do(ask.name, lambda: self._fetch_once(ask))
+
+    async def _fetch_once(self, ask: Ask) -> bytes:
+        data = checked(ask, await self._small(ask))
+        if ask.kind is Kind.mod:
+            h1 = dirhash.of_mod(data)
+            await self._parts.verification(ask.module).check(ask.module, f"{ask.version}/go.mod", h1)
+        await self._keep(ask.name, data)
+        return data
+
+    async def _small(self, ask: Ask) -> bytes:
+        try:
+            return await self._parts.source(ask.module).small(ask)
+        except NotFound as error:
+            self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
+            raise
+
+    async def _keep(self, name: str, data: bytes) -> None:
+        try:
+            await self._store.put(name, data)
+        except Unavailable as error:
+            # The answer is right, whether or not it can be kept.
+            log.warning("not kept", file=name, error=error.detail)
+
+    def _flight(self, ask: Ask) -> Flight:
+        flight = self._flights.get(ask.name)
+        if flight is None:
+            try:
+                flight = Flight(self._parts.spool / secrets.token_hex(12))
+            except OSError as error:
+                raise NoSpace(f"the proxy's disk takes no more: {error.strerror}") from error
+            self._flights[ask.name] = flight
+            _ = self._tasks.spawn(ask.name, self._receive(ask, flight))
+        flight.join()
+        return flight
+
+    async def _receive(self, ask: Ask, flight: Flight) -> None:
+        failure: MooringError = Unavailable("the proxy is stopping")
+        try:
+            await self._receive_zip(ask, flight)
+        except NotFound as error:
+            self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
+            failure = error
+        except MooringError as error:
+            failure = error
+            log.warning("zip refused", ask=ask.label, error=error.detail)
+        except Exception:
+            failure = Unavailable("the proxy could not finish this request")
+            raise
+        finally:
+            del self._flights[ask.name]
+            flight.end(failure)
+            flight.leave()
+            flight.spool.unlink(missing_ok=True)
+
+    async def _receive_zip(self, ask: Ask, flight: Flight) -> None:
+        async with self._parts.source(ask.module).zip(ask) as download:
+            flight.size = download.size
+            async for chunk in download.chunks:
+                flight.write(chunk)
+        if download.size is not None and download.size != flight.received:
+            raise BadUpstream(f"{ask.label}: {flight.received} bytes came of {download.size}")
+        prefix = f"{ask.module}@{ask.version}/"
+        h1 = await asyncio.to_thread(dirhash.of_zip, flight.spool, prefix)
+        await self._parts.verification(ask.module).check(ask.module, ask.version, h1)
+        flight.end()
+        try:
+            await self._store.adopt(ask.name, flight.spool)
+        except Unavailable as error:
+            log.warning("not kept", file=ask.name, error=error.detail)
+        else:
+            await self._keep(f"{ask.name}hash", h1.encode())

@@ -1,0 +1,227 @@
+"""A client of a checksum database (https://go.dev/ref/mod#checksum-database) that believes nothing it cannot prove.
+
+Every record is proved to be in a tree whose head the database signed, and every head to continue the one that was
+seen last: a database that shows us something else than the rest of the world cannot do so unnoticed. Only what is
+proved is kept, at the place where the go command keeps it: `sumdb/NAME/…`.
+"""
+
+import asyncio
+from collections import OrderedDict
+
+from mooring.errors import NotFound
+from mooring.goproxy import tlog
+from mooring.goproxy.faults import BadTree, BadUpstream, Mismatch
+from mooring.goproxy.flight import Once
+from mooring.goproxy.names import escape
+from mooring.goproxy.note import Verifier, check
+from mooring.goproxy.ports import Remote, Store
+from mooring.goproxy.tlog import HASH, Tile, Tree
+
+_TILES_IN_MEMORY = 2048
+_HEADS_IN_MEMORY = 1024
+
+
+class SumDB:
+    """One database. Errors of `remote` pass through."""
+
+    def __init__(self, verifier: Verifier, remote: Remote, store: Store, once: Once) -> None:
+        self.verifier = verifier
+        self.name = verifier.name
+        self._remote = remote
+        self._store = store
+        self._once = once
+        self._head = Tree(0, tlog.EMPTY)
+        self._restored = False
+        self._advancing = asyncio.Lock()
+        self._proved: OrderedDict[Tile, bytes] = OrderedDict()
+        self._consistent: OrderedDict[Tree, None] = OrderedDict()
+
+    async def lines(self, module: str, version: str) -> list[str]:
+        """The go.sum lines of a module version.
+
+        Raises:
+            NotFound: the database has no record of it, and the module does not exist for it.
+            BadTree, BadNote: what it serves contradicts what it signed.
+        """
+        answer = await self.lookup(f"{escape(module)}@{escape(version)}")
+        return tlog.parse_lookup(answer)[1].decode(errors="replace").splitlines()
+
+    async def lookup(self, name: str) -> bytes:
+        """The proved answer of `lookup/NAME`, from what we keep if possible."""
+        file = f"sumdb/{self.name}/lookup/{name}"
+        if (kept := await _read(self._store, file)) is not None:
+            return kept
+        return await self._once.do(file, lambda: self._lookup(name, file))
+
+    async def _lookup(self, name: str, file: str) -> bytes:
+        answer = await self._remote.get(f"lookup/{name}")
+        number, text, signed = tlog.parse_lookup(answer)
+        module, _, version = name.partition("@")
+        wanted = f"{module} {version} h1:".encode()
+        if not any(escape(line.decode(errors="replace")).encode().startswith(wanted) for line in text.splitlines()):
+            raise BadTree(f"{self.name} answers {name} with the record of another module")
+        await self._advance(signed)
+        tree = self._head
+        if number >= tree.size:
+            raise BadTree(f"{self.name} names record {number} of a tree of {tree.size}")
+        tile = tlog.tile_of((0, number), tree.size)
+        if tlog.from_tile((0, number), tile, await self._prove(tile, tree)) != tlog.leaf_hash(text):
+            raise BadTree(f"{self.name} sends a record of {name} that is not in its tree")
+        await self._store.put(file, answer)
+        return answer
+
+    async def latest(self) -> bytes:
+        """The database's newest signed head, proved to continue the last one."""
+        answer = await self._remote.get("latest")
+        await self._advance(answer)
+        return answer
+
+    async def tile(self, path: str) -> bytes:
+        """A tile for somebody else, proved unless it holds records or has another height than everybody's.
+
+        Raises:
+            NotFound: the path is no tile's.
+        """
+        tile = tlog.parse_tile(path)
+        if tile.level < 0 or tile.height != tlog.HEIGHT:
+            return await self._remote.get(path)
+        if not tile.within(self._head.size) and (kept := await _read(self._store, self._file(tile))) is None:
+            await self.latest()
+        tree = self._head
+        if not tile.within(tree.size):
+            return kept if kept is not None else await self._fetch(tile)
+        widest = tlog.tile_of((tile.level * tile.height, tile.number << tile.height), tree.size)
+        return (await self._prove(widest, tree))[: tile.width * HASH]
+
+    def _file(self, tile: Tile) -> str:
+        return f"sumdb/{self.name}/{tile.path}"
+
+    async def _advance(self, signed: bytes) -> None:
+        """Take over a signed head when it is newer; either way it must be of one history with ours."""
+        tree = tlog.parse_tree(check(signed, self.verifier))
+        if tree in self._consistent:
+            return
+        async with self._advancing:
+            if not self._restored:
+                await self._restore()
+            if tree == self._head:
+                return
+            old, new = sorted((tree, self._head), key=lambda x: x.size)
+            await self._same_history(old, new)
+            self._consistent[tree] = None
+            if len(self._consistent) > _HEADS_IN_MEMORY:
+                self._consistent.popitem(last=False)
+            if new is tree:
+                self._head = tree
+                await self._store.put(f"sumdb/{self.name}/latest", signed)
+
+    async def _restore(self) -> None:
+        kept = await _read(self._store, f"sumdb/{self.name}/latest")
+        if kept is not None:
+            self._head = tlog.parse_tree(check(kept, self.verifier))
+        self._restored = True
+
+    async def _same_history(self, old: Tree, new: Tree) -> None:
+        await self._edges(new)
+        if old.size == 0:
+            return
+        hashes = []
+        for node in tlog.roots(old.size):
+            tile = tlog.tile_of(node, new.size)
+            hashes.append(tlog.from_tile(node, tile, await self._prove(tile, new)))
+        if tlog.combine(hashes) != old.root:
+            raise BadTree(f"{self.name} signed two histories: sizes {old.size} and {new.size} contradict each other")
+
+    async def _edges(self, tree: Tree) -> None:
+        """Prove the tiles that the tree's root follows from."""
+        nodes = tlog.roots(tree.size)
+        tiles = list(dict.fromkeys(tlog.tile_of(node, tree.size) for node in nodes))
+        if all(tile in self._proved for tile in tiles):
+            return
+        data = dict(zip(tiles, await self._all(tiles), strict=True))
+        hashes = []
+        for node in nodes:
+            tile = tlog.tile_of(node, tree.size)
+            hashes.append(tlog.from_tile(node, tile, data[tile]))
+        if tlog.combine(hashes) != tree.root:
+            raise BadTree(f"{self.name} sends tiles that its signed head of size {tree.size} contradicts")
+        for tile in tiles:
+            await self._keep(tile, data[tile])
+
+    async def _all(self, tiles: list[Tile]) -> list[bytes]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._fetch(tile)) for tile in tiles]
+        return [task.result() for task in tasks]
+
+    async def _prove(self, tile: Tile, tree: Tree) -> bytes:
+        """The content of a tile of a tree, which is a head that was taken over."""
+        if (proved := self._proved.get(tile)) is not None:
+            self._proved.move_to_end(tile)
+            return proved
+        if not tile.full or tlog.parent(tile)[1] >= tree.size >> tlog.parent(tile)[0]:
+            await self._edges(tree)
+            return self._proved[tile]
+        node = tlog.parent(tile)
+        above = tlog.tile_of(node, tree.size)
+        data, upper = await self._fetch(tile), await self._prove(above, tree)
+        if tlog.from_tile(node, above, upper) != tlog.tile_root(data):
+            raise BadTree(f"{self.name} sends a {tile.path} that its tree contradicts")
+        await self._keep(tile, data)
+        return data
+
+    async def _keep(self, tile: Tile, data: bytes) -> None:
+        self._proved[tile] = data
+        if len(self._proved) > _TILES_IN_MEMORY:
+            self._proved.popitem(last=False)
+        if await _read(self._store, self._file(tile)) is None:
+            await self._store.put(self._file(tile), data)
+
+    async def _fetch(self, tile: Tile) -> bytes:
+        """A tile as kept or as the database sends it, not proved."""
+        for candidate in (tile, tile.whole):
+            kept = await _read(self._store, self._file(candidate))
+            if kept is not None and len(kept) >= tile.width * HASH:
+                return kept[: tile.width * HASH]
+        return await self._once.do(f"unproved/{self._file(tile)}", lambda: self._download(tile))
+
+    async def _download(self, tile: Tile) -> bytes:
+        try:
+            data = await self._remote.get(tile.path)
+        except NotFound:
+            if tile.full:
+                raise
+            # A database may drop partial tiles once the full one is there.
+            data = (await self._remote.get(tile.whole.path))[: tile.width * HASH]
+        if len(data) != tile.width * HASH:
+            raise BadUpstream(f"{self.name} sends {len(data)} bytes as {tile.path}")
+        return data
+
+
+async def _read(store: Store, name: str) -> bytes | None:
+    blob = await store.open(name)
+    if blob is None:
+        return None
+    try:
+        # An empty file is what the go command leaves for a moment where it writes one.
+        return await blob.read(0, blob.size) or None
+    finally:
+        blob.close()
+
+
+class PublicRecord:
+    """A `Verification` by a checksum database."""
+
+    def __init__(self, database: SumDB) -> None:
+        self._database = database
+
+    async def check(self, module: str, version: str, h1: str) -> None:
+        try:
+            lines = await self._database.lines(module, version.removesuffix("/go.mod"))
+        except NotFound as error:
+            raise Mismatch(f"{module}@{version}: {self._database.name} has no record of it: {error.detail}") from error
+        recorded = [line.split(" ")[-1] for line in lines if line.startswith(f"{module} {version} h1:")]
+        if h1 not in recorded:
+            raise Mismatch(
+                f"{module}@{version}: checksum mismatch: downloaded {h1}, "
+                f"{self._database.name} recorded {', '.join(recorded) or 'nothing'}"
+            )

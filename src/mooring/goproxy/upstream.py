@@ -1,0 +1,121 @@
+"""A module proxy upstream, over HTTP. Foreign errors are translated here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import httpx2
+
+from mooring.errors import Forbidden, MooringError, NotFound, Unavailable
+from mooring.goproxy.dirhash import MAX_MOD, MAX_ZIP
+from mooring.goproxy.faults import BadUpstream
+from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.ports import Download
+
+MAX_REDIRECTS = 10
+_ABSENT = (404, 410)
+_OK = 200
+_REASON_BYTES = 600
+_TOTAL_S = 300.0
+_CHUNK = 128 * 1024
+_TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
+
+
+def client(connections: int = 64, *, verify: str | bool = True) -> httpx2.AsyncClient:
+    """A client for all upstreams: kept-alive connections, at most 10 redirects, as the go command has it."""
+    return httpx2.AsyncClient(
+        timeout=_TIMEOUT,
+        limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
+        follow_redirects=True,
+        max_redirects=MAX_REDIRECTS,
+        headers={"User-Agent": "mooring-goproxy"},
+        verify=verify,
+    )
+
+
+class Upstream:
+    """A `Source` and a `Remote` at `base`, a URL without a slash at its end."""
+
+    def __init__(self, base: str, http: httpx2.AsyncClient) -> None:
+        self.base = base.rstrip("/")
+        self._http = http
+
+    @property
+    def name(self) -> str:
+        """The address for people: without credentials."""
+        return str(httpx2.URL(self.base).copy_with(userinfo=b""))
+
+    async def small(self, ask: Ask) -> bytes:
+        return await self.get(ask.name.replace("!", "%21"), MAX_MOD if ask.kind is Kind.mod else 4 * MAX_MOD)
+
+    async def get(self, path: str, limit: int = 4 * MAX_MOD) -> bytes:
+        """A file of at most `limit` bytes. Raises as `Source`."""
+        try:
+            async with asyncio.timeout(_TOTAL_S), self._http.stream("GET", f"{self.base}/{path}") as response:
+                await self._check(response)
+                return await self._read(response, limit)
+        except TimeoutError as error:
+            raise Unavailable(f"{self.name} did not answer within {_TOTAL_S:g} s") from error
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._translated(error) from error
+
+    @asynccontextmanager
+    async def zip(self, ask: Ask) -> AsyncIterator[Download]:
+        # Compressed once more it would only cost time, and its length would be unknown.
+        headers = {"Accept-Encoding": "identity"}
+        path = ask.name.replace("!", "%21")
+        try:
+            async with self._http.stream("GET", f"{self.base}/{path}", headers=headers) as response:
+                await self._check(response)
+                length = response.headers.get("content-length", "")
+                size = int(length) if length.isdecimal() and "content-encoding" not in response.headers else None
+                if size is not None and size > MAX_ZIP:
+                    raise BadUpstream(f"{self.name} offers a zip of {size} bytes; at most {MAX_ZIP} are allowed")
+                yield Download(size, self._chunks(response))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            raise self._translated(error) from error
+
+    async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
+        total = 0
+        try:
+            async for chunk in response.aiter_bytes():
+                total += len(chunk)
+                if total > MAX_ZIP:
+                    raise BadUpstream(f"{self.name} sends a zip of more than {MAX_ZIP} bytes")
+                yield chunk
+        except httpx2.HTTPError as error:
+            raise self._translated(error) from error
+
+    async def _read(self, response: httpx2.Response, limit: int) -> bytes:
+        body = bytearray()
+        async for chunk in response.aiter_bytes():
+            body += chunk
+            if len(body) > limit:
+                raise BadUpstream(f"{self.name} sends more than {limit} bytes")
+        return bytes(body)
+
+    async def _check(self, response: httpx2.Response) -> None:
+        if response.url.scheme == "http" and self.base.startswith("https:"):
+            raise BadUpstream(f"{self.name} redirects from https to http")
+        if response.status_code == _OK:
+            return
+        reason = (await self._read(response, MAX_MOD))[:_REASON_BYTES].decode(errors="replace").strip()
+        if not response.headers.get("content-type", "text/plain").startswith("text/plain"):
+            reason = ""
+        raise self._refusal(response.status_code, reason)
+
+    def _refusal(self, status: int, reason: str) -> MooringError:
+        text = f"{self.name} answered {status}" + (f": {reason}" if reason else "")
+        if status in _ABSENT:
+            return NotFound(reason or "not found")
+        if status in (401, 403):
+            return Forbidden(text)
+        return Unavailable(text)
+
+    def _translated(self, error: Exception) -> Unavailable:
+        if isinstance(error, httpx2.TooManyRedirects):
+            return BadUpstream(f"{self.name} redirects more than {MAX_REDIRECTS} times")
+        kind = "did not answer in time" if isinstance(error, httpx2.TimeoutException) else "cannot be reached"
+        if isinstance(error, httpx2.ReadError | httpx2.RemoteProtocolError | httpx2.DecodingError):
+            kind = "broke off its answer"
+        return Unavailable(f"{self.name} {kind}" + (f": {error}" if str(error) else ""))
