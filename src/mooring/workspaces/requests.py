@@ -50,8 +50,9 @@ class IdleStatus:
 
 
 def begun(workspace: Workspace) -> Workspace:
-    """`workspace` with a new start; it is pending where it may be, else the reconciler gets it there."""
-    phase = Phase.pending if workspace.phase in (Phase.stopped, Phase.failed, Phase.pending) else workspace.phase
+    """`workspace` with a new start. It is never running afterwards: that would be the start before."""
+    rests = workspace.phase in (Phase.stopped, Phase.failed, Phase.pending)
+    phase = Phase.pending if rests else Phase.starting
     return replace(
         workspace,
         desired=Desired.running,

@@ -1,0 +1,295 @@
+"""The reconciler on a runtime in memory, with each of its faults."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from mooring.control.clock import SystemClock
+from mooring.errors import NotFound, Unavailable
+from mooring.model.routes import RouteState
+from mooring.model.template import Editor
+from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.memory import MemoryEventLog, MemoryStore
+from mooring.workspaces.memory_runtime import (
+    CrashingRuntime,
+    LyingRuntime,
+    MemoryRuntime,
+    NeverRuntime,
+    SlowRuntime,
+)
+from mooring.workspaces.requests import Change
+from support.workspaces import ADA, LIGHT, stage
+
+QUICK = LIGHT.model_copy(update={"editor": Editor(command=("healthy",), start_timeout_s=1)})
+
+
+async def test_running_means_that_the_editor_answered() -> None:
+    """A workspace is starting until its editor answered through the gateway, then running, with the time it took."""
+    async with stage() as it:
+        it.probe.silent = True
+        made = await it.create()
+        await it.until(made.id, Phase.starting)
+        route = it.route(made.id)
+        assert route is not None
+        assert route.state is RouteState.starting
+        it.probe.silent = False
+        ran = await it.until(made.id, Phase.running)
+        assert ran.reason == ""
+        route = it.route(made.id)
+        assert route is not None
+        assert route.state is RouteState.serving
+        texts = await it.texts(made.id)
+        assert texts[:2] == ["created from light version 1", "starting"]
+        assert texts[2].startswith("editor answered after ")
+
+
+async def test_stop_and_start_again() -> None:
+    """A stopped workspace has a page that says so, and starts with the next generation."""
+    async with stage() as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        await it.service.stop(ADA, made.id, why="idle for 30 min")
+        stopped = await it.until(made.id, Phase.stopped)
+        assert stopped.reason == "idle for 30 min"
+        route = it.route(made.id)
+        assert route is not None
+        assert (route.state, route.backends) == (RouteState.stopped, ())
+        assert (await it.texts(made.id))[-1] == "stopped: idle for 30 min"
+        await it.service.start(ADA, made.id)
+        assert (await it.until(made.id, Phase.running)).generation == 2
+
+
+async def test_restart_is_a_new_generation() -> None:
+    """A restart ends the old editor; the new one has to answer before it is running again."""
+    async with stage() as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        await it.service.restart(ADA, made.id)
+        await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.running)
+        seen = it.reconciler.observation(made.id)
+        assert seen is not None
+        assert seen.generation == 2
+
+
+async def test_deleting_forgets_everything() -> None:
+    """Files, routes and the row go; the name is free at once."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        await it.service.delete(ADA, made.id)
+        again = await it.create()
+        await it.until(again.id, Phase.running)
+        async with asyncio.timeout(10):
+            while made.id in runtime.world.files:
+                await asyncio.sleep(0.01)
+        with pytest.raises(NotFound):
+            await it.store.get(made.id)
+        assert it.route(made.id) is None
+        assert it.route(again.id) is not None
+
+
+async def test_an_editor_that_never_answers_fails_and_is_ended() -> None:
+    """After the template's start time-out it is failed, with the last lines of its output, and nothing of it runs."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime, light=QUICK) as it:
+        it.probe.silent = True
+        made = await it.create()
+        failed = await it.until(made.id, Phase.failed)
+        assert "did not answer within 1 s" in failed.reason
+        assert "started generation 1" in failed.reason
+        async with asyncio.timeout(10):
+            while await runtime.usage(made.id) is not None:
+                await asyncio.sleep(0.01)
+        it.probe.silent = False
+        await it.service.start(ADA, made.id)
+        assert (await it.until(made.id, Phase.running)).reason == ""
+
+
+async def test_a_gateway_that_is_away_is_no_fault_of_the_editor() -> None:
+    """While the gateway does not answer, the start time-out does not run; once it does, the workspace runs."""
+    async with stage(light=QUICK) as it:
+        it.probe.gateway_is_away = True
+        made = await it.create()
+        await asyncio.sleep(1.5)
+        assert (await it.store.get(made.id)).phase is Phase.starting
+        it.probe.gateway_is_away = False
+        await it.until(made.id, Phase.running)
+
+
+async def test_a_lying_runtime_never_makes_a_workspace_run() -> None:
+    """A runtime that only says it started something ends in failed."""
+    async with stage(runtime=LyingRuntime(), light=QUICK) as it:
+        it.probe.silent = True
+        made = await it.create()
+        failed = await it.until(made.id, Phase.failed)
+        assert "did not answer" in failed.reason
+
+
+async def test_an_editor_that_crashes_too_often_fails_with_its_last_words() -> None:
+    """What the runtime gives up on is failed, and says why; a new start is a new chance."""
+    async with stage(runtime=CrashingRuntime()) as it:
+        it.probe.silent = True
+        made = await it.create()
+        failed = await it.until(made.id, Phase.failed)
+        assert failed.reason == "boom"
+        assert (await it.texts(made.id))[-1] == "boom"
+        await it.service.start(ADA, made.id)
+        failed = await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.failed)
+
+
+async def test_a_crash_is_told_and_probed_anew() -> None:
+    """After a crash the workspace is starting until the new editor answered."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        it.probe.silent = True
+        runtime.crash(made.id, "segmentation fault")
+        await it.until(made.id, Phase.starting)
+        it.probe.silent = False
+        await it.until(made.id, Phase.running)
+        assert "the editor ended and was started again: segmentation fault" in await it.texts(made.id)
+
+
+async def test_what_vanished_is_started_again() -> None:
+    """A workspace that should run and does not, after a reboot for example, is started again."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        runtime.vanish(made.id)
+        async with asyncio.timeout(10):
+            while "starting again: it did not run any more" not in await it.texts(made.id):
+                await asyncio.sleep(0.01)
+        await it.until(made.id, Phase.running)
+
+
+async def test_a_new_server_adopts_what_runs() -> None:
+    """After a kill of the server running workspaces stay running, are served at once, and nothing is started."""
+    runtime = MemoryRuntime()
+    log = MemoryEventLog(SystemClock())
+    store = MemoryStore(log)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        before = await it.store.get(made.id)
+        texts = await it.texts(made.id)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        async with asyncio.timeout(10):
+            while (route := it.route(made.id)) is None:
+                await asyncio.sleep(0.01)
+        assert route.state is RouteState.serving
+        assert await it.store.get(made.id) == before
+        assert await it.texts(made.id) == texts
+
+
+async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
+    """Suspending stops every workspace; the next server starts those that should run."""
+    runtime = MemoryRuntime()
+    log = MemoryEventLog(SystemClock())
+    store = MemoryStore(log)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        await it.reconciler.suspend()
+        kept = await it.until(made.id, Phase.stopped)
+        assert kept.desired is Desired.running
+        assert await runtime.usage(made.id) is None
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        await it.until(made.id, Phase.running)
+
+
+async def test_a_runtime_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is waited for is visible as the reason, and it goes on by itself once the runtime answers."""
+    monkeypatch.setattr("mooring.workspaces.turn.RUNTIME_WITHIN_S", 0.1)
+    runtime = NeverRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        waiting = await it.until(made.id, lambda w: "runtime did not answer" in w.reason)
+        assert waiting.phase is Phase.starting
+        runtime.released.set()
+        await it.until(made.id, Phase.running)
+        assert len([text for text in await it.texts(made.id) if "did not answer" in text]) == 1
+
+
+async def test_a_slow_runtime_is_only_slow() -> None:
+    """A stop asked for during a slow start is what counts in the end."""
+    async with stage(runtime=SlowRuntime(SystemClock(), 0.2)) as it:
+        made = await it.create()
+        await it.service.stop(ADA, made.id)
+        await it.until(made.id, Phase.stopped)
+        assert await it.runtime.usage(made.id) is None
+
+
+class GoneStore(MemoryStore):
+    """A database that can go away."""
+
+    gone = False
+
+    async def get(self, workspace_id: str) -> Workspace:
+        self._perhaps()
+        return await super().get(workspace_id)
+
+    async def update(self, workspace: Workspace, *, expected: int) -> Workspace:
+        self._perhaps()
+        return await super().update(workspace, expected=expected)
+
+    def _perhaps(self) -> None:
+        if self.gone:
+            raise Unavailable("the database does not answer")
+
+
+async def test_a_database_that_goes_away_loses_nothing() -> None:
+    """What happens while the database is gone is true in it soon after it is back."""
+    runtime, store = MemoryRuntime(), GoneStore()
+    async with stage(runtime=runtime, store=store) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        store.gone = True
+        runtime.fail(made.id, "boom")
+        await asyncio.sleep(1.0)
+        store.gone = False
+        began = it.clock.monotonic()
+        assert (await it.until(made.id, Phase.failed)).reason == "boom"
+        assert it.clock.monotonic() - began < 5
+
+
+async def test_a_rename_moves_the_routes() -> None:
+    """The new name's host is served, the old one's no more."""
+    async with stage() as it:
+        made = await it.create("first")
+        await it.until(made.id, Phase.running)
+        await it.service.rename(ADA, made.id, "second")
+        async with asyncio.timeout(10):
+            while (route := it.route(made.id)) is None or route.host != "second--ada.localhost":
+                await asyncio.sleep(0.01)
+        assert not [r for r in it.table.routes().values() if r.host.endswith("first--ada.localhost")]
+
+
+async def test_notices_become_events_once() -> None:
+    """A failed clone is told once, however often it is observed and whoever restarts."""
+    runtime = MemoryRuntime()
+    log = MemoryEventLog(SystemClock())
+    store = MemoryStore(log)
+    for _ in range(2):
+        async with stage(runtime=runtime, store=store, events=log) as it:
+            page = await store.page(owner=None, after=None, limit=10)
+            made = page.items[0] if page.items else await it.create()
+            await it.until(made.id, Phase.running)
+            runtime.world.put(replace(runtime.world.seen[made.id], notices=("git clone failed with status 128",)))
+            async with asyncio.timeout(10):
+                while "git clone failed with status 128" not in await it.texts(made.id):
+                    await asyncio.sleep(0.01)
+            assert (await it.texts(made.id)).count("git clone failed with status 128") == 1
+
+
+async def test_updates_hold_from_the_next_start() -> None:
+    """A change of the environment is kept and does not touch what runs."""
+    async with stage() as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        changed = await it.service.update(ADA, made.id, Change(environment={"A": "1"}))
+        assert changed.spec.environment == {"A": "1"}
+        assert changed.generation == 1
