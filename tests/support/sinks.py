@@ -4,9 +4,11 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from mooring.gateway.memory import MemorySink
 from mooring.routes.ports import RouteSink
+from support.nginx import Gateway, gateway
 
 AMPLE = 8 * 2**20
 SMALL = 128 * 2**10
@@ -54,4 +56,28 @@ async def memory(_folder: Path, capacity: int):  # noqa: ANN201 - a factory of t
     yield MemoryUnderTest(capacity)
 
 
-SINKS: dict[str, SinkFactory] = {"memory": memory}
+class NginxUnderTest:
+    """A real nginx."""
+
+    def __init__(self, started: Gateway) -> None:
+        self._gateway = started
+        self.sink = started.sink
+
+    async def location(self, host: str, path: str, *, token: str = "") -> str | None:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        reply = await self._gateway.ask("GET", host, path, headers)
+        return urlsplit(reply.headers["location"]).path if reply.status == 302 else None
+
+    async def forget(self) -> None:
+        """Kill the master; the supervision starts a fresh one."""
+        await self._gateway.killed()
+
+
+@asynccontextmanager
+async def nginx(folder: Path, capacity: int):  # noqa: ANN201 - a factory of the type above
+    """An nginx of its own."""
+    async with gateway(folder, table_bytes=capacity) as started:
+        yield NginxUnderTest(started)
+
+
+SINKS: dict[str, SinkFactory] = {"memory": memory, "nginx": nginx}

@@ -1,0 +1,105 @@
+-- Who may enter a route. Everything here is decided from what the agent pushed; nobody is asked.
+local credentials = require("credentials")
+local grants = require("grants")
+local settings = require("settings")
+
+local _M = {}
+
+_M.PROBE = "mooring:probe"
+
+local SAFE = { GET = true, HEAD = true, OPTIONS = true }
+
+-- Whether `subject` may enter `route`.
+function _M.allows(route, subject)
+    if route.access == "public" then
+        return true
+    end
+    if subject == nil then
+        return false
+    end
+    if subject == _M.PROBE then
+        return route.workspace ~= nil
+    end
+    if route.access == "subjects" then
+        return route.subjects[subject] == true
+    end
+    return true
+end
+
+-- The reason to refuse a request that a page of another origin may have caused, or nil. A cookie is sent whoever
+-- caused the request; a browser always says the origin of one that changes state or opens a WebSocket.
+local function foreign_origin(state)
+    if SAFE[ngx.req.get_method()] and not state.websocket then
+        return nil
+    end
+    local origin, site = ngx.var.http_origin, ngx.var.http_sec_fetch_site
+    if site and site ~= "same-origin" and site ~= "none" then
+        return "origin"
+    end
+    if origin == nil and site ~= nil and not state.websocket then
+        return nil
+    end
+    if origin ~= ngx.var.scheme .. "://" .. state.authority then
+        return "origin"
+    end
+end
+
+local function identify(state)
+    local var = ngx.var
+    local authorization, cookie = var.http_authorization, var.http_cookie
+    local grant = authorization and credentials.by_token(authorization)
+    if grant then
+        state.subject, state.session, state.token = grant.subject, grant.session, grant.sha256
+        authorization = nil
+    elseif cookie then
+        local claims = credentials.by_cookie(cookie, state.host)
+        if claims then
+            state.subject, state.session = claims.subject, claims.session
+        end
+    end
+    state.authorization = authorization
+end
+
+-- nil when the request may pass, else the reason: "withheld", "unauthenticated", "forbidden", "origin". What the
+-- backend may see of Cookie and Authorization is in `state.cookie` and `state.authorization` afterwards.
+function _M.refusal(state)
+    local route = state.route
+    local cookie = ngx.var.http_cookie
+    state.cookie = cookie and credentials.foreign_cookies(cookie)
+    if route.access == "public" then
+        state.authorization = ngx.var.http_authorization
+        return nil
+    end
+    if not grants.known() then
+        return "withheld"
+    end
+    identify(state)
+    if state.subject == nil then
+        return "unauthenticated"
+    end
+    if not _M.allows(route, state.subject) then
+        return "forbidden"
+    end
+    return not state.token and foreign_origin(state) or nil
+end
+
+-- Whether a tunnel that was let in would be let in now. While the server is not heard nobody is thrown out: the
+-- session was valid, and what changed since cannot be known.
+function _M.still(state, route)
+    if route.access == "public" or not grants.known() then
+        return true
+    end
+    if not _M.allows(route, state.subject) or (state.session and grants.revoked(state.session)) then
+        return false
+    end
+    return not state.token or grants.token(state.token) ~= nil
+end
+
+-- Where a browser signs in for the page that it asked for.
+function _M.sign_in(state)
+    local port = string.match(state.authority, ":%d+$") or ""
+    local here = ngx.var.scheme .. "://" .. state.authority .. ngx.var.request_uri
+    return ngx.var.scheme .. "://" .. settings.console .. port .. "/open?url=" .. ngx.escape_uri(here)
+end
+
+return _M

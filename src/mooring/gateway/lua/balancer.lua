@@ -1,0 +1,82 @@
+-- nginx asks here for a peer: the backend that the request was routed to, then, after a failure, another one.
+local balance = require("balance")
+local peers = require("ngx.balancer")
+
+local _M = {}
+
+local MOST_TRIES = 3
+
+local function connect_to(state)
+    local backend = state.backend
+    local ok, err
+    if backend.unix then
+        ok, err = peers.set_current_peer(backend.unix)
+    else
+        ok, err = peers.set_current_peer(state.host_of_peer or backend.host, state.peer_port or backend.port)
+    end
+    if not ok then
+        ngx.log(ngx.ERR, "peer of ", state.route.id, ": ", err)
+        return ngx.exit(502)
+    end
+    local route = state.route
+    if route.connect_s then
+        peers.set_timeouts(route.connect_s, route.read_s, route.read_s)
+    end
+end
+
+-- Only a request that reached no backend may be sent again, and of the others those that RFC 9110 (9.2.2) calls
+-- idempotent, when the connection broke: one that took too long may still be at work.
+local function may_retry(state)
+    local connect_times = ngx.var.upstream_connect_time or "-"
+    if string.sub(connect_times, -1) == "-" then
+        return true
+    end
+    local _, status = peers.get_last_failure()
+    return status ~= 504 and state.idempotent
+end
+
+-- Another backend that can take over: nginx has already chosen between http and https, and the name to verify.
+local function next_backend(state)
+    local tried = state.tried or {}
+    tried[state.backend] = true
+    state.tried = tried
+    local first = state.backend
+    local found = balance.pick(state.route, tried)
+    while found do
+        if (found.unix or found.port) and (found.tls and found.tls.name) == (first.tls and first.tls.name) then
+            return found
+        end
+        tried[found] = true
+        found = balance.pick(state.route, tried)
+    end
+end
+
+function _M.pick()
+    local state = ngx.ctx.state
+    if not state then
+        return ngx.exit(502)
+    end
+    if not state.tries then
+        state.tries = 1
+        local backends = #state.route.backends
+        if backends > 1 then
+            peers.set_more_tries(math.min(backends, MOST_TRIES) - 1)
+        end
+        return connect_to(state)
+    end
+    if not may_retry(state) then
+        return ngx.exit(502)
+    end
+    state.tries = state.tries + 1
+    local found = next_backend(state)
+    if found then
+        if state.counted then
+            balance.closed(state.backend)
+            balance.opened(found)
+        end
+        state.backend = found
+    end
+    connect_to(state)
+end
+
+return _M

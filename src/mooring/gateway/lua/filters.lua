@@ -1,0 +1,122 @@
+-- What a route changes on the way to the backend, and what it answers instead of one.
+local sub = string.sub
+
+local _M = {}
+
+-- The path and query that the backend is asked for: the raw bytes of the request unless the route rewrites its prefix.
+function _M.target(state)
+    local rewrite = state.route.rewrite
+    if not rewrite then
+        return state.path .. state.query
+    end
+    local path = rewrite .. sub(state.path, state.matched + 1)
+    if path == "" or sub(path, 1, 1) ~= "/" then
+        path = "/" .. path
+    end
+    return path .. state.query
+end
+
+-- Never changed by a route: what the gateway itself decides.
+local KEPT = { host = true, connection = true, upgrade = true, ["content-length"] = true, ["transfer-encoding"] = true }
+
+function _M.request(state)
+    local change = state.route.request_headers
+    if not change then
+        return
+    end
+    for _, name in ipairs(change.remove or {}) do
+        if not KEPT[name] then
+            ngx.req.clear_header(name)
+        end
+    end
+    for name, value in pairs(change.set or {}) do
+        if not KEPT[name] then
+            ngx.req.set_header(name, value)
+        end
+    end
+    for name, value in pairs(change.add or {}) do
+        if not KEPT[name] then
+            local before = ngx.req.get_headers(0)[name]
+            local values = type(before) == "table" and before or { before }
+            values[#values + 1] = value
+            ngx.req.set_header(name, values)
+        end
+    end
+    _M.credentials(state, change)
+end
+
+-- Cookie and Authorization travel by variable, so that Mooring's own stay behind.
+function _M.credentials(state, change)
+    for name, field in pairs({ cookie = "cookie", authorization = "authorization" }) do
+        for _, removed in ipairs(change.remove or {}) do
+            if removed == name then
+                state[field] = nil
+            end
+        end
+        local value = change.set and change.set[name] or change.add and change.add[name]
+        if value then
+            state[field] = value
+        end
+    end
+end
+
+local function allowed_origin(cors, origin)
+    if cors.origins[origin] then
+        return origin
+    end
+    if cors.origins["*"] and not cors.credentials then
+        return "*"
+    end
+end
+
+-- Says which pages of other origins may read the answer.
+function _M.cors_headers(cors)
+    local origin = ngx.var.http_origin
+    local allowed = origin and allowed_origin(cors, origin)
+    if not allowed then
+        return false
+    end
+    ngx.header["Access-Control-Allow-Origin"] = allowed
+    if cors.credentials then
+        ngx.header["Access-Control-Allow-Credentials"] = "true"
+    end
+    return true
+end
+
+-- Answers a preflight request; gives true when it did. It carries no credentials, so nobody is let in by it.
+function _M.cors(state)
+    if ngx.req.get_method() ~= "OPTIONS" or not ngx.var.http_access_control_request_method then
+        return false
+    end
+    local cors = state.route.cors
+    if ngx.var.http_origin and allowed_origin(cors, ngx.var.http_origin) then
+        ngx.header["Access-Control-Allow-Methods"] = table.concat(cors.methods, ", ")
+        ngx.header["Access-Control-Allow-Headers"] = table.concat(cors.headers, ", ")
+        ngx.header["Access-Control-Max-Age"] = tostring(cors.max_age_s)
+    end
+    ngx.exit(ngx.HTTP_NO_CONTENT)
+    return true
+end
+
+local DEFAULT_PORT = { http = 80, https = 443 }
+
+function _M.redirect(state)
+    local redirect = state.route.redirect
+    local scheme = redirect.scheme or ngx.var.scheme
+    local port = redirect.port
+    if not port and not redirect.scheme and not redirect.host then
+        port = tonumber(string.match(state.authority, ":(%d+)$"))
+    end
+    local suffix = port and port ~= DEFAULT_PORT[scheme] and ":" .. port or ""
+    local place = (redirect.host or state.host) .. suffix .. (redirect.path or state.path)
+    return ngx.redirect(scheme .. "://" .. place .. state.query, redirect.status)
+end
+
+-- The folder and the file in it: the decoded path, from which `guard` has kept every encoded dot and slash.
+function _M.file(state)
+    local path = ngx.unescape_uri(string.match(_M.target(state), "^[^?]*"))
+    ngx.var.mooring_root = state.backend.files
+    ngx.var.mooring_file = string.gsub(path, "/+$", "")
+end
+
+return _M

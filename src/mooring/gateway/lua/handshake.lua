@@ -1,0 +1,178 @@
+-- The backend's half of a WebSocket's opening (RFC 6455, 4), and the relay of an answer that is not an upgrade.
+local lower = string.lower
+
+local _M = {}
+
+local HEAD_LIMIT = 65536
+local PIECE = 16384
+
+-- Hop-by-hop, decided by the gateway, or never believed from a client.
+local DROPPED = {
+    host = true, connection = true, upgrade = true, cookie = true, authorization = true, forwarded = true, te = true,
+    trailer = true, ["keep-alive"] = true, ["content-length"] = true, ["transfer-encoding"] = true, expect = true,
+    ["x-real-ip"] = true, ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true, ["x-forwarded-host"] = true,
+    ["x-forwarded-port"] = true, ["x-forwarded-prefix"] = true, ["x-forwarded-server"] = true,
+    ["proxy-connection"] = true, ["proxy-authorization"] = true,
+}
+
+local function connect(state)
+    local backend, route = state.backend, state.route
+    local socket = ngx.socket.tcp()
+    socket:settimeouts((route.connect_s or 5) * 1000, 60000, (route.read_s or 300) * 1000)
+    local ok, err
+    if backend.unix then
+        ok, err = socket:connect(backend.unix)
+    else
+        local host = state.host_of_peer or backend.host
+        if string.find(host, ":", 1, true) then
+            host = "[" .. host .. "]"
+        end
+        ok, err = socket:connect(host, state.peer_port or backend.port)
+    end
+    if ok and backend.tls then
+        ok, err = socket:sslhandshake(false, backend.tls.name, backend.tls.verify)
+    end
+    if not ok then
+        return nil, err
+    end
+    return socket
+end
+
+local function head(state)
+    local filters = require("filters")
+    local lines = { "GET " .. filters.target(state) .. " HTTP/1.1", "Host: " .. state.authority, "Connection: Upgrade",
+        "Upgrade: websocket" }
+    local function add(name, value)
+        for _, one in ipairs(type(value) == "table" and value or { value }) do
+            lines[#lines + 1] = name .. ": " .. tostring(one)
+        end
+    end
+    for name, value in pairs(ngx.req.get_headers(0, true)) do
+        local plain = lower(name)
+        -- Compressed frames could not be told apart, and a person's typing would not count.
+        local unreadable = plain == "sec-websocket-extensions" and state.route.workspace
+        if not DROPPED[plain] and not unreadable then
+            add(name, value)
+        end
+    end
+    if state.cookie and state.cookie ~= "" then
+        add("Cookie", state.cookie)
+    end
+    if state.authorization then
+        add("Authorization", state.authorization)
+    end
+    add("X-Forwarded-For", ngx.var.remote_addr)
+    add("X-Forwarded-Proto", ngx.var.scheme)
+    add("X-Forwarded-Host", state.authority)
+    return table.concat(lines, "\r\n") .. "\r\n\r\n"
+end
+
+local function parse(text)
+    local status = tonumber(string.match(text, "^HTTP/1%.[01] (%d%d%d)"))
+    local headers = {}
+    for name, value in string.gmatch(text, "\r\n([^:%s]+):[ \t]*([^\r\n]*)") do
+        headers[#headers + 1] = { name, value }
+    end
+    return status and { status = status, headers = headers }
+end
+
+-- The connected socket and {status, headers} of the backend's answer, or nil.
+function _M.ask(state)
+    local socket = connect(state)
+    if not socket or not socket:send(head(state)) then
+        return nil
+    end
+    local text = socket:receiveuntil("\r\n\r\n")(HEAD_LIMIT)
+    local answer = text and #text < HEAD_LIMIT and parse(text)
+    if not answer then
+        socket:close()
+        return nil
+    end
+    return socket, answer
+end
+
+local OURS = { ["mooring"] = true, ["__host-mooring"] = true }
+
+local function allowed(name, value)
+    local cookie = lower(name) == "set-cookie" and string.match(value, "^%s*([^=%s]+)")
+    return not (cookie and OURS[lower(cookie)])
+end
+
+-- The head of the 101 answer for the client.
+function _M.switching(answer)
+    local lines = { "HTTP/1.1 101 Switching Protocols" }
+    for _, header in ipairs(answer.headers) do
+        if allowed(header[1], header[2]) then
+            lines[#lines + 1] = header[1] .. ": " .. header[2]
+        end
+    end
+    return table.concat(lines, "\r\n") .. "\r\n\r\n"
+end
+
+local function each_piece(socket, length)
+    while length > 0 do
+        local piece = socket:receive(math.min(length, PIECE))
+        if not piece then
+            return false
+        end
+        ngx.print(piece)
+        length = length - #piece
+    end
+    return true
+end
+
+local function each_chunk(socket)
+    while true do
+        local line = socket:receive("*l")
+        local size = line and tonumber(string.match(line, "^%s*(%x+)"), 16)
+        if not size or size == 0 or not each_piece(socket, size) then
+            return
+        end
+        socket:receive("*l")
+    end
+end
+
+local function body(socket, headers)
+    if headers["transfer-encoding"] then
+        return each_chunk(socket)
+    end
+    if headers["content-length"] then
+        return each_piece(socket, tonumber(headers["content-length"]) or 0)
+    end
+    while true do
+        local piece = socket:receiveany(PIECE)
+        if not piece then
+            return
+        end
+        ngx.print(piece)
+    end
+end
+
+-- Passes on an answer that is no upgrade: nothing the backend says can make the gateway tunnel blindly.
+function _M.relay(socket, answer)
+    ngx.status = answer.status
+    local headers = {}
+    for _, header in ipairs(answer.headers) do
+        local name = lower(header[1])
+        headers[name] = header[2]
+        if allowed(header[1], header[2]) and not DROPPED[name] then
+            local before = ngx.header[header[1]]
+            if name == "set-cookie" and before then
+                local values = type(before) == "table" and before or { before }
+                values[#values + 1] = header[2]
+                ngx.header[header[1]] = values
+            else
+                ngx.header[header[1]] = header[2]
+            end
+        end
+    end
+    if answer.status ~= 204 and answer.status ~= 304 then
+        body(socket, headers)
+    else
+        ngx.send_headers()
+    end
+    socket:close()
+    return ngx.exit(ngx.HTTP_OK)
+end
+
+return _M

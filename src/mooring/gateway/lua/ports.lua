@@ -1,0 +1,51 @@
+-- Where a port of a workspace listens, asked of the server and kept for a second: the address is given only while the
+-- listener belongs to the workspace's own processes.
+local cjson = require("cjson.safe")
+local lru = require("resty.lrucache")
+local settings = require("settings")
+
+local _M = {}
+
+local KEPT_S = 1
+local known = lru.new(1024)
+
+local function credential()
+    local file = io.open(settings.gateway_token)
+    local token = file and file:read("*l")
+    if file then
+        file:close()
+    end
+    return token or ""
+end
+
+local function ask(path)
+    local socket = ngx.socket.tcp()
+    socket:settimeouts(1000, 1000, 2000)
+    if not socket:connect(settings.api_socket) then
+        return nil
+    end
+    local request = "GET " .. path .. " HTTP/1.0\r\nHost: " .. settings.console .. "\r\nAuthorization: Bearer "
+    socket:send(request .. credential() .. "\r\nAccept: application/json\r\n\r\n")
+    local answer = socket:receive("*a")
+    socket:close()
+    local status, body = string.match(answer or "", "^HTTP/1%.%d (%d+).-\r\n\r\n(.*)$")
+    return status == "200" and cjson.decode(body) or nil
+end
+
+-- Host (an IP address) and port of the workspace's listener; nil when it has none there.
+function _M.lookup(workspace, port)
+    local key = workspace .. " " .. (port or "")
+    local found = known:get(key)
+    if found == nil then
+        local answer = port and ask("/api/v1/gateway/listeners/" .. workspace .. "/" .. port)
+        found = answer and answer.address or false
+        known:set(key, found, KEPT_S)
+    end
+    if not found then
+        return nil
+    end
+    local host, number = string.match(found, "^%[?([^%]]-)%]?:(%d+)$")
+    return host, tonumber(number)
+end
+
+return _M

@@ -1,0 +1,162 @@
+-- What happens to a request, in order: judged, routed, let in, then answered or sent on.
+local access = require("access")
+local api = require("api")
+local answers = require("answers")
+local balance = require("balance")
+local filters = require("filters")
+local guard = require("guard")
+local ports = require("ports")
+local routes = require("routes")
+local settings = require("settings")
+local tunnel = require("tunnel")
+local byte, sub = string.byte, string.sub
+
+local _M = {}
+
+local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true, TRACE = true }
+
+local function reserved(path)
+    return byte(path, 2) == 46 and (path == "/.mooring" or sub(path, 1, 10) == "/.mooring/")
+end
+
+-- The request as data, or nil when its target or its host can be read in two ways.
+local function judged()
+    local var = ngx.var
+    local path, query = guard.target(var.request_uri)
+    local host = var.host
+    local port = path and guard.port(var.http_host, host)
+    if not port then
+        return nil
+    end
+    return path, query, host, host .. port
+end
+
+local function routed(listener, path, query, host, authority)
+    local state = routes.find(listener, host, path)
+    if state then
+        state.path, state.query, state.host, state.authority = path, query, host, authority
+        ngx.ctx.state = state
+    end
+    return state
+end
+
+-- Makes `state.backend` an address that can be connected to; false when there is none.
+local function located(state)
+    local backend = balance.pick(state.route)
+    state.backend = backend
+    if not backend then
+        return false
+    end
+    if backend.listener_of then
+        state.host_of_peer, state.peer_port = ports.lookup(backend.listener_of, state.port)
+        return state.host_of_peer ~= nil
+    end
+    if backend.host and not backend.port then
+        state.peer_port = tonumber(state.port)
+    end
+    return true
+end
+
+-- Tells nginx where to send it; gives the name of the location that does it, nil for this one.
+local function aim(state)
+    local var, backend = ngx.var, state.backend
+    local target = filters.target(state)
+    if backend.files then
+        return "@files"
+    end
+    local method = ngx.req.get_method()
+    state.idempotent = IDEMPOTENT[method]
+    var.mooring_authority = state.authority
+    var.mooring_cookie = state.cookie or ""
+    var.mooring_authorization = state.authorization or ""
+    if backend.tls then
+        var.mooring_name = backend.tls.name
+        var.mooring_pass = "https://fresh" .. target
+        return not backend.tls.verify and "@https_unverified" or nil
+    end
+    var.mooring_pass = (state.idempotent and "http://kept" or "http://fresh") .. target
+end
+
+local function forward(state)
+    if not located(state) then
+        return answers.unavailable(state)
+    end
+    filters.request(state)
+    if state.websocket then
+        return tunnel.serve(state)
+    end
+    if state.route.balancing then
+        balance.opened(state.backend)
+        state.counted = true
+    end
+    local location = aim(state)
+    if location then
+        return ngx.exec(location)
+    end
+end
+
+local function passes_to_starting(state)
+    return state.subject == access.PROBE and state.route.backends ~= nil
+end
+
+local function answered_here(state)
+    local route = state.route
+    if route.redirect then
+        filters.redirect(state)
+        return true
+    end
+    if route.state == "stopped" or route.state == "starting" and not passes_to_starting(state) then
+        answers[route.state](state)
+        return true
+    end
+end
+
+function _M.handle(listener)
+    local path, query, host, authority = judged()
+    if not path then
+        return answers.bad_request()
+    end
+    if host == settings.console or reserved(path) then
+        return api.pass(authority)
+    end
+    local state = routed(listener, path, query, host, authority)
+    if not state then
+        return answers.unknown(host)
+    end
+    state.websocket = tunnel.wanted()
+    if state.route.cors and filters.cors(state) then
+        return
+    end
+    local refusal = access.refusal(state)
+    if refusal then
+        return answers[refusal](state)
+    end
+    if not answered_here(state) then
+        return forward(state)
+    end
+end
+
+-- The state of a request whose `ngx.ctx` nginx has cleared, or nil.
+function _M.identify(listener)
+    local path, query, host, authority = judged()
+    return path and routed(listener, path, query, host, authority)
+end
+
+-- The same request in another location, where nginx has cleared `ngx.ctx`: it was let in already.
+function _M.resume(listener)
+    local state = _M.identify(listener)
+    if not state then
+        return ngx.exit(503)
+    end
+    access.refusal(state)
+    if not located(state) then
+        return ngx.exit(503)
+    end
+    if state.backend.files then
+        filters.file(state)
+    else
+        aim(state)
+    end
+end
+
+return _M

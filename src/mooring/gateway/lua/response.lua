@@ -1,0 +1,74 @@
+-- What a backend's answer must not do: set Mooring's cookies, or let a service worker rule more than its own route.
+local balance = require("balance")
+local filters = require("filters")
+local find = ngx.re.find
+
+local _M = {}
+
+local OURS = [[^\s*(?:__Host-mooring|mooring)\s*=]]
+
+local function drop_our_cookies(cookies)
+    local kept = {}
+    for _, cookie in ipairs(type(cookies) == "table" and cookies or { cookies }) do
+        if not find(cookie, OURS, "joi") then
+            kept[#kept + 1] = cookie
+        end
+    end
+    return kept
+end
+
+local function narrow_service_worker(state)
+    local path = string.sub(state.path, 1, state.matched or 0)
+    ngx.header["Service-Worker-Allowed"] = path .. "/"
+end
+
+local function change(headers)
+    for _, name in ipairs(headers.remove or {}) do
+        ngx.header[name] = nil
+    end
+    for name, value in pairs(headers.set or {}) do
+        ngx.header[name] = value
+    end
+    for name, value in pairs(headers.add or {}) do
+        local before = ngx.header[name]
+        local values = type(before) == "table" and before or { before }
+        values[#values + 1] = value
+        ngx.header[name] = values
+    end
+end
+
+local function remember_backend(state)
+    local token = balance.token(state.route, state.backend)
+    if ngx.var["cookie_mooring-backend"] ~= token then
+        local cookies = ngx.header["Set-Cookie"]
+        cookies = type(cookies) == "table" and cookies or { cookies }
+        local secure = ngx.var.scheme == "https" and "; Secure" or ""
+        cookies[#cookies + 1] = "mooring-backend=" .. token .. "; Path=/; HttpOnly; SameSite=Lax" .. secure
+        ngx.header["Set-Cookie"] = cookies
+    end
+end
+
+function _M.headers()
+    local state = ngx.ctx.state
+    if not state then
+        return
+    end
+    local route = state.route
+    if ngx.var.upstream_http_set_cookie then
+        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
+    end
+    if ngx.var.upstream_http_service_worker_allowed then
+        narrow_service_worker(state)
+    end
+    if route.response_headers then
+        change(route.response_headers)
+    end
+    if route.cors then
+        filters.cors_headers(route.cors)
+    end
+    if route.affinity == "cookie" and state.backend then
+        remember_backend(state)
+    end
+end
+
+return _M

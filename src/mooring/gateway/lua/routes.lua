@@ -1,0 +1,128 @@
+-- The table as a worker sees it: buckets in the shared dictionary, each decoded once while its text is the same.
+local cjson = require("cjson.safe")
+local match = require("match")
+local sub, find, byte = string.sub, string.find, string.byte
+
+local dict = ngx.shared.routes
+
+local _M = {}
+
+-- Two generations bound the memory: a bucket that is asked for moves to the young one, the old one is dropped whole.
+local MOST = 16384
+local young, old, count = {}, {}, 0
+
+local function keep(key, bucket)
+    if count >= MOST then
+        young, old, count = {}, young, 0
+    end
+    young[key] = bucket
+    count = count + 1
+end
+
+-- The decoded bucket, nil when there is none.
+local function bucket_of(key)
+    local raw = dict:get(key)
+    if not raw then
+        return nil
+    end
+    local bucket = young[key]
+    if bucket and bucket.raw == raw then
+        return bucket
+    end
+    bucket = old[key]
+    if not bucket or bucket.raw ~= raw then
+        bucket = cjson.decode(raw)
+        if not bucket then
+            ngx.log(ngx.ERR, "bucket is not JSON: ", key)
+            return nil
+        end
+        bucket.raw = raw
+    end
+    keep(key, bucket)
+    return bucket
+end
+_M.bucket = bucket_of
+
+-- Up to two leading segments of a path: "/a/b/c" gives "/a", "/a/b".
+local function leading(path)
+    local first = find(path, "/", 2, true)
+    local one = first and sub(path, 1, first - 1) or path
+    if one == "/" then
+        return nil
+    end
+    if not first or first == #path then
+        return one
+    end
+    local second = find(path, "/", first + 1, true)
+    return one, second and sub(path, 1, second - 1) or path
+end
+
+local function in_host(key, path)
+    local entry = bucket_of(key)
+    if not entry then
+        return nil
+    end
+    if entry.depth then
+        local one, two = leading(path)
+        for depth = 2, 1, -1 do
+            local segments = depth == 2 and two or depth == 1 and one
+            if segments and depth <= entry.depth then
+                local bucket_key = key .. " " .. segments
+                local bucket = bucket_of(bucket_key)
+                local route, port, matched = match.first(bucket, path)
+                if route then
+                    return route, bucket_key, port, matched
+                end
+            end
+        end
+    end
+    local route, port, matched = match.first(entry, path)
+    return route, key, port, matched
+end
+
+local function with_port(route, key, port, host_port, matched)
+    if route then
+        return { route = route, bucket = key, port = port or host_port, matched = matched }
+    end
+end
+
+-- The route for a request: exact host, `p{port}--` host, wildcard hosts from the longest, catch-all. Gives nil or
+-- {route, bucket (its key), port (asked for in host or path), matched (length of the path that matched)}.
+function _M.find(listener, host, path)
+    local prefix = listener .. " "
+    local route, key, port, matched = in_host(prefix .. host, path)
+    if route then
+        return with_port(route, key, port, nil, matched)
+    end
+    if byte(host, 1) == 112 then
+        local _, last, digits = find(host, "^p([1-9]%d?%d?%d?%d?)%-%-")
+        if digits and tonumber(digits) <= 65535 then
+            route, key, port, matched = in_host(prefix .. "p{port}--" .. sub(host, last + 1), path)
+            if route then
+                return with_port(route, key, port, digits, matched)
+            end
+        end
+    end
+    local dot = find(host, ".", 1, true)
+    while dot do
+        route, key, port, matched = in_host(prefix .. "*" .. sub(host, dot), path)
+        if route then
+            return with_port(route, key, port, nil, matched)
+        end
+        dot = find(host, ".", dot + 1, true)
+    end
+    route, key, port, matched = in_host(prefix .. "*", path)
+    return with_port(route, key, port, nil, matched)
+end
+
+-- The route of that identity as it is now in its bucket, nil when it is gone: what an open tunnel asks.
+function _M.again(key, id)
+    local bucket = bucket_of(key)
+    for _, route in ipairs(bucket and bucket.routes or {}) do
+        if route.id == id then
+            return route
+        end
+    end
+end
+
+return _M

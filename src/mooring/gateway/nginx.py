@@ -1,0 +1,153 @@
+"""nginx as the route sink and the source of telemetry."""
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from mooring.errors import Conflict, LimitExceeded, Unavailable
+from mooring.gateway.admin import Admin
+from mooring.gateway.buckets import Buckets, Change
+from mooring.gateway.exposition import exposition
+from mooring.gateway.ports import TelemetrySnapshot
+from mooring.gateway.processes import process
+from mooring.model.grants import Grants
+from mooring.routes.ports import Delta, Revision
+
+FRAME_BYTES = 256 * 1024
+"""About what a worker decodes in 2 ms: a longer frame would hold up its requests."""
+
+
+class NginxSink:
+    """Applies the merged table to the nginx behind the administration socket at `socket`, and reads its counters."""
+
+    def __init__(self, socket: Path) -> None:
+        self._admin = Admin(socket)
+        self._buckets = Buckets()
+        self._grants: dict[str, Any] = {}
+        self._epoch: str | None = None
+        self._workers: frozenset[int] = frozenset()
+        self._replaced = 0
+
+    async def apply(self, revision: Revision, delta: Delta) -> None:
+        if not delta.complete and self._epoch != revision.epoch:
+            raise Conflict("a delta needs the table that it changes: send a complete one")
+        change = self._buckets.change(delta)
+        grants = _grant_entries(delta.grants or Grants()) if delta.complete or delta.grants is not None else None
+        try:
+            await self._send(revision, change, grants, complete=delta.complete)
+        except BaseException:
+            self._buckets.rollback()
+            raise
+        self._buckets.commit()
+        self._epoch = revision.epoch
+        if grants is not None:
+            self._grants = grants
+
+    async def applied(self) -> Revision | None:
+        answer = await self._admin.ask({"op": "applied"})
+        text = answer.get("revision")
+        if text is None:
+            return None
+        epoch, _, number = text.rpartition(" ")
+        return Revision(epoch, int(number))
+
+    async def certificate(self, pem: str) -> None:
+        """Use this chain and key (one PEM text) from the next handshake on.
+
+        Raises:
+            LimitExceeded: when it is too large to be kept.
+            Unavailable: nginx does not answer.
+        """
+        answer = await self._admin.ask({"op": "certificate", "pem": pem})
+        if "error" in answer:
+            raise LimitExceeded(f"nginx cannot keep the certificate: {answer['error']}")
+
+    async def read(self) -> TelemetrySnapshot:
+        answer = await self._admin.ask({"op": "telemetry"})
+        connections: dict[str, int] = {}
+        for each in answer["open"]:
+            for workspace, count in dict(each["workspaces"]).items():
+                connections[workspace] = connections.get(workspace, 0) + count
+        return TelemetrySnapshot(
+            activity=dict(answer["activity"]),
+            connections=connections,
+            workers=self._alive(each["pid"] for each in answer["open"]),
+            restarts=self._replaced,
+            metrics=exposition(answer),
+        )
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._admin.close()
+
+    def _alive(self, pids: Iterator[int]) -> tuple[int, ...]:
+        now = frozenset(pid for pid in pids if process(pid) is not None)
+        self._replaced += len(self._workers - now)
+        self._workers = now
+        return tuple(sorted(now))
+
+    async def _send(self, revision: Revision, change: Change, grants: dict[str, Any] | None, *, complete: bool) -> None:
+        *first, last = _parts(change.sets)
+        frame = {
+            "op": "apply",
+            "revision": f"{revision.epoch} {revision.number}",
+            "epoch": revision.epoch,
+            "complete": complete,
+            "sets": last,
+            "deletes": change.deletes,
+            "gone": change.gone,
+        }
+        if grants is not None:
+            frame["grants"] = _difference({} if complete else self._grants, grants, complete=complete)
+        answer = await self._admin.ask(*({"op": "begin", "sets": part} for part in first), frame)
+        _check(answer)
+
+
+def _check(answer: dict[str, Any]) -> None:
+    error = answer.get("error")
+    if error == "stale":
+        raise Conflict("nginx has no table of this epoch: send a complete one")
+    if error == "full":
+        raise LimitExceeded("the route table does not fit into nginx's shared memory: raise table_bytes")
+    if error is not None:
+        raise Unavailable(f"nginx could not apply the change: {error}")
+
+
+def _parts(sets: dict[str, str]) -> list[dict[str, str]]:
+    """`sets` in parts of about FRAME_BYTES, at least one."""
+    parts: list[dict[str, str]] = [{}]
+    size = 0
+    for key, text in sets.items():
+        if size > FRAME_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][key] = text
+        size += len(key) + len(text)
+    return parts
+
+
+def _grant_entries(grants: Grants) -> dict[str, Any]:
+    """What the dictionary of grants holds; without keys and tokens nothing, and access cannot be checked."""
+    if not grants.keys and not grants.tokens:
+        return {}
+    keys = [
+        {"id": key.id, "secret": base64.urlsafe_b64encode(key.secret).decode().rstrip("="), "not_after": key.not_after}
+        for key in grants.keys
+    ]
+    entries: dict[str, Any] = {"keys": orjson.dumps(keys).decode()}
+    for token in grants.tokens:
+        text = {"subject": token.subject, "session": token.session, "expires": token.expires}
+        entries[f"token {token.sha256}"] = orjson.dumps(text).decode()
+    entries |= {f"revoked {session}": until for session, until in grants.revoked}
+    return entries
+
+
+def _difference(before: dict[str, Any], after: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+    return {
+        "sets": {key: value for key, value in after.items() if before.get(key) != value},
+        "deletes": [key for key in before if key not in after],
+        "complete": complete,
+    }
