@@ -19,13 +19,11 @@ from mooring.routes.ports import Delta, Revision, SectionChange
 from mooring.routes.reports import Report
 from mooring.routes.table import RouteTable
 from mooring.routes.wire import Ping, Synced, encode
+from mooring.workspaces.section import RANK, SOURCE
 
 router = APIRouter(
     prefix="/gateway", tags=["gateway"], dependencies=[Depends(gateway_of)], responses=problems(401, 422)
 )
-SOURCE = "workspaces"
-"""The section that brings the grants."""
-RANK = 10
 PING_S = 5.0
 GRANTS_FOR_S = 60.0
 MOST_BODY = 16 * 2**20
