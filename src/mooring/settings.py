@@ -1,5 +1,6 @@
 """Settings: one frozen dataclass a part. The only reader of the environment and of the arguments' defaults."""
 
+import hashlib
 import os
 import pwd
 from dataclasses import dataclass, field
@@ -178,8 +179,6 @@ class Installation:
     """A YAML file of routes that the gateway watches."""
     redis: RedisSource | None = None
     """A Redis whose hash names addresses."""
-    limits: str | None = None
-    """Where cgroups of workspaces can be made, as the supervisor prepared it; None: nothing is limited."""
 
 
 _INSTALLATION = TypeAdapter(Installation)
@@ -225,6 +224,11 @@ def remote() -> Remote:
         os.environ.get("MOORING_URL") or None,
         os.environ.get("MOORING_TOKEN") or None,
     )
+
+
+def command_environment() -> dict[str, str]:
+    """What a later run of the command line needs to find the same server; never a token."""
+    return {name: os.environ[name] for name in ("MOORING_HOME", "MOORING_URL", "XDG_CONFIG_HOME") if name in os.environ}
 
 
 def environment() -> dict[str, str]:
@@ -278,3 +282,8 @@ def first_person() -> str:
         return "admin" if name == "root" else check_owner(name)
     except InvalidInput:
         return "admin"
+
+
+def cgroup_name(home: Home) -> str:
+    """The cgroup of one installation: two on one machine must not remove each other's."""
+    return "mooring-" + hashlib.sha256(os.fsencode(home.root)).hexdigest()[:8]

@@ -9,14 +9,14 @@ import pwd
 import select
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from mooring.errors import Conflict, Misconfigured
 from mooring.gateway.leftover import end_leftover_nginx
 from mooring.server.supervisor import Account, Supervisor, account, bind
-from mooring.settings import Home, Installation
-from mooring.workspaces.cgroups import prepare, release
+from mooring.settings import Home, Installation, cgroup_name
+from mooring.workspaces.cgroups import prepare
 
 _DOWN_WITHIN_S = 60.0
 
@@ -33,19 +33,8 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
     with locked(installation.home):
         end_leftover_nginx(installation.home)
         listener = bind(installation.listen.address, installation.listen.port)
-        with listener, _limits(installation, who) as prepared:
-            asyncio.run(Supervisor(prepared, who, announce).run(listener))
-
-
-@contextlib.contextmanager
-def _limits(installation: Installation, who: Account) -> Iterator[Installation]:
-    """The installation with the place where the server may make cgroups, which is removed afterwards."""
-    root = prepare(who.uid)
-    try:
-        yield replace(installation, limits=root.encode() if root else None)
-    finally:
-        if root is not None:
-            release(root)
+        with listener, prepare(who.uid, who.gid, name=cgroup_name(installation.home)):
+            asyncio.run(Supervisor(installation, who, announce).run(listener))
 
 
 def make_home(home: Home, who: Account) -> None:

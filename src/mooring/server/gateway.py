@@ -1,0 +1,70 @@
+"""The gateway role: nginx under its agent, fed from the server's stream and from the sources of the settings."""
+
+import socket
+from collections.abc import Sequence
+
+from mooring.control.tasks import Tasks
+from mooring.discovery.file import FileSource
+from mooring.discovery.redis import RedisSource
+from mooring.gateway.config import Listener, NginxSettings
+from mooring.gateway.nginx import NginxSink
+from mooring.gateway.report import Reporter
+from mooring.gateway.service import Agent
+from mooring.gateway.snapshot import Snapshot
+from mooring.gateway.stream import StreamSource
+from mooring.gateway.supervise import Nginx
+from mooring.routes.ports import RouteSource
+from mooring.server.files import gateway_credential, make_folders
+from mooring.server.lifetime import Lifetime
+from mooring.settings import FileSource as FileSettings
+from mooring.settings import Installation, ServerLink
+
+GATEWAY_ID = "local"
+
+
+async def run(installation: Installation, listener: int, lifetime: Lifetime) -> None:
+    """Serve on the inherited socket `listener` until this process should end; nginx ends with it, however it ends.
+
+    Only a kill leaves nginx running, for the next agent to adopt.
+    """
+    home = installation.home
+    make_folders(home)
+    # nginx reads the credential once, at its start.
+    gateway_credential(home)
+    nginx = Nginx(_nginx_settings(installation), [socket.socket(fileno=listener)])
+    sink = NginxSink(home.gateway_socket)
+    snapshot = Snapshot(home.gateway / "table.ndjson")
+    link = ServerLink(home.keys / "gateway-token", socket=home.api_socket)
+    async with Tasks("gateway") as tasks:
+        try:
+            await nginx.start()
+            tasks.forever("nginx", nginx.run())
+            restored = snapshot.load()
+            sources = _sources(installation, link, known=[change.source for change in restored])
+            agent = Agent(sources, sink, snapshot=snapshot, restored=restored)
+            agent.start(tasks)
+            tasks.forever("report", Reporter(link, agent, sink, gateway_id=GATEWAY_ID).run())
+            await lifetime.ended()
+        finally:
+            await nginx.stop()
+    await sink.close()
+
+
+def _nginx_settings(installation: Installation) -> NginxSettings:
+    listen = installation.listen
+    return NginxSettings(
+        home=installation.home,
+        console=listen.domain,
+        listeners=(Listener("main", listen.address, listen.port, tls=listen.tls),),
+        workers=installation.workers,
+    )
+
+
+def _sources(installation: Installation, link: ServerLink, known: Sequence[str]) -> tuple[RouteSource, ...]:
+    own = {"file", "redis"}
+    sources: list[RouteSource] = [StreamSource(link, known=[name for name in known if name not in own])]
+    if installation.routes_file is not None:
+        sources.append(FileSource(FileSettings(installation.routes_file)))
+    if installation.redis is not None:
+        sources.append(RedisSource(installation.redis))
+    return tuple(sources)
