@@ -1,5 +1,6 @@
 """The process runtime, for the contract suite and its own tests: a world below a short folder of the user's."""
 
+import json
 import os
 import pwd
 import shutil
@@ -8,6 +9,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Workspace
@@ -62,7 +64,7 @@ class ProcessHarness:
     async def ask(self, observation: Observation, path: str) -> str:
         return await runtimes.get(observation, path)
 
-    async def crash(self, engine: Engine, workspace: Workspace) -> None:
+    async def crash(self, _engine: Engine, workspace: Workspace) -> None:
         os.kill(self.editor_pid(workspace), signal.SIGKILL)
 
     def alive(self, workspace: Workspace) -> int:
@@ -72,14 +74,12 @@ class ProcessHarness:
         """Where its state file is."""
         return self.home.editor_socket(workspace.id).parent
 
-    def state(self, workspace: Workspace) -> dict[str, object]:
+    def state(self, workspace: Workspace) -> dict[str, Any]:
         """What its keeper last wrote."""
-        import json  # noqa: PLC0415 - temporary
-
         return dict(json.loads((self.place(workspace) / "state.json").read_text()))
 
     def editor_pid(self, workspace: Workspace) -> int:
-        pid, _ = self.state(workspace)["editor"]  # type: ignore[misc]
+        pid, _ = self.state(workspace)["editor"]
         return int(pid)
 
     async def end(self) -> None:

@@ -49,6 +49,9 @@ class Client:
             return []
         except OSError:
             return None
+        for descriptor in descriptors:
+            # A command's background process that kept a copy would hold its output open for ever.
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - a function of the standard library
         self.descriptors += descriptors
         self._text += data
         if not data or len(self._text) > _MAX_MESSAGE:
@@ -168,8 +171,8 @@ class Keeper:
                 self._begin(message["op"], Order(message["order"]))
             case "stop":
                 self._stop()
-            case "exec":
-                self._exec(descriptor, message)
+            case "exec" if self._life is not None:
+                self._exec(descriptor, message, self._life)
             case "signal":
                 self._signal(message["key"], message["signal"])
 
@@ -188,14 +191,12 @@ class Keeper:
         else:
             self._life.stop()
 
-    def _exec(self, descriptor: int, message: dict[str, Any]) -> None:
+    def _exec(self, descriptor: int, message: dict[str, Any], life: Life) -> None:
         client = self._clients[descriptor]
         taken, client.descriptors = client.descriptors[:3], client.descriptors[3:]
         key = message["key"]
         try:
-            if self._life is None or len(taken) != 3:  # noqa: PLR2004 - stdin, stdout, stderr
-                raise OSError(0, "the workspace does not run")
-            program = self._life.program(message["argv"], message["environment"])
+            program = life.program(message["argv"], message["environment"])
             pid = spawn(program, (taken[0], taken[1], taken[2]), tty=message["tty"])
             self._commands[pid] = (descriptor, key)
             self._send(descriptor, {"exec": key, "pid": pid})

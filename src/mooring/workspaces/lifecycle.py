@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH105, PTH108, PTH123 - pathlib would cost each keeper a megabyte
 """The life of one workspace's editor, as its keeper leads it: start, crash, backoff, giving up, stop.
 
 The keeper restarts the editor, not the server: a server that is dead or being replaced must not matter to a person at

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH110, PTH123 - pathlib would cost each keeper a megabyte
 """A process's life in the cgroups of one workspace: entering, counting, ending, and word of memory that ran out.
 
 `folders` are the workspace's own cgroups: one for each v1 controller, or the only one of v2. Making and removing them

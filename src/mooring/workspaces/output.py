@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH103, PTH108, PTH116, PTH123, PTH208 - pathlib would cost each keeper a megabyte
 """The output of a workspace: append-only files that rotate by size, read by absolute offset.
 
 A file is named for the offset of its first byte, so an offset finds its place with nothing else kept, across

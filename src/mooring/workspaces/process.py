@@ -98,7 +98,7 @@ class ProcessRuntime:
     async def __aenter__(self) -> Self:
         """Connect to every keeper that runs."""
         await self._survey()
-        _ = self._tasks.forever("survey", self._survey_for_ever())
+        self._tasks.forever("survey", self._survey_for_ever())
         return self
 
     async def __aexit__(

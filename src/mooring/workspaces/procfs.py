@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH115, PTH123, PTH208 - pathlib would cost each keeper a megabyte
 """Reads /proc: who a process is, what descends from it, where it listens. Changes nothing but by a checked pidfd.
 
 Also imported by the keeper, so it may import only what costs next to nothing: no typing, no dataclasses.

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH123 - pathlib would cost each keeper a megabyte
 """Starts a program in a workspace: session, cgroups, folder, environment. Fork and exec by hand, in the keeper only.
 
 The keeper has one thread, so the child may run Python between fork and exec. Its memory is a few megabytes, so a fork
