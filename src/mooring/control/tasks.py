@@ -9,6 +9,9 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+_LAST_S = 0.1
+"""What each task gets in any case, so that one that does not obey takes the chance from no other."""
+
 
 class Tasks:
     """Owns tasks from `async with` to its end, where those still running are cancelled, newest first.
@@ -44,14 +47,24 @@ class Tasks:
         self.spawn(name, work).add_done_callback(_incident)
 
     async def stop(self) -> None:
-        """Cancel what runs, newest first, and wait for it; a task that does not obey in time is named in the log."""
+        """Cancel what runs, newest first, and wait for it; a task that does not obey in time is named in the log.
+
+        What is started meanwhile is ended too. When this call itself is cancelled, all of it is still told to end.
+        """
         deadline = asyncio.get_running_loop().time() + self._stop_within_s
-        for task in reversed(self._running.copy()):
-            task.cancel()
-            left = max(0.0, deadline - asyncio.get_running_loop().time())
-            _, pending = await asyncio.wait([task], timeout=left)
-            if pending:
-                log.error("task did not stop", task=task.get_name(), within_s=self._stop_within_s)
+        asked: set[asyncio.Task[Any]] = set()
+        try:
+            while (task := next((t for t in reversed(self._running) if t not in asked), None)) is not None:
+                asked.add(task)
+                task.cancel()
+                left = max(_LAST_S, deadline - asyncio.get_running_loop().time())
+                _, pending = await asyncio.wait([task], timeout=left)
+                if pending:
+                    log.error("task did not stop", task=task.get_name(), within_s=self._stop_within_s)
+        except asyncio.CancelledError:
+            for task in self._running:
+                task.cancel()
+            raise
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.pop(task, None)
