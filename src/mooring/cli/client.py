@@ -4,6 +4,8 @@ Clients that wait are made of repeated short questions and of server-sent events
 in between is no error as long as it comes back in time.
 """
 
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
@@ -12,10 +14,10 @@ from urllib.parse import urlencode
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from mooring.api.http.schemas import Event, Me, Page, Problem, Workspace
+from mooring.api.http.schemas import Event, Page, Problem, Workspace
 from mooring.cli.endpoint import Endpoint, find
 from mooring.cli.language import _
-from mooring.errors import OUTCOMES, Conflict, InvalidInput, MooringError, NotFound, Unavailable
+from mooring.errors import OUTCOMES, InvalidInput, MooringError, NotFound, Unavailable
 from mooring.model.names import is_id
 
 T = TypeVar("T", bound=BaseModel)
@@ -24,6 +26,10 @@ Query = str | int | bool | None
 PAGE = 500
 TIMEOUT_S = 30.0
 CONNECT_S = 5.0
+SILENT_S = 45.0
+"""The server says something every 15 s: three times that, and the connection is dead."""
+AWAY_S = 60.0
+AGAIN_S = 0.5
 _BY_CODE = {kind.code: kind for kind in OUTCOMES}
 _BY_STATUS = {row.http: kind for kind, row in reversed(OUTCOMES.items())}
 
@@ -101,6 +107,31 @@ class Api:
         """Nothing is there afterwards, or soon."""
         self._send("DELETE", path)
 
+    def follow(self, path: str, query: Mapping[str, Query], *, resume: str) -> Iterator[httpx2.ServerSentEvent]:
+        """Server-sent events for ever: a broken connection is made again, and goes on behind the last id.
+
+        `resume` is the query's name of that id. An event called `end` is the end.
+
+        Raises:
+            Unavailable: the server has been away for a minute.
+        """
+        asked = dict(query)
+        heard = time.monotonic()
+        while True:
+            try:
+                for sent in self.stream(path, asked, patience_s=SILENT_S):
+                    heard = time.monotonic()
+                    if sent.event == "end":
+                        return
+                    asked[resume] = sent.id
+                    yield sent
+                heard = time.monotonic()
+            except Unavailable:
+                if time.monotonic() - heard > AWAY_S:
+                    raise
+            # A server that ends every stream at once must not be asked without a pause.
+            threading.Event().wait(AGAIN_S)
+
     def events(self, path: str, *, after: int = 0, patience_s: float | None = None) -> Iterator[Event]:
         """Events after that id as they come; ends when none came for `patience_s`, else never by itself."""
         for sent in self.stream(path, {"after": after}, patience_s=patience_s):
@@ -124,22 +155,13 @@ class Api:
             raise self.endpoint.silent(_why(error)) from error
 
     def workspace(self, reference: str) -> Workspace:
-        """The workspace that a person means: `name`, `owner/name` or an id.
-
-        One's own goes before that of another, and a name before an id.
+        """The workspace that a person means: `name` (one's own), `owner/name` or an id; a name goes before an id.
 
         Raises:
             NotFound: there is none that the caller may know of.
-            Conflict: an administrator's name for several; `owner/name` says which.
         """
         owner, _slash, name = reference.rpartition("/")
-        found = list(self.pages("workspaces", Workspace, name=name, owner=owner or None))
-        if len(found) > 1:
-            mine = self.get("me", Me).name
-            found = [item for item in found if item.owner == mine] or found
-        if len(found) > 1:
-            owners = ", ".join(f"{item.owner}/{item.name}" for item in found)
-            raise Conflict(_("several workspaces are called {name}: {owners}").format(name=name, owners=owners))
+        found = self.get("workspaces", Page[Workspace], name=name, owner=owner or None).items
         if found:
             return found[0]
         if not owner and is_id(name):

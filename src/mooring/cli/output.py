@@ -90,6 +90,14 @@ def record(item: BaseModel, fields: Mapping[str, str], form: Format) -> None:
             console().print(Text(f"{label:<{longest}}", "bold") + Text(f"  {clean(line)}"), soft_wrap=True)
 
 
+def value(name: str, text: str, form: Format) -> None:
+    """Write one text: alone as a table, so that `$(…)` takes it; else under its name."""
+    if form is Format.table:
+        sys.stdout.write(f"{text}\n")
+    else:
+        write({name: text}, form)
+
+
 def write(value: object, form: Format) -> None:
     """Write plain data as JSON or YAML."""
     if form is Format.yaml:
@@ -117,16 +125,31 @@ def note(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
+def confirm(question: str) -> None:
+    """Ask on standard error; anything but yes ends the command.
+
+    Raises:
+        InvalidInput: nobody can be asked.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidInput(_("nobody can be asked here: say --yes"), field="--yes")
+    if not typer.confirm(question, err=True):
+        raise typer.Exit(1)
+
+
 def clean(text: str) -> str:
     """`text` with its control characters made visible."""
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
-def ago(then: datetime | None, now: datetime | None = None) -> str:
+def ago(then: datetime | None) -> str:
     """How long ago, in its largest unit: `40 s`, `3 min`, `2 h`, `5 d`."""
-    if then is None:
-        return ""
-    return span(((now or datetime.now(UTC)) - then).total_seconds())
+    return span((datetime.now(UTC) - then).total_seconds()) if then is not None else ""
+
+
+def until(then: datetime) -> str:
+    """How long until then, in its largest unit."""
+    return span((then - datetime.now(UTC)).total_seconds())
 
 
 def span(seconds: float) -> str:

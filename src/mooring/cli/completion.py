@@ -1,0 +1,55 @@
+"""Shell completion of names. It asks the server and stays silent about everything: a Tab must never print an error."""
+
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
+
+import typer
+
+from mooring.api.http.schemas import Section, TemplateSummary, User, Workspace
+from mooring.cli.client import Api, connect
+from mooring.cli.language import _
+from mooring.errors import MooringError
+
+T = TypeVar("T")
+
+PATIENCE_S = 1.0
+"""Longer, and a person takes the shell for hung."""
+
+
+def workspaces(incomplete: str) -> list[tuple[str, str]]:
+    """Workspaces by name; those of others, and of equal names, as `owner/name`."""
+    found = _ask(lambda api: api.pages("workspaces", Workspace))
+    seen = [item.name for item in found]
+    named = [(item.name if seen.count(item.name) == 1 else f"{item.owner}/{item.name}", item.phase) for item in found]
+    return [(name, str(phase)) for name, phase in named if name.startswith(incomplete)]
+
+
+def templates(incomplete: str) -> list[tuple[str, str]]:
+    """Templates by name."""
+    found = _ask(lambda api: api.pages("templates", TemplateSummary))
+    return [(item.name, item.description) for item in found if item.name.startswith(incomplete)]
+
+
+def users(incomplete: str) -> list[tuple[str, str]]:
+    """Users by name."""
+    found = _ask(lambda api: api.pages("users", User))
+    return [(item.name, str(item.role)) for item in found if item.name.startswith(incomplete)]
+
+
+def sources(incomplete: str) -> list[str]:
+    """Sections that were published over the API."""
+    found = _ask(lambda api: api.pages("routes/sections", Section))
+    return [item.source for item in found if item.published and item.source.startswith(incomplete)]
+
+
+def _ask(question: Callable[[Api], Iterable[T]]) -> list[T]:
+    try:
+        with connect(timeout_s=PATIENCE_S) as api:
+            return list(question(api))
+    except MooringError:
+        return []
+
+
+WorkspaceName = Annotated[
+    str, typer.Argument(metavar="NAME", help=_("Name, owner/name or id of a workspace."), autocompletion=workspaces)
+]

@@ -1,0 +1,130 @@
+"""`mooring route`: the gateway's table, and sections that are published from files."""
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+import yaml
+
+from mooring.api.http.schemas import RouteEntry, Section, SectionPublish
+from mooring.cli.application import noun
+from mooring.cli.client import connect, document
+from mooring.cli.completion import sources
+from mooring.cli.language import _
+from mooring.cli.output import Column, Format, Output, rows
+from mooring.errors import InvalidInput
+from mooring.model.routes import Backend, RouteState
+
+app = noun(_("See and publish routes of the gateway."))
+
+Source = Annotated[
+    str, typer.Argument(metavar="SOURCE", help=_("Name of a published section."), autocompletion=sources)
+]
+
+
+@app.command("list", help=_("List the routes, and who lost a conflict."))
+def list_(
+    *,
+    source: Annotated[str | None, typer.Option("--source", metavar="SOURCE", help=_("Only this source's."))] = None,
+    output: Output = Format.table,
+) -> None:
+    """List the routes of the server's table."""
+    with connect() as api:
+        every = api.pages("routes", RouteEntry)
+        found = sorted(
+            (item for item in every if source in (None, item.source)),
+            key=lambda item: (item.route.host, item.route.path),
+        )
+    columns = [
+        Column[RouteEntry](_("HOST"), lambda item: item.route.host),
+        Column[RouteEntry](_("PATH"), lambda item: item.route.path),
+        Column[RouteEntry](_("TO"), _target, style=lambda item: "" if item.lost_to is None else "yellow"),
+        Column[RouteEntry](_("ACCESS"), _access, rank=2),
+        Column[RouteEntry](_("SOURCE"), lambda item: item.source, rank=1),
+        Column[RouteEntry](_("NAME"), lambda item: item.name, rank=3),
+    ]
+    rows(found, columns, output, empty=_("No routes."))
+
+
+@app.command(help=_("List the sources of routes."))
+def sections(*, output: Output = Format.table) -> None:
+    """List the sections of the server's table."""
+    with connect() as api:
+        found = list(api.pages("routes/sections", Section))
+    rows(found, _SECTION, output, empty=_("No sections."))
+
+
+@app.command(help=_("Publish a file of routes as a section; it replaces that section as a whole."))
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help=_("YAML or JSON: routes: […], and rank if wanted."))],
+    *,
+    source: Annotated[
+        str | None, typer.Option("--source", metavar="SOURCE", help=_("Name of the section; else the file's name."))
+    ] = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", metavar="N", help=_("The smaller rank wins a conflict (500)."))
+    ] = None,
+    output: Output = Format.table,
+) -> None:
+    """Publish one section."""
+    given = _read(file)
+    if rank is not None:
+        given["rank"] = rank
+    body = document(SectionPublish, **given)
+    with connect() as api:
+        made = api.put(f"routes/sections/{quote(source or file.stem, safe='')}", Section, body)
+    rows([made], _SECTION, output, empty="")
+
+
+@app.command(help=_("Withdraw a published section."))
+def withdraw(source: Source) -> None:
+    """Withdraw one section."""
+    with connect() as api:
+        api.delete(f"routes/sections/{quote(source, safe='')}")
+
+
+_SECTION = [
+    Column[Section](_("SOURCE"), lambda item: item.source),
+    Column[Section](_("RANK"), lambda item: str(item.rank), right=True),
+    Column[Section](_("ROUTES"), lambda item: str(item.routes), right=True),
+    Column[Section](_("PUBLISHED"), lambda item: _("by a program") if item.published else _("by Mooring")),
+]
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeError) as error:
+        raise InvalidInput(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.YAMLError as error:
+        raise InvalidInput(f"{file}: {error}") from error
+    if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
+        raise InvalidInput(_("{file}: must be a mapping with routes: […]").format(file=file), field="routes")
+    return given
+
+
+def _target(item: RouteEntry) -> str:
+    if item.lost_to is not None:
+        return _("lost to {source}/{name}").format(source=item.lost_to.source, name=item.lost_to.name)
+    route = item.route
+    if route.state is not RouteState.serving:
+        return f"({route.state})"
+    if route.filters.redirect is not None:
+        return _("redirect {status}").format(status=route.filters.redirect.status)
+    more = f" +{len(route.backends) - 1}" if len(route.backends) > 1 else ""
+    return _backend(route.backends[0]) + more
+
+
+def _backend(backend: Backend) -> str:
+    if backend.listener_of is not None:
+        return _("port of {workspace}").format(workspace=backend.listener_of)
+    if backend.unix is not None:
+        # The folders of a socket say nothing to a person, and are longer than a line.
+        return f"unix:…/{Path(backend.unix).parent.name}/{Path(backend.unix).name}"
+    return backend.address or backend.files or ""
+
+
+def _access(item: RouteEntry) -> str:
+    access = item.route.access
+    return ", ".join(access.subjects) if access.kind == "subjects" else access.kind

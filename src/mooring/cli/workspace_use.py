@@ -1,0 +1,140 @@
+"""`mooring workspace`: what uses a workspace: its output and history, its URL, a command in it, ssh."""
+
+import heapq
+import re
+import sys
+import webbrowser
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from mooring.api.http.schemas import Event, LogChunk, Me, Ticket, TicketCreate, Workspace
+from mooring.cli.client import Api, connect, document
+from mooring.cli.completion import WorkspaceName, workspaces
+from mooring.cli.language import _
+from mooring.cli.output import Format, Output, note, stream, value
+from mooring.cli.workspace_view import event_line
+from mooring.model.names import MAX_PORT
+
+# Colours (SGR) may pass; any other control sequence (ECMA-48) could rewrite the screen.
+_UNSAFE = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+Follow = Annotated[bool, typer.Option("--follow", "-f", help=_("Go on until Ctrl-C."))]
+Port = Annotated[
+    int | None, typer.Option("--port", "-p", min=1, max=MAX_PORT, metavar="PORT", help=_("Of a port of the workspace."))
+]
+ByPath = Annotated[bool, typer.Option("--by-path", help=_("The form that needs no wildcard name."))]
+
+
+def register(app: typer.Typer) -> None:
+    """Make these functions verbs of the noun."""
+    app.command(help=_("Show the output of a workspace's editor."))(logs)
+    app.command(help=_("Show what happened to a workspace, or to all."))(events)
+    app.command(help=_("Print the URL of a workspace."))(url)
+    app.command("open", help=_("Open a workspace in the browser, signed in."))(open_)
+    app.command("exec", help=_("Run a command in a workspace; ends with its status."))(execute)
+    app.command("ssh-config", help=_("Print what to add to ~/.ssh/config."))(ssh_config)
+
+
+def logs(name: WorkspaceName, *, follow: Follow = False, output: Output = Format.table) -> None:
+    """Show the output of one workspace."""
+    with connect() as api:
+        path = f"workspaces/{api.workspace(name).id}/logs"
+        for sent in api.follow(path, {"follow": follow}, resume="offset"):
+            chunk = LogChunk.model_validate_json(sent.data)
+            if output is not Format.table:
+                stream(chunk, "", output)
+                continue
+            sys.stdout.write(_UNSAFE.sub(r"\1", chunk.text) if sys.stdout.isatty() else chunk.text)
+            sys.stdout.flush()
+
+
+def events(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help=_("A workspace; all when absent."), autocompletion=workspaces)
+    ] = None,
+    *,
+    follow: Follow = False,
+    output: Output = Format.table,
+) -> None:
+    """Show the history of one workspace, or of all."""
+    with connect() as api:
+        found = [api.workspace(name)] if name is not None else list(api.pages("workspaces", Workspace))
+        names = {item.id: item.name for item in found} if name is None else None
+        for event in _followed(api, found[0].id if name is not None else None) if follow else _past(api, found):
+            stream(event, event_line(event, names), output)
+
+
+def _past(api: Api, workspaces: Sequence[Workspace]) -> Iterator[Event]:
+    histories = [api.pages(f"workspaces/{item.id}/events", Event) for item in workspaces]
+    return heapq.merge(*histories, key=lambda event: event.id)
+
+
+def _followed(api: Api, workspace: str | None) -> Iterator[Event]:
+    path = "events" if workspace is None else f"workspaces/{workspace}/events"
+    for sent in api.follow(path, {"after": 0}, resume="after"):
+        yield Event.model_validate_json(sent.data)
+
+
+def url(name: WorkspaceName, *, port: Port = None, by_path: ByPath = False, output: Output = Format.table) -> None:
+    """Print a URL of one workspace. Who opens it signs in first; `open` does that too."""
+    with connect() as api:
+        found = api.workspace(name)
+    text = found.path_url if by_path else found.url
+    if port is not None:
+        text = f"{found.path_url}ports/{port}/" if by_path else found.port_url.replace("{port}", str(port))
+    value("url", text, output)
+
+
+def open_(
+    name: WorkspaceName,
+    *,
+    port: Port = None,
+    by_path: ByPath = False,
+    just_print: Annotated[
+        bool, typer.Option("--print", help=_("Print the link: it signs one browser in, once."))
+    ] = False,
+    output: Output = Format.table,
+) -> None:
+    """Open one workspace in the browser."""
+    body = document(TicketCreate, port=port, path_form=by_path)
+    with connect() as api:
+        link = api.post(f"workspaces/{api.workspace(name).id}/ticket", Ticket, body).url
+    if just_print or output is not Format.table:
+        value("url", link, output)
+    elif not webbrowser.open(link):
+        note(_("There is no browser here. This link signs one in, once, within a minute:"))
+        value("url", link, output)
+
+
+def execute(
+    name: WorkspaceName,
+    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help=_("A shell when absent."))] = None,
+    *,
+    tty: Annotated[bool, typer.Option("--tty", "-t", help=_("With a terminal."))] = False,
+) -> None:
+    """Run a command in one workspace."""
+    from mooring.cli.exec import SHELL, run  # noqa: PLC0415 - asyncio and WebSockets cost 100 ms
+
+    with connect() as api:
+        found = api.workspace(name)
+        endpoint = api.endpoint
+    raise typer.Exit(run(endpoint, found.id, command or SHELL, tty=tty))
+
+
+def ssh_config(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help=_("A workspace; all when absent."), autocompletion=workspaces)
+    ] = None,
+) -> None:
+    """Print the entries of OpenSSH's configuration."""
+    from mooring.cli.ssh import entries  # noqa: PLC0415 - see execute
+
+    with connect() as api:
+        if name is not None:
+            found = [api.workspace(name)]
+        else:
+            # An administrator sees the workspaces of others, and enters none of them.
+            found = list(api.pages("workspaces", Workspace, owner=api.get("me", Me).name))
+        sys.stdout.write(entries(api, found, only=name is not None))

@@ -1,0 +1,100 @@
+"""A workspace as a person reads it."""
+
+from collections.abc import Sequence
+
+from mooring.api.http.schemas import Event, Workspace
+from mooring.cli.language import _
+from mooring.cli.output import Column, Format, ago, clean, moment, record, rows, until
+from mooring.model.workspace import Desired, Phase
+
+STYLES = {
+    Phase.running: "green",
+    Phase.failed: "bold red",
+    Phase.starting: "yellow",
+    Phase.pending: "yellow",
+    Phase.stopping: "yellow",
+    Phase.stopped: "dim",
+}
+
+
+def listed(items: Sequence[Workspace], form: Format) -> None:
+    """A table of workspaces; the owner only where there are several."""
+    columns = [
+        Column[Workspace](_("NAME"), lambda item: item.name),
+        Column[Workspace](_("PHASE"), state, style=lambda item: STYLES[item.phase]),
+        Column[Workspace](_("OWNER"), lambda item: item.owner, rank=2),
+        Column[Workspace](_("TEMPLATE"), lambda item: item.template, rank=3),
+        Column[Workspace](_("UP"), _up, rank=4, right=True),
+        Column[Workspace](_("STOPS IN"), _stops_in, rank=5, right=True),
+        Column[Workspace](_("URL"), lambda item: item.url, rank=1),
+    ]
+    if len({item.owner for item in items}) < 2:  # noqa: PLR2004
+        del columns[2]
+    rows(items, columns, form, empty=_("No workspaces yet. Make one: mooring workspace create NAME"))
+
+
+def shown(item: Workspace, form: Format) -> None:
+    """Everything about one workspace."""
+    fields = {
+        _("Name"): item.name,
+        _("Owner"): item.owner,
+        _("Id"): item.id,
+        _("Phase"): state(item) + (f": {item.reason}" if item.reason else ""),
+        _("URL"): item.url,
+        _("Ports"): item.port_url,
+        _("By path"): item.path_url,
+        _("Template"): _template(item),
+        _("Repository"): item.repository or "",
+        _("Created"): moment(item.created_at),
+        _("Started"): moment(item.started_at),
+        _("Idle"): _idle(item),
+        _("Limits"): _limits(item),
+        _("Environment"): "\n".join(f"{name}={value}" for name, value in item.environment.items()),
+    }
+    record(item, fields, form)
+
+
+def event_line(event: Event, names: dict[str, str] | None = None) -> str:
+    """One line of history; with `names` (id to name) it says whose."""
+    whose = f"  {clean(names.get(event.workspace, event.workspace))}" if names is not None else ""
+    return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}{whose}  {clean(event.text)}"
+
+
+def state(item: Workspace) -> str:
+    """The phase; `deleting` for one that is on its way out."""
+    return _("deleting") if item.desired is Desired.deleted else str(item.phase)
+
+
+def _up(item: Workspace) -> str:
+    return ago(item.started_at) if item.phase is Phase.running else ""
+
+
+def _stops_in(item: Workspace) -> str:
+    stops = item.idle_status.stops_at
+    return until(stops) if stops is not None and item.phase is Phase.running else ""
+
+
+def _template(item: Workspace) -> str:
+    newer = item.newer_template_version
+    hint = _(" (version {newer}: mooring workspace upgrade {name})").format(newer=newer, name=item.name)
+    return _("{template}, version {version}").format(template=item.template, version=item.template_version) + (
+        hint if newer else ""
+    )
+
+
+def _idle(item: Workspace) -> str:
+    status = item.idle_status
+    if status.stops_at is None:
+        return status.why
+    return _("stops {moment}: {why}").format(moment=moment(status.stops_at), why=status.why)
+
+
+def _limits(item: Workspace) -> str:
+    """A line a limit that was asked for, or is in force; a limit that cannot be enforced here says so."""
+    asked = {name: value for name, value in item.limits.model_dump().items() if value is not None}
+    force = item.limits_in_force.model_dump()
+    lines = [
+        f"{name} {value}" if str(value) in force[name] else f"{name} {value} ({force[name]})"
+        for name, value in asked.items()
+    ]
+    return "\n".join(lines)
