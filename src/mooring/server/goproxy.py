@@ -2,8 +2,8 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx2
@@ -23,6 +23,7 @@ from mooring.goproxy.service import Parts, Proxy
 from mooring.goproxy.sumdb import PublicRecord, SumDB
 from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.verification import Unverified
+from mooring.server.lifetime import Lifetime
 from mooring.settings import environment
 
 
@@ -84,28 +85,58 @@ def _database(
 
 def serve(config: Config, address: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve in the foreground until a signal says stop; `announce` gets the address once it answers."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_until_signal(config, address, port, announce))
+
+
+async def _until_signal(config: Config, address: str, port: int, announce: Callable[[str], None]) -> None:
+    lifetime = Lifetime(None)
+    lifetime.watch()
+    async with serving(config, address, port) as served:
+        announce(f"Go module proxy ready: GOPROXY={served.url}")
+        await lifetime.ended()
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A proxy that answers at `url`."""
+
+    url: str
+    goproxy: Goproxy
+
+
+@asynccontextmanager
+async def serving(config: Config, address: str, port: int) -> AsyncIterator[Served]:
+    """Serve until the end of the block; answers under way get ten seconds then."""
     listener = socket.create_server((address, port), backlog=1024, family=_family(address))
-    with listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, listener, announce))
-
-
-async def _serve(config: Config, listener: socket.socket, announce: Callable[[str], None]) -> None:
-    async with build(config) as goproxy:
-        server = uvicorn.Server(
-            uvicorn.Config(
-                goproxy.app,
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=10,
+    with listener:
+        async with build(config) as goproxy, Tasks("server") as tasks:
+            server = _Server(
+                uvicorn.Config(
+                    goproxy.app,
+                    http="httptools",
+                    ws="none",
+                    lifespan="off",
+                    access_log=False,
+                    log_config=None,
+                    server_header=False,
+                    timeout_graceful_shutdown=10,
+                )
             )
-        )
-        host, port = listener.getsockname()[:2]
-        announce(f"Go module proxy ready: GOPROXY=http://{f'[{host}]' if ':' in host else host}:{port}")
-        await server.serve(sockets=[listener])
+            task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
+            host, bound = listener.getsockname()[:2]
+            yield Served(f"http://{f'[{host}]' if ':' in host else host}:{bound}", goproxy)
+            server.should_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """Signals are the role's own business."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave them alone."""
+        yield
 
 
 def _family(address: str) -> socket.AddressFamily:
