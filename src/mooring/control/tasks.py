@@ -62,7 +62,7 @@ class Tasks:
                 if pending:
                     log.error("task did not stop", task=task.get_name(), within_s=self._stop_within_s)
         except asyncio.CancelledError:
-            for task in self._running:
+            for task in self._running.keys() - asked:
                 task.cancel()
             raise
 
