@@ -11,11 +11,9 @@ from typing import Any
 
 import pytest
 
+from support import house
+
 _PR_SET_CHILD_SUBREAPER = 36
-_opened: set[ipaddress.IPv4Network | ipaddress.IPv6Network] = {
-    ipaddress.ip_network("127.0.0.0/8"),
-    ipaddress.ip_network("::1/128"),
-}
 
 
 def pytest_configure() -> None:
@@ -24,9 +22,9 @@ def pytest_configure() -> None:
     sys.addaudithook(_refuse_the_network)
 
 
-def open_network(network: str) -> None:
-    """Let the tests talk to a network that they made themselves (a bridge of their own engine)."""
-    _opened.add(ipaddress.ip_network(network))
+def pytest_unconfigure() -> None:
+    """End what outlived single tests."""
+    house.end()
 
 
 def _refuse_the_network(event: str, arguments: tuple[Any, ...]) -> None:
@@ -37,7 +35,7 @@ def _refuse_the_network(event: str, arguments: tuple[Any, ...]) -> None:
         address = ipaddress.ip_address(host)
     except ValueError:
         raise PermissionError(f"a test may not talk to {host}") from None
-    if not any(address in network for network in _opened if network.version == address.version):
+    if not any(address in network for network in house.opened if network.version == address.version):
         raise PermissionError(f"a test may not talk to {host}")
 
 
@@ -80,7 +78,7 @@ def _descendants() -> dict[int, str]:
     found: dict[int, str] = {}
     todo = [os.getpid()]
     while todo:
-        for pid in parents.get(todo.pop(), []):
+        for pid in set(parents.get(todo.pop(), [])) - house.lasting:
             found[pid] = names[pid]
             todo.append(pid)
     return found

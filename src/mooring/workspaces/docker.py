@@ -1,0 +1,307 @@
+"""The docker runtime: a team's workspaces on one machine, each a container with a network and a volume of its own.
+
+The engine's labels are the memory of what runs: a server that comes back finds its containers by them and kills none.
+What happened is never taken from an event: an event only says which container to look at (control/reconcile.py).
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from mooring.control.backoff import Backoff
+from mooring.control.clock import Clock, SystemClock
+from mooring.control.reconcile import Reconciler
+from mooring.control.tasks import Tasks
+from mooring.errors import Conflict, Misconfigured, MooringError, NotFound, Unavailable
+from mooring.model.template import Template
+from mooring.model.workspace import Desired, Phase, Workspace, quantity_bytes
+from mooring.settings import Home, Listen
+from mooring.workspaces import docker_container as shape
+from mooring.workspaces import docker_crashes as deaths
+from mooring.workspaces.docker_container import DATA, PLACES, Enforcement, Names
+from mooring.workspaces.docker_engine import DockerEngine, asking
+from mooring.workspaces.docker_exec import DockerSession, run_step
+from mooring.workspaces.docker_inspection import Inspection
+from mooring.workspaces.docker_network import IMAGE, POOL, Guard, Networks
+from mooring.workspaces.docker_output import Output
+from mooring.workspaces.docker_volumes import Volumes
+from mooring.workspaces.docker_watch import Watch
+from mooring.workspaces.feed import Feed
+from mooring.workspaces.launch import Launch, launch
+from mooring.workspaces.output import last_lines
+from mooring.workspaces.ports import ExecSession, Observation, Usage
+
+log = structlog.get_logger(__name__)
+
+GRACE_S = 8
+_BACKOFF = Backoff(first=0.1, most=2.0)
+_BUSY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`host` is the engine's address, None its usual socket. `image` holds the guard's nft. `pool` has the networks."""
+
+    home: Home
+    listen: Listen
+    host: str | None = None
+    image: str = IMAGE
+    pool: str = POOL
+
+
+class DockerRuntime:
+    """Runtime, Inspector, Logs and Exec on one engine. Enter it with `async with`; leaving it stops no workspace."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._home = settings.home
+        self._clock = clock or SystemClock()
+        self._tasks = Tasks("docker-runtime")
+        self.instance = hashlib.sha256(os.fsencode(settings.home.root.resolve())).hexdigest()[:16]
+        self._engine = DockerEngine(settings.host)
+        self._guard = Guard(self._engine, settings.image)
+        self._networks = Networks(self._engine, self.instance, settings.pool)
+        self._volumes = Volumes(self._engine, self.instance)
+        self._output = Output(self._engine, settings.home, self._tasks)
+        self._inspection = Inspection(self._engine)
+        self._feed = Feed()
+        self._crashes: dict[str, deaths.Crashes] = {}
+        self._serial: dict[str, asyncio.Lock] = {}
+        self._looks = Reconciler("docker-look", self._look, backoff=_BACKOFF)
+        self._watch = Watch(self._engine, self.instance, self._clock, self._looks.add, self._oom)
+
+    async def __aenter__(self) -> Self:
+        await self._engine.__aenter__()
+        self._looks.start(self._tasks)
+        self._tasks.forever("events", self._watch.follow(lambda: tuple(self._crashes)))
+        self._tasks.forever("pulse", self._watch.pulse(self._guard.ensure))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._tasks.stop()
+        await self._engine.__aexit__(kind, error, trace)
+
+    # Runtime
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        async with self._lock(workspace.id):
+            if workspace.desired is Desired.running:
+                return await self._run(workspace, template)
+            await self._end(workspace.id)
+            self._crashes.pop(workspace.id, None)
+            return self._publish(Observation(workspace.id, workspace.generation, Phase.stopped))
+
+    async def delete(self, workspace_id: str) -> None:
+        name = Names(workspace_id).all
+        async with self._lock(workspace_id):
+            await self._engine.remove(name)
+            await self._output.drain(workspace_id)
+            await self._networks.remove(workspace_id)
+            await self._volumes.remove(workspace_id)
+            await asyncio.to_thread(shutil.rmtree, self._home.workspace(workspace_id), ignore_errors=True)
+            self._crashes.pop(workspace_id, None)
+            if (seen := self._feed.latest(workspace_id)) is not None:
+                self._publish(Observation(workspace_id, seen.generation, Phase.stopped))
+            self._feed.forget(workspace_id)
+        self._serial.pop(workspace_id, None)
+
+    async def watch(self) -> AsyncIterator[Observation]:
+        async for observation in self._feed.follow():
+            yield observation
+
+    # Inspector
+
+    async def usage(self, workspace_id: str) -> Usage | None:
+        return await self._inspection.usage(Names(workspace_id).all)
+
+    async def owns_port(self, workspace_id: str, port: int) -> str | None:
+        return await self._inspection.listener(Names(workspace_id).all, port)
+
+    def watch_age_s(self) -> float:
+        return self._watch.age_s()
+
+    # Logs
+
+    def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        return self._output.read(workspace_id, offset=offset, follow=follow)
+
+    # Exec
+
+    async def exec(
+        self, workspace_id: str, command: Sequence[str], *, environment: Mapping[str, str], tty: bool
+    ) -> ExecSession:
+        container = await self._engine.inspect(Names(workspace_id).all)
+        if container is None or not shape.is_running(container):
+            raise Conflict("the workspace does not run", field="phase")
+        return await DockerSession.start(self._engine, container["Id"], command, environment, tty=tty)
+
+    # Start and stop; the caller holds the lock.
+
+    async def _run(self, workspace: Workspace, template: Template) -> Observation:
+        container = await self._engine.inspect(Names(workspace.id).all)
+        if container is not None:
+            is_this = shape.generation_of(container) == workspace.generation
+            if is_this and container["State"]["Status"] != "created":
+                return (await self._settle(container))[0]
+            # An earlier start's, or one that was killed between making and starting it.
+            await self._end(workspace.id)
+        try:
+            return await self._start(workspace, template)
+        except MooringError:
+            await self._engine.remove(Names(workspace.id).all)
+            raise
+
+    async def _start(self, workspace: Workspace, template: Template) -> Observation:
+        plan = launch(workspace, template, PLACES, self._settings.listen)
+        if template.image is None or plan.port is None:
+            raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
+        guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())
+        container = await self._create(workspace, template.image, plan)
+        # Fail closed: a workspace never runs on a machine that is not kept from it.
+        await guard
+        async with asking(f"starting workspace {workspace.id}", 60.0):
+            await self._engine.container(container).start()
+        self._crashes[workspace.id] = deaths.Crashes(workspace.generation)
+        seen = await self._engine.inspect(container)
+        if seen is None:
+            raise Unavailable(f"the container of workspace {workspace.id} is gone")
+        for step in plan.first_start:
+            _ = self._tasks.spawn(f"{step.name} in {workspace.id}", self._step(seen, step.name, step.argv))
+        return (await self._settle(seen))[0]
+
+    async def _create(self, workspace: Workspace, image_name: str, plan: Launch) -> str:
+        image = await self._engine.image(image_name)
+        await self._networks.ensure(workspace.id)
+        size = workspace.spec.limits.storage
+        storage = await self._volumes.ensure(workspace.id, quantity_bytes(size) if size else None)
+        enforcement = Enforcement.of(await self._engine.info(), storage=storage)
+        tags = shape.labels(self.instance, workspace, plan, enforcement)
+        body = shape.document(image, plan, workspace.spec.limits, tags)
+        async with asking(f"making the container of workspace {workspace.id}"):
+            made = await self._engine.docker.containers.create(body, name=Names(workspace.id).all)
+        return made.id
+
+    async def _step(self, container: Mapping[str, Any], name: str, argv: Sequence[str]) -> None:
+        try:
+            status = await run_step(self._engine, container["Id"], DATA, argv)
+        except MooringError as error:
+            log.info(
+                "a step of the first start was cut off", workspace=shape.workspace_of(container), error=error.detail
+            )
+            return
+        crashes = self._crashes.get(shape.workspace_of(container))
+        if status == 0 or crashes is None or crashes.generation != shape.generation_of(container):
+            return
+        self._notice(container, f"{name} failed with exit status {status}; its output is in the log")
+
+    async def _end(self, workspace_id: str) -> None:
+        name = Names(workspace_id).all
+        if (container := await self._engine.inspect(name)) is None:
+            return
+        if (seen := self._feed.latest(workspace_id)) is not None:
+            # From here on its address may belong to somebody else.
+            self._publish(replace(seen, phase=Phase.stopping, editor=None, ports=None))
+        async with asking(f"stopping workspace {workspace_id}", GRACE_S + 30.0):
+            await self._engine.container(container["Id"]).stop(t=GRACE_S)
+        await self._output.drain(workspace_id)
+        await self._engine.remove(name)
+
+    # What is so
+
+    async def _look(self, workspace_id: str) -> float | None:
+        lock = self._lock(workspace_id)
+        if lock.locked():
+            # Whoever holds it sees for itself; a worker that waits here holds up the others' workspaces.
+            return _BUSY_S
+        async with lock:
+            container = await self._engine.inspect(Names(workspace_id).all)
+            if container is None:
+                if (seen := self._feed.latest(workspace_id)) is not None and seen.phase is not Phase.stopped:
+                    self._publish(Observation(workspace_id, seen.generation, Phase.stopped, reason="it was removed"))
+                return None
+            return (await self._settle(container))[1]
+
+    async def _settle(self, container: Mapping[str, Any]) -> tuple[Observation, float | None]:
+        """Publish what is so with this container, start it again when that is due; with the seconds until then."""
+        workspace_id = shape.workspace_of(container)
+        crashes = self._crashes_of(container)
+        state = container["State"]
+        if state["Status"] == "created":
+            return self._publish(Observation(workspace_id, crashes.generation, Phase.stopped)), None
+        if shape.is_running(container):
+            self._output.follow(workspace_id, container["Id"])
+            return self._publish(self._with(shape.observed(container), crashes)), None
+        if crashes.count(shape.death_of(container), shape.why_dead(container), self._clock.now()):
+            await self._output.drain(workspace_id)
+            if crashes.failed:
+                folder = str(self._output.folder(workspace_id))
+                crashes.reason += "\n" + await asyncio.to_thread(last_lines, folder)
+            await self._keep(workspace_id, crashes)
+        wait_s = crashes.due - self._clock.now()
+        if not crashes.failed and wait_s <= 0:
+            return await self._start_again(container, crashes)
+        dead = Observation(workspace_id, crashes.generation, Phase.failed if crashes.failed else Phase.starting)
+        return self._publish(self._with(dead, crashes)), None if crashes.failed else wait_s
+
+    async def _start_again(
+        self, container: Mapping[str, Any], crashes: deaths.Crashes
+    ) -> tuple[Observation, float | None]:
+        workspace_id = shape.workspace_of(container)
+        try:
+            await self._guard.ensure()
+            async with asking(f"starting workspace {workspace_id} again", 60.0):
+                await self._engine.container(container["Id"]).start()
+        except (Misconfigured, NotFound) as error:
+            crashes.fail(error.detail)
+            await self._keep(workspace_id, crashes)
+            failed = Observation(workspace_id, crashes.generation, Phase.failed)
+            return self._publish(self._with(failed, crashes)), None
+        crashes.reason = ""
+        again = await self._engine.inspect(container["Id"])
+        if again is None:
+            raise Unavailable(f"the container of workspace {workspace_id} is gone")
+        return await self._settle(again)
+
+    def _crashes_of(self, container: Mapping[str, Any]) -> deaths.Crashes:
+        workspace_id, generation = shape.workspace_of(container), shape.generation_of(container)
+        crashes = self._crashes.get(workspace_id)
+        if crashes is None or crashes.generation != generation:
+            crashes = self._crashes[workspace_id] = deaths.load(self._home.workspace(workspace_id), generation)
+        return crashes
+
+    def _with(self, observation: Observation, crashes: deaths.Crashes) -> Observation:
+        return replace(observation, reason=crashes.reason, restarts=crashes.restarts, notices=tuple(crashes.notices))
+
+    async def _keep(self, workspace_id: str, crashes: deaths.Crashes) -> None:
+        try:
+            await asyncio.to_thread(deaths.save, self._home.workspace(workspace_id), crashes)
+        except OSError as error:
+            log.warning("the count of crashes is not kept", workspace=workspace_id, error=str(error))
+
+    def _oom(self, workspace_id: str) -> None:
+        crashes = self._crashes.get(workspace_id)
+        seen = self._feed.latest(workspace_id)
+        if crashes is not None and seen is not None:
+            crashes.notices = ("the memory limit was reached: a process was killed",)
+            self._publish(self._with(seen, crashes))
+
+    def _notice(self, container: Mapping[str, Any], text: str) -> None:
+        crashes = self._crashes_of(container)
+        crashes.notices = (*crashes.notices, text)
+        self._looks.add(shape.workspace_of(container))
+
+    def _publish(self, observation: Observation) -> Observation:
+        self._feed.publish(observation)
+        return observation
+
+    def _lock(self, workspace_id: str) -> asyncio.Lock:
+        return self._serial.setdefault(workspace_id, asyncio.Lock())
