@@ -55,14 +55,14 @@ class Turn:
 
     async def become(self, phase: Phase, reason: str = "", **changes: Any) -> None:  # noqa: ANN401 - as `replace`
         """Write what was observed, if it is news."""
-        after = replace(self.workspace.observed(phase, reason), **changes)
+        after = replace(self.workspace.observed(phase, printable(reason)), **changes)
         if after != self.workspace:
             self.workspace = await self._parts.store.update(after, expected=self.workspace.revision)
 
     async def event(self, kind: str, text: str, data: Mapping[str, Any] | None = None) -> None:
         """Tell it; an event that cannot be kept does not hold up the workspace."""
         try:
-            await self._parts.events.append(self.workspace.id, kind, text, data)
+            await self._parts.events.append(self.workspace.id, kind, printable(text), data)
         except Unavailable as error:
             log.warning("event lost", workspace=self.workspace.id, text=text, error=error.detail)
 
@@ -110,3 +110,8 @@ class Turn:
             if not timeout.expired():
                 raise
             raise Unavailable(f"the runtime did not answer within {RUNTIME_WITHIN_S:.0f} s") from error
+
+
+def printable(text: str) -> str:
+    """`text` without control characters: a program's last words go to terminals, and PostgreSQL refuses a NUL."""
+    return "".join(c if c in "\n\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

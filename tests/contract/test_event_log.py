@@ -1,0 +1,92 @@
+"""What every event log promises: in memory, on SQLite and on PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+
+from mooring.control.clock import SystemClock
+from mooring.workspaces.memory import MemoryEventLog
+from mooring.workspaces.ports import Event, EventLog
+from mooring.workspaces.sql import KEPT_EVENTS, SqlEventLog
+from support import databases
+from support.postgres import Postgres
+
+ONE, TWO = "workspace1", "workspace2"
+
+
+@pytest.fixture(params=("memory", *databases.KINDS))
+async def logs(
+    request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgres
+) -> AsyncIterator[tuple[EventLog, EventLog]]:
+    """Two logs over one database, as two servers have; in memory they are the same."""
+    if request.param == "memory":
+        log = MemoryEventLog(SystemClock())
+        yield log, log
+        return
+    with databases.url_of(request.param, tmp_path, postgres) as url:
+        async with databases.opened(url) as first, databases.opened(url) as second:
+            one = SqlEventLog(first, SystemClock())
+            yield one, SqlEventLog(second, SystemClock()) if request.param == "postgresql" else one
+
+
+async def test_events_are_kept_in_order(logs: tuple[EventLog, EventLog]) -> None:
+    """What was appended is read oldest first, from any id on, with its data."""
+    log, other = logs
+    first = await log.append(ONE, "created", "created", {"from": "go", "n": [1, 2.5, None]})
+    second = await log.append(TWO, "created", "ändert ' nichts")
+    third = await other.append(ONE, "running", "editor answered after 1.2 s")
+    assert first.id < second.id < third.id
+    assert await log.after(ONE, 0) == (first, third)
+    assert await log.after(ONE, first.id) == (third,)
+    assert await log.after(None, 0) == (first, second, third)
+    assert await log.after(None, 0, limit=2) == (first, second)
+
+
+async def test_only_the_newest_are_kept(logs: tuple[EventLog, EventLog]) -> None:
+    """Of each workspace the newest five hundred stay; its neighbour's are not touched."""
+    log, _ = logs
+    kept = await log.append(TWO, "created", "created")
+    for number in range(KEPT_EVENTS + 5):
+        await log.append(ONE, "tick", str(number))
+    own = await log.after(ONE, 0, limit=1000)
+    assert [event.text for event in own] == [str(number) for number in range(5, KEPT_EVENTS + 5)]
+    assert await log.after(TWO, 0) == (kept,)
+
+
+async def test_a_follower_misses_nothing(logs: tuple[EventLog, EventLog]) -> None:
+    """Events before and after the call arrive in order, however many writers there are."""
+    log, other = logs
+    await log.append(ONE, "tick", "before")
+    got: list[Event] = []
+
+    async def write(which: EventLog, name: str) -> None:
+        for number in range(20):
+            await which.append(ONE, "tick", f"{name}{number}")
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        group.create_task(write(log, "x"))
+        group.create_task(write(other, "y"))
+        async with aclosing(log.follow(ONE, 0)) as events:
+            async for event in events:
+                got.append(event)
+                if len(got) == 41:
+                    break
+    assert [event.id for event in got] == sorted({event.id for event in got})
+    assert got[0].text == "before"
+    for name in ("x", "y"):
+        assert [e.text for e in got if e.text.startswith(name)] == [f"{name}{number}" for number in range(20)]
+
+
+async def test_a_follower_of_one_hears_of_one(logs: tuple[EventLog, EventLog]) -> None:
+    """A follower of a workspace hears of no other, and one of all hears of all."""
+    log, _ = logs
+    for name in (TWO, ONE):
+        await log.append(name, "tick", name)
+    async with asyncio.timeout(60):
+        async with aclosing(log.follow(ONE, 0)) as events:
+            assert (await anext(events)).workspace == ONE
+        async with aclosing(log.follow(None, 0)) as events:
+            assert [(await anext(events)).workspace for _ in range(2)] == [TWO, ONE]
