@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from mooring.api.http.schemas import Event, Page, Problem, Workspace
+from mooring.api.http.schemas import Event, Health, Page, Problem, Workspace
 from mooring.cli.endpoint import Endpoint, find
 from mooring.cli.language import _
 from mooring.errors import OUTCOMES, InvalidInput, MooringError, NotFound, Unavailable
@@ -76,6 +76,15 @@ class Api:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.close()
+
+    def health(self) -> Health:
+        """What the server says of itself, ready or not."""
+        try:
+            return Health.model_validate_json(self._http.get("/readyz").content)
+        except httpx2.TransportError as error:
+            raise self.endpoint.silent(_why(error)) from error
+        except ValidationError as error:
+            raise self.endpoint.silent("its gateway runs, the server behind it does not answer") from error
 
     def get(self, path: str, answer: type[T], **query: Query) -> T:
         """One document."""
