@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from support import house
@@ -20,6 +21,9 @@ def pytest_configure() -> None:
     """Become the parent of every orphan, so that a process that a test left behind can be seen."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     sys.addaudithook(_refuse_the_network)
+    # A drawn example may meet a busy machine: no example is timed.
+    hypothesis.settings.register_profile("untimed", deadline=None)
+    hypothesis.settings.load_profile("untimed")
 
 
 def pytest_unconfigure() -> None:
