@@ -25,6 +25,7 @@ from mooring.routes.ports import SectionChange
 from mooring.routes.published import MemorySections, Publisher
 from mooring.routes.reports import Reports
 from mooring.settings import Listen
+from mooring.workspaces.ports import Engine
 from support.workspaces import Stage, stage
 
 GATEWAY_TOKEN = "the-gateways-own"
@@ -76,10 +77,12 @@ class Api:
 
 
 @asynccontextmanager
-async def api(*, listen: Listen | None = None, domain: str = "localhost") -> AsyncIterator[Api]:
+async def api(
+    *, listen: Listen | None = None, domain: str = "localhost", runtime: Engine | None = None
+) -> AsyncIterator[Api]:
     """The API wired as the server does it."""
     clock, registry = Hands(), CollectorRegistry()
-    async with stage() as it:
+    async with stage(runtime=runtime) as it:
         accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, it.service)
         hosts = Hosts(domain)
         services = Services(
