@@ -46,8 +46,9 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime) -> 
             tasks.forever("report", Reporter(link, agent, sink, gateway_id=GATEWAY_ID).run())
             await lifetime.ended()
         finally:
+            await tasks.stop()
             await nginx.stop()
-    await sink.close()
+            await sink.close()
 
 
 def _nginx_settings(installation: Installation) -> NginxSettings:

@@ -9,11 +9,15 @@ import sys
 from collections.abc import Coroutine
 from typing import Any
 
+import structlog
 import uvloop
 
+from mooring.errors import MooringError, outcome
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_file
 from mooring.settings import Installation, load
+
+log = structlog.get_logger(__name__)
 
 
 def main(arguments: list[str]) -> None:
@@ -25,8 +29,13 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(fd, False)  # noqa: FBT003 - the parameter is positional
     installation = load(_read(fds.pop("settings")))
     to_file(installation.home.logs / f"{role}.log")
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(role, installation, fds))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_run(role, installation, fds))
+    except MooringError as error:
+        log.exception("the role ended", role=role)
+        sys.stderr.write(f"mooring {role}: {error.detail}\n")
+        sys.exit(outcome(error).exit)
 
 
 def _read(fd: int) -> bytes:

@@ -21,14 +21,14 @@ import structlog
 
 from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
-from mooring.errors import Misconfigured
+from mooring.errors import OUTCOMES, Misconfigured
 from mooring.settings import Installation, child_environment, dump
 
 log = structlog.get_logger(__name__)
 
 _RESTART = Backoff(first=0.1, most=5.0)
 _STEADY_S = 30.0
-_READY_WITHIN_S = 60.0
+_MISCONFIGURED = OUTCOMES[Misconfigured].exit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,16 @@ class Supervisor:
         self._announce = announce
         self._stopping = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._failed = False
         self._ready = os.pipe()
         self._lifeline = os.pipe()
 
     async def run(self, listener: socket.socket) -> None:
-        """Until SIGTERM or SIGINT; then the server first (it stops the workspaces), the gateway last."""
+        """Until SIGTERM or SIGINT; then the server first (it stops the workspaces), the gateway last.
+
+        Raises:
+            Misconfigured: a child cannot work with these settings.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
@@ -111,6 +116,8 @@ class Supervisor:
             await self._stopping.wait()
             for name in ("server", "gateway"):
                 await self._stop(name)
+        if self._failed:
+            raise Misconfigured("Mooring was not started: see above, and mooring doctor")
 
     async def _wait_until_ready(self) -> None:
         reader = asyncio.StreamReader()
@@ -131,6 +138,11 @@ class Supervisor:
             self._children[role] = child
             status = await child.wait()
             if self._stopping.is_set():
+                break
+            if status == _MISCONFIGURED:
+                # Another try finds the same settings; the child has said what is wrong with them.
+                self._failed = True
+                self._stopping.set()
                 break
             attempt = 0 if loop.time() - started > _STEADY_S else attempt + 1
             log.error("child ended", role=role, status=status)
