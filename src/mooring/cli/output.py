@@ -40,7 +40,7 @@ class Format(StrEnum):
 Output = Annotated[Format, typer.Option("--output", "-o", help=_("How to write the result."), show_default=False)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Column(Generic[T]):
     """A column: `value` is the cell's text, `style` its colour. The highest `rank` is left out first; 0 never is."""
 

@@ -2,9 +2,9 @@
 # that may enter; who gets as far as starting this has been let in by Mooring's API already.
 set -eu
 umask 077
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 say() { echo "mooring: $*" >&2; exit 1; }
-sshd=$(command -v sshd) && command -v ssh-keygen >/dev/null || say "the workspace has no OpenSSH server: install openssh-server in it"
+sshd=$(PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; command -v sshd) && command -v ssh-keygen >/dev/null ||
+  say "the workspace has no OpenSSH server: install openssh-server in it"
 case $(getent passwd "$(id -u)" 2>/dev/null || :) in
   */nologin | */false) say "the user $(id -un) has no shell that ssh could use: chsh -s /bin/bash $(id -un)" ;;
 esac

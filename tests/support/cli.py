@@ -1,0 +1,133 @@
+"""The command line against the real application: a server on a loopback port, and `mooring` as a process of its own."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from mooring.control.tasks import Tasks
+from mooring.model.workspace import Desired, Phase
+from mooring.workspaces.ports import Engine
+from support.api import Api, api
+
+WITHIN_S = 60
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a program ended."""
+
+    status: int
+    out: str
+    err: str
+    raw: bytes
+
+    @property
+    def json(self) -> object:
+        """Its output, read."""
+        return json.loads(self.out)
+
+
+@dataclass
+class Cli:
+    """A person at a machine: `home` is where Mooring's state is, and where the command line finds the server."""
+
+    api: Api
+    home: Path
+    port: int
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """What `mooring` runs with."""
+        person = {"HOME": str(self.home.parent), "MOORING_HOME": str(self.home), "PATH": os.environ["PATH"]}  # noqa: TID251
+        return {**person, "COLUMNS": "80", "LANG": "C.UTF-8", "TZ": "UTC", **more}
+
+    async def __call__(self, *arguments: str, data: bytes = b"", **more: str) -> Done:
+        """Run `mooring ARGUMENTS`."""
+        return await run(sys.executable, "-m", "mooring", *arguments, data=data, environment=self.environment(**more))
+
+    async def good(self, *arguments: str) -> Done:
+        """The same, and it must succeed."""
+        done = await self(*arguments)
+        assert done.status == 0, done
+        return done
+
+
+async def run(*command: str | Path, environment: Mapping[str, str], data: bytes = b"") -> Done:
+    """Run a program to its end."""
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=dict(environment),
+    )
+    try:
+        async with asyncio.timeout(WITHIN_S):
+            out, err = await process.communicate(data)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Done(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"), out)
+
+
+@asynccontextmanager
+async def command_line(folder: Path, *, runtime: Engine | None = None) -> AsyncIterator[Cli]:
+    """A server on a loopback port, and the command line of its administrator `ada`."""
+    async with api(runtime=runtime) as it:
+        config = uvicorn.Config(
+            it.app,
+            host="127.0.0.1",
+            port=0,
+            lifespan="off",
+            log_config=None,
+            ws="websockets-sansio",
+            timeout_graceful_shutdown=2,
+        )
+        server = uvicorn.Server(config)
+        async with Tasks("uvicorn") as tasks:
+            running = tasks.spawn("serve", server.serve())
+            try:
+                await until(lambda: server.started)
+                port = server.servers[0].sockets[0].getsockname()[1]
+                home = folder / "home"
+                announce(home, port, it.tokens["ada"])
+                yield Cli(it, home, port)
+            finally:
+                it.services.closing.set()
+                server.should_exit = True
+                await running
+
+
+def announce(home: Path, port: int, token: str) -> None:
+    """What `mooring up` leaves for the command line on the same machine."""
+    (home / "run").mkdir(parents=True, exist_ok=True)
+    document = {"url": f"http://localhost:{port}", "console": "localhost", "address": "127.0.0.1", "port": port}
+    (home / "run" / "endpoint.json").write_text(json.dumps(document))
+    (home / "admin-token").write_text(token + "\n")
+
+
+async def until(true: Callable[[], object]) -> None:
+    """Wait for something to become so."""
+    async with asyncio.timeout(WITHIN_S):
+        while not true():
+            await asyncio.sleep(0.01)
+
+
+async def runs(cli: Cli, name: str, owner: str = "ada") -> str:
+    """The id of a workspace that is running, whatever a reconciler thinks of it."""
+    made = await cli.api.stage.create(name) if owner == "ada" else await cli.api.workspace(owner, name)
+    await cli.api.stage.until(made.id, Phase.running)
+    assert (await cli.api.stage.store.get(made.id)).desired is Desired.running
+    return made.id
+
+
+def lines(text: str) -> Sequence[str]:
+    """The lines of an output, for a look at its shape."""
+    return text.splitlines()
