@@ -58,7 +58,7 @@ class Postgres:
     @contextmanager
     def database(self) -> Iterator[str]:
         """The URL of a new, empty database, dropped afterwards."""
-        name, before = f"t{uuid.uuid4().hex[:12]}", self._children()
+        name, server, before = f"t{uuid.uuid4().hex[:12]}", self._process, self._children()
         self._run("createdb", "-h", str(self.folder), name)
         try:
             yield f"postgresql://{self.user}@/{name}?host={self.folder}"
@@ -66,7 +66,7 @@ class Postgres:
             self._run("dropdb", "-h", str(self.folder), "--force", "--if-exists", name)
             # A backend outlives its connection by a moment, and would look like a process that the test left behind.
             deadline = time.monotonic() + _WITHIN_S
-            while self._children() - before and time.monotonic() < deadline:
+            while self._process is server and self._children() - before and time.monotonic() < deadline:
                 threading.Event().wait(0.005)
 
     def _children(self) -> set[str]:
