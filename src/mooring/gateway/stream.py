@@ -98,7 +98,8 @@ class StreamSource:
                 async with aclosing(self._connection()) as connection:
                     async for line in connection:
                         await lines.put(line)
-                        attempt = 0 if isinstance(line, Synced) else attempt
+                        # Not sooner: a snapshot that breaks every connection would be asked for ten times a second.
+                        attempt = 0 if isinstance(line, Ping) else attempt
             except MooringError as error:
                 self._failed(error, attempt)
             except Exception as error:
