@@ -14,8 +14,10 @@ from typing import Any
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces import cgroups
+from mooring.workspaces import cgroups, procfs
 from mooring.workspaces.cgroups import Cgroups
+from mooring.workspaces.order import marker
+from mooring.workspaces.places import Folders
 from mooring.workspaces.ports import Engine, Observation
 from mooring.workspaces.process import ProcessRuntime
 from support import runtimes
@@ -68,7 +70,13 @@ class ProcessHarness:
         os.kill(self.editor_pid(workspace), signal.SIGKILL)
 
     def alive(self, workspace: Workspace) -> int:
-        return runtimes.processes_of(workspace)
+        """Not `processes_of`: tests at the same time on this machine have workspaces of the same ids."""
+        return len(self.members(workspace))
+
+    def members(self, workspace: Workspace) -> list[int]:
+        """Processes that were started with the marks of this world's workspace."""
+        marks = marker(workspace.id, Folders(self.home, None).instance)
+        return [pid for pid in procfs.processes() if procfs.has_environment(pid, marks)]
 
     def place(self, workspace: Workspace) -> Path:
         """Where its state file is."""

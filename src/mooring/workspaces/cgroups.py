@@ -15,7 +15,6 @@ from pathlib import Path
 
 from mooring.model.workspace import Limits, quantity_bytes
 
-NAME = "mooring"
 CONTROLLERS = ("memory", "cpu", "pids", "cpuacct")
 _V2 = ("memory", "cpu", "pids")
 _PERIOD_US = 100_000
@@ -42,13 +41,14 @@ class Placement:
 
 
 @contextmanager
-def prepare(uid: int, gid: int, *, name: str = NAME) -> Iterator[CgroupRoot | None]:
-    """Make `name` below this process's own cgroup, give it to `uid`, and take it away at the end; None: not allowed.
+def prepare(uid: int, gid: int, *, name: str = "") -> Iterator[CgroupRoot | None]:
+    """Make a cgroup below this process's own, give it to `uid`, and take it away at the end; None: not allowed.
 
-    With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits.
-    Its children start there, and find the root with `find`.
+    With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits. So
+    there are none in a terminal's cgroup, which holds the shell; `systemd-run --user --scope -p Delegate=yes` makes
+    one that works. Its children start there, and find the root with `find`.
     """
-    root = _prepare((uid, gid), name)
+    root = _prepare((uid, gid), name or _name(uid))
     try:
         yield root
     finally:
@@ -56,9 +56,10 @@ def prepare(uid: int, gid: int, *, name: str = NAME) -> Iterator[CgroupRoot | No
             _release(root)
 
 
-def find(*, name: str = NAME) -> CgroupRoot | None:
-    """What a parent of this process has prepared, None when none has."""
+def find(*, name: str = "") -> CgroupRoot | None:
+    """What a parent of this process has prepared for its user, None when none has."""
     own = own_cgroups()
+    name = name or _name(os.geteuid())
     if "memory" in own or "" not in own:
         folders = {key: str(own[key] / name) for key in CONTROLLERS if key in own and _is_ours(own[key] / name)}
         return CgroupRoot(1, folders) if folders else None
@@ -66,6 +67,11 @@ def find(*, name: str = NAME) -> CgroupRoot | None:
     if own[""].name != _SERVICES or not _is_ours(folder):
         return None
     return _root_v2(folder)
+
+
+def _name(uid: int) -> str:
+    # One a user: a second Mooring of another user must not take the first one's away.
+    return f"mooring-{uid}"
 
 
 def _is_ours(folder: Path) -> bool:
@@ -217,7 +223,8 @@ def _settings(limits: Limits, version: int) -> dict[str, dict[str, str]]:
 def remove(folders: tuple[str, ...]) -> None:
     """Remove the cgroups of a workspace; one that still holds a process stays."""
     for folder in folders:
-        _try_remove(Path(folder))
+        for path, _, _ in os.walk(folder, topdown=False):  # a workspace may have made some below its own
+            _try_remove(Path(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,8 +201,9 @@ class Link:
         return key, exited
 
     def close(self) -> None:
-        """Let go of the keeper; it goes on."""
-        self._connection.close()
+        """Let go of the keeper; it goes on. The task that hears it ends by itself."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def _expect(self, name: str) -> asyncio.Future[Mapping[str, Any]]:
         future: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
@@ -247,10 +248,12 @@ class Link:
         self._waiting.clear()
 
 
-async def reap(pid: int) -> None:
-    """Wait for a keeper of ours to be gone, so that no zombie is left."""
-    with suppress(ChildProcessError):
-        for delay in (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0):
-            await asyncio.sleep(delay)
-            if os.waitpid(pid, os.WNOHANG)[0]:  # noqa: ASYNC222 - it does not wait
-                return
+def reap(children: set[int]) -> None:
+    """Take the exit statuses of those of our keepers that are gone, so that no zombie is left."""
+    for pid in tuple(children):
+        try:
+            ended = os.waitpid(pid, os.WNOHANG)[0] == pid
+        except ChildProcessError:
+            ended = True
+        if ended:
+            children.discard(pid)

@@ -8,6 +8,7 @@ Imported by the keeper: no typing, no dataclasses at run time.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ FIRST_DELAY_S = 0.2
 MOST_DELAY_S = 30.0
 ROUND_S = 0.05
 SIGNALLED = 128
+FIFO_BYTES = 256 * 1024
 FINAL = ("stopped", "failed")
 
 
@@ -313,7 +315,11 @@ class Life:
 def _open_fifo(path: str) -> int:
     with suppress(FileExistsError):
         os.mkfifo(path, 0o600)
-    return os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    fifo = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    with suppress(OSError):  # the user's sum of pipes is limited
+        # What an editor can write while it has no keeper, before it must wait for the next one.
+        fcntl.fcntl(fifo, fcntl.F_SETPIPE_SZ, FIFO_BYTES)
+    return fifo
 
 
 def _identity(pid: int) -> list[int]:

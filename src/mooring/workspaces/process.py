@@ -7,7 +7,6 @@ the editor that it left is taken over as it is, when boot id, pid, start time, m
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,17 +18,15 @@ import structlog
 from mooring.control.backoff import Backoff
 from mooring.control.clock import Clock, SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import Conflict, Misconfigured, MooringError, Unavailable
-from mooring.model.routes import Backend
+from mooring.errors import Conflict, DeadlineExceeded, Misconfigured, MooringError, Unavailable
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
 from mooring.workspaces import output
-from mooring.workspaces.cgroups import Cgroups, Placement, remove
+from mooring.workspaces.cgroups import Cgroups, remove
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.inspection import Inspection
 from mooring.workspaces.keepers import (
-    STATE_FILE,
     Link,
     State,
     is_kept,
@@ -39,9 +36,9 @@ from mooring.workspaces.keepers import (
     saved_state,
     start_keeper,
 )
-from mooring.workspaces.launch import Launch, Places, launch
 from mooring.workspaces.lifecycle import FINAL
 from mooring.workspaces.order import Order, marker
+from mooring.workspaces.orders import Orders, observed
 from mooring.workspaces.places import Folders
 from mooring.workspaces.ports import ExecSession, Observation, Usage
 from mooring.workspaces.procfs import boot_id
@@ -50,11 +47,11 @@ from mooring.workspaces.sessions import Session
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-GRACE_S = 8.0
-_END_WITHIN_S = GRACE_S + 15.0
+_END_WITHIN_S = 22.0
 _SURVEY_S = 5.0
 _LOG_POLL_S = 0.25
 _RECOVER_TRIES = 8
+_FREE_TRIES = 9
 
 
 class ProcessRuntime:
@@ -81,16 +78,14 @@ class ProcessRuntime:
         if os.geteuid() != 0 and run_as not in (None, (os.geteuid(), os.getegid())):
             raise Misconfigured("only root can run workspaces as another user")
         owner = run_as if os.geteuid() == 0 else None
-        self._listen = listen
-        self._editor = editor
         self._folders = Folders(home, owner)
-        self._cgroups = cgroups or Cgroups(None)
+        self._orders = Orders(self._folders, listen, editor, cgroups or Cgroups(None))
         self._clock = clock or SystemClock()
         self._tasks = Tasks("process-runtime")
         self._links: dict[str, Link] = {}
         self._wanted: dict[str, tuple[Workspace, Template]] = {}
         self._serial: dict[str, asyncio.Lock] = {}
-        self._children: dict[str, int] = {}
+        self._children: set[int] = set()
         self._inspection = Inspection()
         self._feed = Feed()
         self._seen_at = self._clock.monotonic()
@@ -108,8 +103,7 @@ class ProcessRuntime:
         trace: TracebackType | None,
     ) -> None:
         await self._tasks.stop()
-        for link in self._links.values():
-            link.close()
+        reap(self._children)
 
     # Runtime
 
@@ -183,13 +177,12 @@ class ProcessRuntime:
 
     async def _run(self, workspace: Workspace, template: Template) -> Observation:
         await asyncio.to_thread(self._folders.claim, workspace.owner)
-        link = await self._link(workspace.id)
-        saved = link.state if link else await self._saved(workspace.id)
+        link, saved = await self._known(workspace.id)
         is_this = saved is not None and saved["generation"] == workspace.generation
         if link is not None and is_this and link.state["phase"] == "starting":
-            return self._publish(_observed(link.state))
+            return self._publish(observed(link.state))
         if link is None and is_this and saved is not None and _is_now(saved) and saved["phase"] == "failed":
-            return self._publish(_observed(saved))
+            return self._publish(observed(saved))
         adopt = None
         if link is None and is_this:
             adopt = await asyncio.to_thread(self._left_editor, saved)
@@ -197,88 +190,26 @@ class ProcessRuntime:
             await self._end(workspace.id)
         return await self._start(workspace, template, saved if adopt else None)
 
+    async def _known(self, workspace_id: str) -> tuple[Link | None, State | None]:
+        """The keeper that lives, and the last state; one that is giving up is waited for, since it will say why."""
+        link = await self._link(workspace_id)
+        if link is not None and link.state["phase"] == "stopping":
+            await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
+            return None, link.state
+        return link, link.state if link else await self._saved(workspace_id)
+
     def _left_editor(self, saved: State | None) -> bool:
         return saved is not None and left_editor(saved, marker(saved["id"], self._folders.instance))
 
     async def _start(self, workspace: Workspace, template: Template, left: State | None) -> Observation:
-        order = await asyncio.to_thread(self._order, workspace, template, left)
+        order = await asyncio.to_thread(self._orders.keep, workspace, template, left)
         link = await self._keep(order, "keep")
-        return self._publish(_observed(await link.heard()))
-
-    def _order(self, workspace: Workspace, template: Template, left: State | None) -> Order:
-        """What the keeper is told; makes folders and cgroups."""
-        self._folders.make(workspace.id)
-        plan = self._launch(workspace, template)
-        environment = {**self._folders.base_environment(workspace.id), **plan.environment}
-        environment["MOORING_INSTANCE"] = self._folders.instance
-        if shutil.which(plan.argv[0], path=environment["PATH"]) is None:
-            raise Misconfigured(f"template {template.name}: there is no program {plan.argv[0]}", field="editor.command")
-        limits = workspace.spec.limits
-        if left is None:
-            placement = self._cgroups.place(workspace.id, limits)
-        else:
-            placement = Placement(*(tuple(left[name]) for name in ("folders", "limited", "unlimited")))
-        return Order(
-            {
-                **self._blank(workspace.id),
-                "generation": workspace.generation,
-                "argv": list(plan.argv),
-                "environment": environment,
-                "cwd": plan.cwd,
-                "socket": plan.socket,
-                "port": plan.port,
-                "steps": [[step.name, list(step.argv)] for step in plan.first_start],
-                "folders": list(placement.folders),
-                "limited": list(placement.limited),
-                "unlimited": list(placement.unlimited),
-                "memory": limits.memory or "",
-                "adopt": left["editor"] if left else None,
-                "restarts": left["restarts"] if left else 0,
-                "crashes": left["crashes"] if left else [],
-            }
-        )
-
-    def _launch(self, workspace: Workspace, template: Template) -> Launch:
-        folders, name = self._folders, workspace.id
-        places = Places(
-            home=str(folders.home_of(name)),
-            data=str(folders.data_of(name)),
-            editor=str(self._editor),
-            socket=str(folders.home.editor_socket(name)),
-        )
-        return launch(workspace, template, places, self._listen)
-
-    def _blank(self, workspace_id: str) -> State:
-        """An order that only ends what is left."""
-        place = self._folders.place(workspace_id)
-        return {
-            "id": workspace_id,
-            "instance": self._folders.instance,
-            "generation": 0,
-            "argv": [],
-            "environment": {},
-            "cwd": "/",
-            "socket": str(self._folders.home.editor_socket(workspace_id)),
-            "port": None,
-            "steps": [],
-            "folders": [],
-            "limited": [],
-            "unlimited": [],
-            "memory": "",
-            "log": str(self._folders.log_of(workspace_id)),
-            "state": str(place / STATE_FILE),
-            "fifo": str(place / "output"),
-            "user": list(self._folders.owner) if self._folders.owner else None,
-            "adopt": None,
-            "restarts": 0,
-            "crashes": [],
-            "grace_s": GRACE_S,
-        }
+        return self._publish(observed(await link.heard()))
 
     async def _keep(self, order: Order, kind: str) -> Link:
         place = self._folders.place(order.id)
         pid = await asyncio.to_thread(start_keeper, place, order.id, self._folders.owner)
-        self._children[order.id] = pid
+        self._children.add(pid)
         link = await self._connect(order.id)
         await link.send({"op": kind, "order": order.document()})
         await link.heard()
@@ -288,37 +219,38 @@ class ProcessRuntime:
 
     async def _end(self, workspace_id: str) -> None:
         """End all of its processes, with its keeper, without it, or after one that does not answer."""
+        heard = None
         try:
             link = await self._link(workspace_id)
             if link is not None:
                 await link.send({"op": "stop"})
                 await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
-                await self._until_free(workspace_id)
+                heard = link.state
         except (Unavailable, TimeoutError) as error:
             log.warning("a keeper does not answer and is killed", workspace=workspace_id, error=str(error))
             if (saved := await self._saved(workspace_id)) is not None:
                 await asyncio.to_thread(kill_keeper, saved)
-        await self._sweep(workspace_id)
+        _ = await self._until_free(workspace_id)
+        # A full disk keeps the last word out of the state file.
+        await self._sweep(workspace_id, heard if heard and heard["phase"] in FINAL else await self._saved(workspace_id))
 
-    async def _sweep(self, workspace_id: str) -> None:
-        saved = await self._saved(workspace_id)
+    async def _sweep(self, workspace_id: str, saved: State | None) -> None:
         if saved is None:
             return
         if saved["phase"] not in FINAL and _is_now(saved):
-            await self._until_free(workspace_id)
-            kept = {name: saved[name] for name in ("generation", "folders", "restarts", "crashes")}
-            link = await self._keep(Order({**self._blank(workspace_id), **kept}), "sweep")
+            link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             if link.state["phase"] != "stopped":
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
         await asyncio.to_thread(remove, tuple(saved["folders"]))
 
-    async def _until_free(self, workspace_id: str) -> None:
-        """Wait for the lock of a keeper that was killed: the kernel frees it a moment later."""
-        for attempt in range(12):
+    async def _until_free(self, workspace_id: str) -> bool:
+        """Whether the lock is free: the kernel takes a moment after a kill."""
+        for attempt in range(_FREE_TRIES):
             if not await asyncio.to_thread(is_kept, self._folders.place(workspace_id)):
-                return
+                return True
             await self._clock.sleep(Backoff(first=0.01, most=1.0).delay(attempt))
+        return False
 
     # Links to keepers
 
@@ -337,8 +269,15 @@ class ProcessRuntime:
         place = self._folders.place(workspace_id)
         if not await asyncio.to_thread(is_kept, place):
             return None
-        link = await self._connect(workspace_id)
-        await link.heard()
+        try:
+            link = await self._connect(workspace_id)
+            await link.heard()
+        except Unavailable:
+            if (silent := self._links.pop(workspace_id, None)) is not None:
+                silent.close()
+            if await self._until_free(workspace_id):
+                return None  # it was just dying
+            raise
         return None if link.is_final else link
 
     async def _connect(self, workspace_id: str) -> Link:
@@ -351,17 +290,15 @@ class ProcessRuntime:
         return link
 
     def _changed(self, link: Link) -> None:
-        self._publish(_observed(link.state))
+        self._publish(observed(link.state))
 
     def _lost(self, link: Link) -> None:
         if self._links.get(link.id) is link:
             del self._links[link.id]
-        if (pid := self._children.pop(link.id, None)) is not None:
-            _ = self._tasks.spawn(f"reap/{link.id}", reap(pid))
         if link.state and not link.is_final:
-            reason = "its keeper was killed; a new one takes over"
+            reason = "its keeper is gone; a new one takes over"
             log.warning("a keeper is gone", workspace=link.id)
-            self._publish(replace(_observed(link.state), reason=reason))
+            self._publish(replace(observed(link.state), reason=reason))
             _ = self._tasks.spawn(f"recover/{link.id}", self._recover(link.id))
 
     async def _recover(self, workspace_id: str) -> None:
@@ -370,7 +307,6 @@ class ProcessRuntime:
             if wanted is None:
                 return  # it is being stopped, or the reconciler has not asked for it yet
             try:
-                await self._until_free(workspace_id)
                 await self.apply(*wanted)
             except MooringError as error:
                 log.warning("no new keeper yet", workspace=workspace_id, error=error.detail)
@@ -390,12 +326,17 @@ class ProcessRuntime:
 
     async def _survey(self) -> None:
         """Connect to keepers that are not known yet; costs one listing of a folder when there is none."""
+        reap(self._children)
         known = await asyncio.to_thread(self._folders.known)
         for workspace_id in known:
-            if workspace_id not in self._links and self._feed.latest(workspace_id) is None:
+            if workspace_id not in self._links and not self._is_over(workspace_id):
                 async with self._lock(workspace_id):
                     await self._discover(workspace_id)
         self._seen_at = self._clock.monotonic()
+
+    def _is_over(self, workspace_id: str) -> bool:
+        latest = self._feed.latest(workspace_id)
+        return latest is not None and latest.phase in (Phase.stopped, Phase.failed)
 
     async def _discover(self, workspace_id: str) -> None:
         try:
@@ -410,12 +351,12 @@ class ProcessRuntime:
         if saved["phase"] in FINAL or not _is_now(saved):
             await asyncio.to_thread(remove, tuple(saved["folders"]))
             phase = Phase.failed if saved["phase"] == "failed" else Phase.stopped
-            self._publish(replace(_observed(saved), phase=phase, editor=None, ports=None))
+            self._publish(replace(observed(saved), phase=phase, editor=None, ports=None))
         elif await asyncio.to_thread(self._left_editor, saved):
-            self._publish(replace(_observed(saved), reason="its keeper was killed while Mooring was away"))
+            self._publish(replace(observed(saved), reason="its keeper was killed while Mooring was away"))
         else:
             reason = "it was killed while Mooring was away"
-            self._publish(replace(_observed(saved), phase=Phase.stopped, editor=None, ports=None, reason=reason))
+            self._publish(replace(observed(saved), phase=Phase.stopped, editor=None, ports=None, reason=reason))
 
     async def _saved(self, workspace_id: str) -> State | None:
         return await asyncio.to_thread(saved_state, self._folders.place(workspace_id))
@@ -431,6 +372,8 @@ class ProcessRuntime:
         """Errors of files and of waits as the port names them."""
         try:
             return await work
+        except TimeoutError as error:
+            raise DeadlineExceeded("the workspace's processes do not end in time") from error
         except OSError as error:
             where = f" ({error.filename})" if error.filename else ""
             raise Unavailable(f"{error.strerror or error}{where}") from error
@@ -439,22 +382,3 @@ class ProcessRuntime:
 def _is_now(saved: State) -> bool:
     """Whether what was saved is of this boot: pids of another mean nothing."""
     return bool(saved["boot"] == boot_id())
-
-
-def _observed(state: State) -> Observation:
-    phase = Phase(state["phase"])
-    runs = phase is Phase.starting
-    unix, port = state["socket"], state["port"]
-    editor = Backend(unix=unix) if unix else Backend(address=f"127.0.0.1:{port}", identity=state["id"])
-    return Observation(
-        id=state["id"],
-        generation=state["generation"],
-        phase=phase,
-        editor=editor if runs else None,
-        ports=Backend(listener_of=state["id"]) if runs else None,
-        reason=state["reason"],
-        limited=tuple(state["limited"]),
-        unlimited=tuple(state["unlimited"]),
-        restarts=state["restarts"],
-        notices=(state["notice"],) if state["notice"] else (),
-    )

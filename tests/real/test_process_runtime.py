@@ -1,0 +1,373 @@
+"""The process runtime with everything killed that can be: keepers, editors, the server, all at once."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mooring import settings
+from mooring.errors import Conflict, Misconfigured
+from mooring.model.template import Editor, Template
+from mooring.model.workspace import Phase, Workspace
+from mooring.settings import Home, Listen
+from mooring.workspaces.ports import Observation
+from mooring.workspaces.process import ProcessRuntime
+from support.runtime_process import ProcessHarness, account, harness
+from support.runtimes import WITHIN_S, get, stopped, workspace
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[ProcessHarness]:
+    """A home of its own, with cgroups."""
+    async with harness(tmp_path) as opened:
+        yield opened
+
+
+async def answered(seen: Observation, path: str = "/pid") -> str:
+    """What the editor says, as soon as it does."""
+    async with asyncio.timeout(WITHIN_S):
+        while not (body := await get(seen, path)):
+            await asyncio.sleep(0.05)
+    return body
+
+
+async def until(runtime: ProcessRuntime, wanted: Workspace, is_it: Callable[[Observation], bool]) -> Observation:
+    """The first observation of `wanted` that is as asked for."""
+    async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
+        async for seen in watch:
+            if seen.id == wanted.id and is_it(seen):
+                return seen
+    raise AssertionError("the watch ended")
+
+
+async def gone(pid: int) -> None:
+    """Wait for the end of a process."""
+    async with asyncio.timeout(WITHIN_S):
+        while is_alive(pid):
+            await asyncio.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether it exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def keeper_pid(world: ProcessHarness, wanted: Workspace) -> int:
+    """The keeper that last wrote its state."""
+    return int(world.state(wanted)["keeper"][0])
+
+
+async def run(runtime: ProcessRuntime, wanted: Workspace, script: str) -> str:
+    """What a shell says in the workspace; it must end with 0."""
+    session = await runtime.exec(wanted.id, ["sh", "-c", script], environment={}, tty=False)
+    async with asyncio.timeout(WITHIN_S):
+        said = [data async for _, data in session.output()]
+        assert await session.wait() == 0, said
+    return b"".join(said).decode()
+
+
+async def test_code_server_answers_on_its_socket(world: ProcessHarness) -> None:
+    """The real editor starts on its unix socket below a 0700 folder and answers its health path."""
+    world.editor = settings.cache() / "editor/bin/code-server"
+    command = ("{editor}", "--socket", "{socket}", "--auth", "none", "--user-data-dir", "{data}", "{home}")
+    wanted = workspace()
+    async with world.engine() as runtime:
+        seen = await runtime.apply(wanted, Template(name="code-server", editor=Editor(command=command)))
+        assert seen.editor is not None
+        assert seen.editor.unix == str(world.home.editor_socket(wanted.id))
+        assert "status" in await answered(seen, "/healthz")
+        assert world.place(wanted).stat().st_mode & 0o777 == 0o700
+
+
+async def test_it_never_runs_as_root(tmp_path: Path) -> None:
+    """Root without another user to become is refused, with what to do."""
+    assert os.geteuid() == 0
+    for nobody in (None, (0, 0)):
+        with pytest.raises(Misconfigured, match="root"):
+            ProcessRuntime(Home(tmp_path), Listen(), editor=tmp_path, run_as=nobody)
+
+
+async def test_processes_are_the_users(world: ProcessHarness) -> None:
+    """Keeper, editor and commands run as the workspace user, and its files are that user's."""
+    wanted = workspace()
+    user = account()
+    assert user is not None
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, world.template("healthy"))
+        for pid in (keeper_pid(world, wanted), world.editor_pid(wanted)):
+            status = Path(f"/proc/{pid}/status").read_text()
+            assert f"Uid:\t{user[0]}\t{user[0]}\t{user[0]}" in status
+            assert "Groups:\t \n" in status or "Groups:\t\n" in status
+        assert (await run(runtime, wanted, "id -u; id -G; touch mine")).split() == [str(user[0]), str(user[1])]
+    assert (world.home.workspace(wanted.id) / "home/mine").stat().st_uid == user[0]
+
+
+async def test_a_second_person_is_refused(world: ProcessHarness) -> None:
+    """It serves one person; another may come once the first one's workspaces are deleted."""
+    other = replace(workspace(2), owner="bob")
+    async with world.engine() as runtime:
+        await runtime.apply(workspace(1), world.template("healthy"))
+        with pytest.raises(Misconfigured, match="ada"):
+            await runtime.apply(other, world.template("healthy"))
+        assert world.alive(other) == 0
+        await runtime.delete(workspace(1).id)
+        assert (await runtime.apply(other, world.template("healthy"))).phase is Phase.starting
+
+
+async def test_a_killed_keeper_costs_no_editor(world: ProcessHarness) -> None:
+    """A new keeper takes over the running editor, notices its end later, and a stop still reaches everything."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        pid = await answered(await runtime.apply(wanted, template))
+        await run(runtime, wanted, "setsid sleep 1000 >/dev/null 2>&1 &")
+        first = keeper_pid(world, wanted)
+        os.kill(first, signal.SIGKILL)
+        await until(runtime, wanted, lambda seen: keeper_pid(world, wanted) != first and not seen.reason)
+        again = await runtime.apply(wanted, template)
+        assert await answered(again) == pid
+        assert again.restarts == 0
+        os.kill(int(pid), signal.SIGKILL)
+        seen = await until(runtime, wanted, lambda seen: seen.restarts == 1 and not seen.reason)
+        assert await answered(seen) != pid
+        await runtime.apply(stopped(wanted), template)
+        assert world.alive(wanted) == 0
+
+
+async def test_keeper_and_editor_killed_together_start_again(world: ProcessHarness) -> None:
+    """With nothing left to take over, the workspace starts cleanly under a new keeper."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        pid = await answered(await runtime.apply(wanted, world.template("healthy")))
+        first = keeper_pid(world, wanted)
+        os.kill(first, signal.SIGKILL)
+        os.kill(int(pid), signal.SIGKILL)
+        seen = await until(runtime, wanted, lambda seen: keeper_pid(world, wanted) != first and not seen.reason)
+        assert await answered(seen) != pid
+
+
+SERVER = """
+import asyncio, sys
+sys.path[:0] = sys.argv[1:3]
+from pathlib import Path
+from support.runtime_process import ProcessHarness
+from support.runtimes import workspace
+from mooring.workspaces.cgroups import CgroupRoot
+async def main():
+    world = ProcessHarness(Path(sys.argv[3]), CgroupRoot(1, eval(sys.argv[4])) if sys.argv[4] != "None" else None)
+    async with world.engine() as runtime:
+        await runtime.apply(workspace(), world.template("healthy"))
+        print("applied", flush=True)
+        await asyncio.sleep(3600)
+asyncio.run(main())
+"""
+
+
+async def killed_server(world: ProcessHarness) -> None:
+    """A server of its own that starts the workspace and is then killed."""
+    tests = Path(__file__).parents[1]
+    folders = dict(world.root.folders) if world.root else None
+    arguments = [str(tests), str(tests.parent / "src"), str(world.editor.parent), repr(folders)]
+    server = await asyncio.create_subprocess_exec(sys.executable, "-c", SERVER, *arguments, stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    async with asyncio.timeout(WITHIN_S):
+        assert await server.stdout.readline() == b"applied\n"
+        server.kill()
+        await server.wait()
+
+
+async def test_a_killed_server_finds_its_workspaces_again(world: ProcessHarness) -> None:
+    """After kill -9 of the server everything runs on, is seen by the next one at once, and obeys it."""
+    wanted = workspace()
+    await killed_server(world)
+    pid = world.editor_pid(wanted)
+    assert is_alive(pid)
+    async with world.engine() as runtime:
+        seen = await until(runtime, wanted, lambda _: True)
+        assert (seen.phase, seen.generation) == (Phase.starting, 1)
+        assert await answered(seen) == str(pid)
+        again = await runtime.apply(wanted, world.template("healthy"))
+        assert await answered(again) == str(pid)
+        assert await run(runtime, wanted, "echo $MOORING_WORKSPACE") == f"{wanted.id}\n"
+        await runtime.apply(stopped(wanted), world.template("healthy"))
+        assert world.alive(wanted) == 0
+
+
+async def test_an_editor_that_crashes_without_a_server_is_restarted(world: ProcessHarness) -> None:
+    """The keeper restarts the editor, so a dead server does not matter; the next one knows of the crash."""
+    wanted = workspace()
+    await killed_server(world)
+    pid = world.editor_pid(wanted)
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(WITHIN_S):
+        while world.state(wanted)["restarts"] != 1 or world.state(wanted)["editor"] is None:
+            await asyncio.sleep(0.05)
+    async with world.engine() as runtime:
+        seen = await until(runtime, wanted, lambda _: True)
+        assert seen.restarts == 1
+        assert await answered(seen) != str(pid)
+
+
+async def test_a_keeper_killed_without_a_server_costs_no_editor(world: ProcessHarness) -> None:
+    """The next server says what it found, and takes the editor over as soon as the workspace is applied."""
+    wanted = workspace()
+    await killed_server(world)
+    pid = world.editor_pid(wanted)
+    keeper = keeper_pid(world, wanted)
+    os.kill(keeper, signal.SIGKILL)
+    await gone(keeper)
+    async with world.engine() as runtime:
+        seen = await until(runtime, wanted, lambda _: True)
+        assert seen.phase is Phase.starting
+        assert "killed" in seen.reason
+        again = await runtime.apply(wanted, world.template("healthy"))
+        assert await answered(again) == str(pid)
+        assert again.reason == ""
+
+
+async def test_everything_killed_at_once(world: ProcessHarness) -> None:
+    """Server, keeper and editor gone: it is stopped with a reason, and starts again when it is applied."""
+    wanted = workspace()
+    await killed_server(world)
+    pids = [keeper_pid(world, wanted), world.editor_pid(wanted)]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        await gone(pid)
+    async with world.engine() as runtime:
+        seen = await until(runtime, wanted, lambda _: True)
+        assert seen.phase is Phase.stopped
+        assert "killed" in seen.reason
+        assert await answered(await runtime.apply(wanted, world.template("healthy")))
+
+
+async def test_a_process_with_a_recycled_pid_is_never_touched(world: ProcessHarness) -> None:
+    """A state file that names somebody else's process, start time included, makes nobody adopt or kill it."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, template)
+    pids = [keeper_pid(world, wanted), world.editor_pid(wanted)]
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    for pid in pids:
+        await gone(pid)
+    state = world.state(wanted)
+    bystander = subprocess.Popen(["sleep", "1000"])
+    start = int(Path(f"/proc/{bystander.pid}/stat").read_text().rpartition(")")[2].split()[19])
+    try:
+        for forged in (start, start - 1):
+            state |= {"keeper": [bystander.pid, forged], "editor": [bystander.pid, forged], "folders": []}
+            (world.place(wanted) / "state.json").write_text(json.dumps(state))
+            async with world.engine() as runtime:
+                assert (await until(runtime, wanted, lambda _: True)).phase is Phase.stopped
+                seen = await runtime.apply(wanted, template)
+                assert await answered(seen) != str(bystander.pid)
+                await runtime.apply(stopped(wanted), template)
+            assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+async def test_a_keeper_that_hangs_does_not_stop_a_stop(world: ProcessHarness) -> None:
+    """A keeper that does not answer is killed by a stop, which then ends everything without it."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+    os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
+    async with world.engine() as runtime:
+        assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        assert world.alive(wanted) == 0
+
+
+async def test_what_left_everything_behind_ends_with_the_workspace(world: ProcessHarness) -> None:
+    """A process without the workspace's environment, session, parent and keeper is still in its cgroup."""
+    wanted, template = workspace(), world.template("healthy")
+    assert world.root is not None
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+        said = await run(runtime, wanted, "(setsid env -i sleep 1000 >/dev/null 2>&1 & echo $!)")
+        os.kill(keeper_pid(world, wanted), signal.SIGKILL)
+        await runtime.apply(stopped(wanted), template)
+        assert not is_alive(int(said))
+
+
+async def test_a_stop_works_without_cgroups_and_keeper(world: ProcessHarness) -> None:
+    """Where there are no cgroups, orphans of a killed keeper are known by their environment."""
+    wanted, template = workspace(), world.template("healthy")
+    world.root = None
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+        await run(runtime, wanted, "(setsid sh -c 'sleep 1000; true' >/dev/null 2>&1 &)")
+        os.kill(keeper_pid(world, wanted), signal.SIGKILL)
+    async with world.engine() as runtime:
+        await runtime.apply(stopped(wanted), template)
+        assert world.alive(wanted) == 0
+
+
+async def test_nothing_of_the_servers_environment_leaks(world: ProcessHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The editor gets a clean base and its own variables; no variable is in any argument."""
+    monkeypatch.setenv("SERVER_SECRET", "hush")
+    wanted = workspace(environment={"API_KEY": "s3cret"})
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, world.template("healthy"))
+        said = await run(runtime, wanted, "env")
+    assert "hush" not in said
+    assert "API_KEY=s3cret" in said.splitlines()
+    names = {line.partition("=")[0] for line in said.splitlines()}
+    assert names >= {"HOME", "PATH", "USER", "SHELL", "LANG", "TERM"}
+    for pid in (keeper_pid(world, wanted), world.editor_pid(wanted)):
+        assert b"s3cret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    kept = [path for path in world.place(wanted).iterdir() if path.is_file() and b"s3cret" in path.read_bytes()]
+    assert not kept
+
+
+async def test_a_stale_socket_is_no_obstacle(world: ProcessHarness) -> None:
+    """A socket that a killed editor left is removed before the next start."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        first = await answered(await runtime.apply(wanted, world.template("healthy")))
+        os.kill(int(first), signal.SIGKILL)
+        seen = await until(runtime, wanted, lambda seen: seen.restarts == 1 and not seen.reason)
+        assert await answered(seen) != first
+
+
+async def test_commands_end_with_the_workspace(world: ProcessHarness) -> None:
+    """A stop ends a running command, whose caller learns the signal."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, template)
+        session = await runtime.exec(wanted.id, ["sleep", "1000"], environment={}, tty=False)
+        await runtime.apply(stopped(wanted), template)
+        async with asyncio.timeout(WITHIN_S):
+            assert await session.wait() > 128
+        await session.close()
+
+
+async def test_a_command_that_does_not_exist_is_a_conflict(world: ProcessHarness) -> None:
+    """The error names the program."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, world.template("healthy"))
+        with pytest.raises(Conflict, match="no-such-program"):
+            await runtime.exec(wanted.id, ["no-such-program"], environment={}, tty=False)
+
+
+async def test_keepers_are_small(world: ProcessHarness) -> None:
+    """A keeper's own share of memory is a few megabytes: 200 of them fit beside their editors."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, world.template("healthy")))
+        text = Path(f"/proc/{keeper_pid(world, wanted)}/smaps_rollup").read_text()
+        (line,) = (line for line in text.splitlines() if line.startswith("Pss:"))
+        assert int(line.split()[1]) < 8 * 1024
