@@ -13,8 +13,10 @@ from mooring.routes.table import RouteTable, Subscription
 
 log = structlog.get_logger(__name__)
 
-SINK_S = 30.0
+SINK_S = 20.0
 """To apply a delta; a table of 100,000 routes takes a few seconds."""
+ANSWER_S = 5.0
+"""To say which revision is live."""
 
 
 class Feed:
@@ -54,6 +56,8 @@ class Feed:
                     await self._step(changes)
                 except MooringError as error:
                     self._note(error.detail)
+                except TimeoutError:
+                    self._note("nginx does not answer the agent")
                 except Exception as error:
                     log.exception("the route sink failed")
                     self._note(f"{type(error).__name__}: {error}")
@@ -83,7 +87,9 @@ class Feed:
             raise
 
     async def _check(self, changes: Subscription) -> None:
-        if await self._sink.applied() != self._live:
+        async with asyncio.timeout(ANSWER_S):
+            applied = await self._sink.applied()
+        if applied != self._live:
             log.info("the gateway has lost its table: sending all of it")
             self._live = None
             changes.restart()
@@ -101,9 +107,11 @@ class Feed:
         try:
             await self._sink.apply(at, delta)
         except LimitExceeded as error:
-            refused = await self._fit(base, delta)
+            refused = [key for key, _ in await self._fit(base, delta)]
+            # What such a route said before may be wrong by now: its address may belong to somebody else.
+            await self._sink.apply(base, Delta(deletes=tuple(refused)))
             self._live = base
-            self._refused.update((key, None) for key, _ in refused)
+            self._refused.update(dict.fromkeys(refused))
             self._retry_at = asyncio.get_running_loop().time() + self._full_retry_s
             self._note(f"{len(self._refused)} routes do not fit into the gateway: {error.detail}")
             return
