@@ -3,6 +3,7 @@
 In memory: a gateway reports every two seconds, so a restarted server knows everything again at once.
 """
 
+import math
 from dataclasses import dataclass
 
 from mooring.control.clock import Clock
@@ -57,6 +58,10 @@ class Reports:
     def input_at(self, workspace_id: str) -> float:
         """Second (since the epoch) of the last input seen, 0 when none was."""
         return self._input.get(workspace_id, 0.0)
+
+    def heard_s(self) -> float:
+        """Seconds since the last report of any gateway; `inf` before the first."""
+        return min((heard.age_s for heard in self.heard()), default=math.inf)
 
     def connections(self, workspace_id: str) -> int:
         """Open connections to a workspace, over all gateways."""

@@ -1,0 +1,185 @@
+"""Stops workspaces in which nobody types and nothing works. What counts is in `model.activity`; this gathers it.
+
+In doubt nobody is stopped: not before a gateway has told what it saw since this server started, and not before the
+runtime has told twice what the workspace's processes use.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from mooring.control.clock import Clock
+from mooring.errors import MooringError, NotFound, StaleRevision, Unavailable
+from mooring.model.activity import Activity, stops_at
+from mooring.model.workspace import Desired, IdleRule, Phase, Workspace
+from mooring.workspaces.ports import Engine, InputActivity, Usage, WorkspaceStore
+from mooring.workspaces.service import engine_of
+from mooring.workspaces.templates import Catalogue
+
+log = structlog.get_logger(__name__)
+
+LOOK_EVERY_S = 15.0
+WINDOW_S = 60.0
+"""Seconds over which CPU is averaged: a cursor that blinks is nothing, a compiler is a lot."""
+HEARD_WITHIN_S = 15.0
+"""A gateway reports every two seconds: one that is silent for longer may know of input that we do not."""
+GRACE_S = 60.0
+KEEP_EVERY_S = 300.0
+_SOONEST_S = 1.0
+_PAGE = 500
+
+
+@dataclass(slots=True)
+class _Work:
+    """The last measured use of one start, the second of the last work, and whether a whole window was measured."""
+
+    generation: int
+    at: float
+    cpu_s: float
+    worked_at: float = 0.0
+    measured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdleParts:
+    """What the idle loop is made of. `stop(workspace, why)` is conditional on the workspace's revision."""
+
+    store: WorkspaceStore
+    templates: Catalogue
+    engines: Mapping[str, Engine]
+    input: InputActivity
+    clock: Clock
+    stop: Callable[[Workspace, str], Awaitable[object]]
+
+
+class IdleLoop:
+    """`run` it once. `activity` is what it knows of a workspace, for everybody who shows it."""
+
+    def __init__(self, parts: IdleParts) -> None:
+        self._parts = parts
+        self._clock = parts.clock
+        self._work: dict[str, _Work] = {}
+        self._first_heard: float | None = None
+
+    def activity(self, workspace: Workspace) -> Activity:
+        """The last seconds at which each kind of activity was seen."""
+        work = self._work.get(workspace.id)
+        return Activity(
+            started_at=workspace.started_at or workspace.created_at,
+            input_at=max(self._parts.input.input_at(workspace.id), workspace.active_at or 0.0),
+            work_at=work.worked_at if work and work.generation == workspace.generation else 0.0,
+            awake_until=workspace.awake_until,
+        )
+
+    async def run(self) -> None:
+        """Look again and again, for ever."""
+        while True:
+            wait_s = LOOK_EVERY_S
+            try:
+                wait_s = await self.look()
+            except Unavailable as error:
+                log.warning("idle workspaces not looked for", error=error.detail)
+            await self._clock.sleep(wait_s)
+
+    async def look(self) -> float:
+        """Look at every running workspace once. Seconds until the next look.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        running = [workspace for workspace in await self._all() if _runs(workspace)]
+        known = {workspace.id for workspace in running}
+        self._work = {workspace_id: work for workspace_id, work in self._work.items() if workspace_id in known}
+        trusted = self._gateways_are_heard()
+        soonest = LOOK_EVERY_S
+        for workspace in running:
+            try:
+                left = await self._one(workspace, trusted=trusted)
+            except (StaleRevision, NotFound):
+                # Somebody changed it meanwhile; the next look sees what.
+                continue
+            except MooringError as error:
+                log.warning("idle rule not applied", workspace=workspace.id, error=error.detail)
+                continue
+            soonest = min(soonest, max(_SOONEST_S, left))
+        return soonest
+
+    async def _one(self, workspace: Workspace, *, trusted: bool) -> float:
+        """Seconds until it would stop."""
+        now = self._clock.now()
+        rule = workspace.spec.idle
+        if rule.after_s == 0:
+            return LOOK_EVERY_S
+        work = await self._measure(workspace, now)
+        workspace = await self._keep(workspace)
+        end = stops_at(self.activity(workspace), rule)
+        if end is None or end > now:
+            return LOOK_EVERY_S if end is None else end - now
+        if trusted and work is not None and work.measured:
+            await self._parts.stop(workspace, f"idle for {_span(rule)}")
+        return LOOK_EVERY_S
+
+    def _gateways_are_heard(self) -> bool:
+        """Whether what the gateways saw is known now, and has been for long enough to have been told."""
+        if self._parts.input.heard_s() > HEARD_WITHIN_S:
+            return False
+        now = self._clock.monotonic()
+        if self._first_heard is None:
+            self._first_heard = now
+        return now - self._first_heard >= GRACE_S
+
+    async def _measure(self, workspace: Workspace, now: float) -> _Work | None:
+        """What it did since the last measurement; None when it cannot be told."""
+        window = min(WINDOW_S, workspace.spec.idle.after_s / 2)
+        work = self._work.get(workspace.id)
+        if work is not None and work.generation == workspace.generation and now - work.at < window:
+            return work
+        template = await self._parts.templates.get(
+            workspace.spec.template, workspace.started_version or workspace.spec.template_version
+        )
+        usage = await engine_of(self._parts.engines, template).usage(workspace.id)
+        if usage is None:
+            self._work.pop(workspace.id, None)
+            return None
+        self._work[workspace.id] = _after(work, usage, workspace, now)
+        return self._work[workspace.id]
+
+    async def _keep(self, workspace: Workspace) -> Workspace:
+        """Keep the last activity in the database, rarely: a restart may forget a quarter of the idle time at most."""
+        activity = self.activity(workspace)
+        seen = max(activity.input_at, activity.work_at)
+        if seen - (workspace.active_at or 0.0) < min(KEEP_EVERY_S, workspace.spec.idle.after_s / 4):
+            return workspace
+        return await self._parts.store.update(replace(workspace, active_at=seen), expected=workspace.revision)
+
+    async def _all(self) -> list[Workspace]:
+        found: list[Workspace] = []
+        after = None
+        while True:
+            page = await self._parts.store.page(owner=None, after=after, limit=_PAGE)
+            found += page.items
+            if page.cursor is None:
+                return found
+            after = page.cursor
+
+
+def _runs(workspace: Workspace) -> bool:
+    return workspace.phase is Phase.running and workspace.desired is Desired.running
+
+
+def _after(before: _Work | None, usage: Usage, workspace: Workspace, now: float) -> _Work:
+    rule = workspace.spec.idle
+    works = bool(usage.commands & set(rule.keep_awake))
+    work = _Work(workspace.generation, now, usage.cpu_s)
+    # A smaller sum is that of an editor that was started again: nothing can be said about the time before.
+    if before is not None and before.generation == workspace.generation and usage.cpu_s >= before.cpu_s:
+        work.worked_at, work.measured = before.worked_at, True
+        works = works or (usage.cpu_s - before.cpu_s) > rule.cpu_threshold * (now - before.at)
+    if works:
+        work.worked_at = now
+    return work
+
+
+def _span(rule: IdleRule) -> str:
+    return f"{rule.after_s // 60} min" if rule.after_s >= 120 else f"{rule.after_s} s"  # noqa: PLR2004 - two minutes

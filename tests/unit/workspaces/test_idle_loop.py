@@ -1,0 +1,205 @@
+"""The idle loop: who types or works is never stopped, an untouched open tab is."""
+
+import math
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from mooring.errors import Unavailable
+from mooring.model.template import Editor, Template
+from mooring.model.workspace import Desired, IdleRule, Phase, Spec, Workspace
+from mooring.workspaces.idle import IdleLoop, IdleParts
+from mooring.workspaces.memory import MemoryEventLog, MemoryStore, MemoryTemplates
+from mooring.workspaces.memory_runtime import MemoryRuntime
+from mooring.workspaces.ports import Usage
+from mooring.workspaces.templates import Catalogue
+
+RULE = IdleRule(after_s=1800, cpu_threshold=0.1, keep_awake=("make",))
+WORKSPACE = Workspace(
+    id="workspace1",
+    owner="ada",
+    name="one",
+    spec=Spec(template="light", idle=RULE),
+    desired=Desired.running,
+    phase=Phase.running,
+    generation=1,
+    started_version=1,
+    started_at=1_000_000.0,
+)
+TEMPLATE = Template(name="light", editor=Editor(command=("x",)))
+
+
+@dataclass
+class Hands:
+    """A clock that the test turns."""
+
+    seconds: float = 1_000_000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+@dataclass
+class Inputs:
+    """What a gateway told."""
+
+    heard: float = 1.0
+    at: dict[str, float] = field(default_factory=dict)
+
+    def input_at(self, workspace_id: str) -> float:
+        return self.at.get(workspace_id, 0.0)
+
+    def heard_s(self) -> float:
+        return self.heard
+
+
+class Room:
+    """One running workspace, and time that passes."""
+
+    def __init__(self, store: MemoryStore, runtime: MemoryRuntime, catalogue: Catalogue, hands: Hands) -> None:
+        self.store, self.runtime, self.hands, self.inputs = store, runtime, hands, Inputs()
+        self.stopped: list[str] = []
+        self._catalogue = catalogue
+        self.loop = self.server()
+
+    def server(self) -> IdleLoop:
+        """The loop of a server that starts now."""
+        engines = {"process": self.runtime}
+        return IdleLoop(IdleParts(self.store, self._catalogue, engines, self.inputs, self.hands, self._stop))
+
+    async def _stop(self, workspace: Workspace, why: str) -> None:
+        self.stopped.append(why)
+        stopped = replace(workspace, desired=Desired.stopped, phase=Phase.stopped)
+        await self.store.update(stopped, expected=workspace.revision)
+
+    def uses(self, cpu_s: float, *commands: str) -> None:
+        """What its processes have used until now."""
+        self.runtime.world.usage[WORKSPACE.id] = Usage(cpu_s, 1, frozenset(commands))
+
+    async def passes(self, minutes: float, *, cpu: float = 0.0, typing: bool = False) -> None:
+        """Let time pass in steps of the loop's own, with so many cores busy."""
+        end = self.hands.seconds + minutes * 60
+        used = (await self.runtime.usage(WORKSPACE.id) or Usage(0, 0, frozenset())).cpu_s
+        commands = (await self.runtime.usage(WORKSPACE.id) or Usage(0, 0, frozenset())).commands
+        while self.hands.seconds < end and not self.stopped:
+            step = await self.loop.look()
+            used += cpu * step
+            self.uses(used, *commands)
+            self.hands.seconds += step
+            if typing:
+                self.inputs.at[WORKSPACE.id] = self.hands.seconds
+
+
+@pytest.fixture
+async def room() -> Room:
+    """A workspace that has just begun to run."""
+    hands = Hands()
+    store, history, runtime = MemoryStore(MemoryEventLog(hands)), MemoryTemplates(), MemoryRuntime()
+    await history.keep(TEMPLATE)
+    await store.create(WORKSPACE)
+    await runtime.apply(WORKSPACE, TEMPLATE)
+    return Room(store, runtime, Catalogue(None, history), hands)
+
+
+async def test_an_untouched_workspace_stops_when_its_time_is_over(room: Room) -> None:
+    """Half an hour after the last input, and not before, it is stopped, and the event says why."""
+    await room.passes(10, typing=True)
+    await room.passes(29.5)
+    assert room.stopped == []
+    await room.passes(2)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_who_types_is_never_stopped(room: Room) -> None:
+    """A person who types for a day works in the same workspace at its end."""
+    await room.passes(24 * 60, typing=True)
+    assert room.stopped == []
+
+
+async def test_a_silent_build_keeps_it_awake(room: Room) -> None:
+    """Half a core busy and no browser open is work; a cursor that blinks is none."""
+    await room.passes(240, cpu=0.5)
+    assert room.stopped == []
+    await room.passes(32, cpu=0.01)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_declared_command_keeps_it_awake(room: Room) -> None:
+    """A command that the rule names is work, however little it uses."""
+    room.uses(1.0, "make", "sleep")
+    await room.passes(240)
+    assert room.stopped == []
+    room.uses(1.0, "sleep")
+    await room.passes(33)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_declared_time_is_kept(room: Room) -> None:
+    """Until the declared second nothing stops it."""
+    now = await room.store.get(WORKSPACE.id)
+    await room.store.update(replace(now, awake_until=room.hands.seconds + 7200), expected=now.revision)
+    await room.passes(119)
+    assert room.stopped == []
+    await room.passes(2)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_the_rule_can_be_off(room: Room) -> None:
+    """With after_s 0 it runs for ever."""
+    now = await room.store.get(WORKSPACE.id)
+    spec = now.spec.model_copy(update={"idle": IdleRule(after_s=0)})
+    await room.store.update(replace(now, spec=spec), expected=now.revision)
+    await room.passes(24 * 60)
+    assert room.stopped == []
+
+
+async def test_nobody_is_stopped_while_no_gateway_is_heard(room: Room) -> None:
+    """After a restart of the server the past is unknown: first a gateway must have told what it saw."""
+    room.hands.seconds += 7200
+    room.inputs.heard = math.inf
+    room.loop = room.server()
+    await room.passes(60)
+    assert room.stopped == []
+    room.inputs.heard = 1.0
+    room.inputs.at[WORKSPACE.id] = room.hands.seconds - 5
+    await room.passes(29)
+    assert room.stopped == []
+    await room.passes(3)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_restart_in_the_middle_of_a_build_does_not_stop_it(room: Room) -> None:
+    """Before a new server has measured what the processes use, it stops nothing."""
+    await room.passes(240, cpu=0.5)
+    room.loop = room.server()
+    await room.passes(60, cpu=0.5)
+    assert room.stopped == []
+
+
+async def test_activity_is_kept_sparingly(room: Room) -> None:
+    """An hour of typing is a dozen writes, and what is kept is never older than a quarter of the rule."""
+    await room.passes(60, typing=True)
+    kept = await room.store.get(WORKSPACE.id)
+    assert kept.revision < 20
+    assert kept.active_at is not None
+    assert room.hands.seconds - kept.active_at <= 450
+
+
+async def test_a_runtime_that_does_not_answer_stops_nobody(room: Room) -> None:
+    """What cannot be measured may be work."""
+
+    class Mute(MemoryRuntime):
+        async def usage(self, workspace_id: str) -> Usage | None:
+            raise Unavailable(f"no answer about {workspace_id}")
+
+    room.runtime = Mute(room.runtime.world)
+    room.loop = room.server()
+    for _ in range(300):
+        room.hands.seconds += await room.loop.look()
+    assert room.stopped == []
