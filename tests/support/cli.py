@@ -4,7 +4,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +126,3 @@ async def runs(cli: Cli, name: str, owner: str = "ada") -> str:
     await cli.api.stage.until(made.id, Phase.running)
     assert (await cli.api.stage.store.get(made.id)).desired is Desired.running
     return made.id
-
-
-def lines(text: str) -> Sequence[str]:
-    """The lines of an output, for a look at its shape."""
-    return text.splitlines()

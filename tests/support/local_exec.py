@@ -1,4 +1,4 @@
-"""A runtime in memory whose commands are real: they run on this machine, with a home and an environment of their own."""
+"""A runtime in memory whose commands are real: they run on this machine, in a home of their own."""
 
 import asyncio
 import fcntl
@@ -6,7 +6,6 @@ import os
 import pwd
 import signal
 import struct
-import subprocess
 import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -52,12 +51,14 @@ class LocalRuntime(MemoryRuntime):
             group=self._user.pw_gid,
             extra_groups=[],
             start_new_session=True,
-            preexec_fn=_own_terminal if tty else None,  # noqa: PLW1509 - one system call
+            preexec_fn=_own_terminal if tty else None,
         )
         for fd in set(theirs):
             os.close(fd)
         ours = [our for our, _their in pairs]
-        return LocalSession(process, ours[0], {ours[1]: Channel.stdout} if tty else dict(zip(ours[1:], Channel)))
+        return LocalSession(
+            process, ours[0], {ours[1]: Channel.stdout} if tty else dict(zip(ours[1:], Channel, strict=True))
+        )
 
 
 def _own_terminal() -> None:
@@ -138,8 +139,3 @@ def _read(fd: int) -> bytes:
 def account() -> str:
     """The user that commands run as: never root, as in a real installation."""
     return "mooring" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
-
-
-def output_of(*command: str, environment: Mapping[str, str], data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-    """Run a program of this machine to its end."""
-    return subprocess.run(command, input=data, capture_output=True, check=False, timeout=60, env=dict(environment))

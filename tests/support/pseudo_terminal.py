@@ -76,7 +76,7 @@ async def terminal(*command: str, environment: Mapping[str, str]) -> AsyncIterat
         stderr=theirs,
         env={"TERM": "xterm", **environment},
         start_new_session=True,
-        preexec_fn=_own_terminal,  # noqa: PLW1509 - one system call
+        preexec_fn=_own_terminal,
     )
     it = Terminal(fd, theirs, process)
     asyncio.get_running_loop().add_reader(fd, it.read)

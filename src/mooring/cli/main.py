@@ -19,6 +19,7 @@ from typer.exceptions import Abort, TyperException
 from mooring.cli import color
 from mooring.cli.application import SETTINGS, single
 from mooring.cli.language import _
+from mooring.cli.plain import clean
 from mooring.errors import MooringError, outcome
 
 SERVER = _("This machine")
@@ -182,4 +183,4 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
 
 
 def _complain(text: str) -> None:
-    sys.stderr.write(f"mooring: {' '.join(text.split())}\n")
+    sys.stderr.write(f"mooring: {clean(' '.join(text.split()))}\n")

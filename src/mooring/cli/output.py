@@ -19,11 +19,11 @@ from pydantic import BaseModel
 
 from mooring.cli.color import console, width
 from mooring.cli.language import _
+from mooring.cli.plain import clean
 from mooring.errors import InvalidInput
 
 T = TypeVar("T")
 GAP = 2
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _DURATION = re.compile(r"(\d+)([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
@@ -135,11 +135,6 @@ def confirm(question: str) -> None:
         raise InvalidInput(_("nobody can be asked here: say --yes"), field="--yes")
     if not typer.confirm(question, err=True):
         raise typer.Exit(1)
-
-
-def clean(text: str) -> str:
-    """`text` with its control characters made visible."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def ago(then: datetime | None) -> str:

@@ -11,7 +11,8 @@ from mooring.api.http.schemas import Event, Workspace
 from mooring.cli.client import Api
 from mooring.cli.color import console
 from mooring.cli.language import _
-from mooring.cli.output import clean, note
+from mooring.cli.output import note
+from mooring.cli.plain import clean
 from mooring.errors import DeadlineExceeded, MooringError, NotFound, Unavailable
 from mooring.model.workspace import Phase
 

@@ -26,7 +26,8 @@ from mooring.cli.completion import WorkspaceName
 from mooring.cli.endpoint import Endpoint, find
 from mooring.cli.exec import SHELL, STDERR, STDOUT, Call, joined, opened, run
 from mooring.cli.language import _
-from mooring.cli.output import clean, note
+from mooring.cli.output import note
+from mooring.cli.plain import clean
 from mooring.errors import Conflict, Misconfigured, MooringError
 from mooring.model.names import is_id
 from mooring.model.workspace import Phase

@@ -1,7 +1,6 @@
 """`mooring workspace`: what uses a workspace: its output and history, its URL, a command in it, ssh."""
 
 import heapq
-import re
 import sys
 import webbrowser
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,9 @@ from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import WorkspaceName, workspaces
 from mooring.cli.language import _
 from mooring.cli.output import Format, Output, note, stream, value
+from mooring.cli.plain import screen
 from mooring.cli.workspace_view import event_line
 from mooring.model.names import MAX_PORT
-
-# Colours (SGR) may pass; any other control sequence (ECMA-48) could rewrite the screen.
-_UNSAFE = re.compile(r"(\x1b\[[0-9;]*m)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 Follow = Annotated[bool, typer.Option("--follow", "-f", help=_("Go on until Ctrl-C."))]
 Port = Annotated[
@@ -46,7 +43,7 @@ def logs(name: WorkspaceName, *, follow: Follow = False, output: Output = Format
             if output is not Format.table:
                 stream(chunk, "", output)
                 continue
-            sys.stdout.write(_UNSAFE.sub(r"\1", chunk.text) if sys.stdout.isatty() else chunk.text)
+            sys.stdout.write(screen(chunk.text) if sys.stdout.isatty() else chunk.text)
             sys.stdout.flush()
 
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from mooring.api.http.schemas import Event, Workspace
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, ago, clean, moment, record, rows, until
+from mooring.cli.output import Column, Format, ago, moment, record, rows, until
+from mooring.cli.plain import clean
 from mooring.model.workspace import Desired, Phase
 
 STYLES = {

@@ -37,6 +37,7 @@ class Workspace:
 
 @pytest.fixture
 async def workspace() -> AsyncIterator[Workspace]:
+    """One that runs as the user of a real installation, in a folder with a blank in its name."""
     # The person's folder and the workspace's must be reached by another user than the one who runs the tests.
     folder = Path(tempfile.mkdtemp(prefix="mooring-ssh-"))
     folder.chmod(0o755)
@@ -54,7 +55,7 @@ async def workspace() -> AsyncIterator[Workspace]:
 
 
 async def test_a_command_runs_in_the_workspace(workspace: Workspace) -> None:
-    """`mooring ssh NAME -- command` has the workspace's home, folder, environment and PATH, and ends with its status."""
+    """`mooring ssh NAME -- command` has the workspace's home, environment and PATH, and ends with its status."""
     script = 'printf "%s\\n" "$HOME" "$PWD" "$QUOTED" "$PATH"; id -un; cat; echo oops >&2; exit 7'
     done = await workspace.cli("ssh", "demo", "--", script, data=b"typed")
     assert done.status == 7, done
@@ -65,7 +66,7 @@ async def test_a_command_runs_in_the_workspace(workspace: Workspace) -> None:
 
 
 async def test_files_go_both_ways(workspace: Workspace, tmp_path: Path) -> None:
-    """scp (both protocols), sftp and rsync carry bytes unchanged, into the workspace's own folder."""
+    """What scp (both protocols), sftp and rsync carry arrives unchanged, in the workspace's own folder."""
     blob = tmp_path / "blob"
     blob.write_bytes(os.urandom(3_000_000))
     config = ["-F", str(workspace.config)]
@@ -128,7 +129,7 @@ async def test_a_terminal_is_given_in_any_case(workspace: Workspace) -> None:
 
 
 async def test_a_stopped_workspace_says_how_to_start_it(workspace: Workspace) -> None:
-    """ssh to a workspace that does not run is one line; the list of all skips it with a comment."""
+    """A workspace that does not run is one line; the list of all skips it with a comment."""
     await workspace.cli.good("workspace", "create", "idle", "--template", "light", "--no-start")
     done = await workspace.cli("ssh", "idle")
     assert (done.status, done.out) == (5, "")
