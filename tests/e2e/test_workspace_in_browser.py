@@ -54,6 +54,8 @@ async def test_a_file_made_in_the_terminal_survives_a_stop(mooring: Mooring, bro
     await editor.type("echo made in the terminal > made.txt\n")
     assert await appears(folder / "made.txt") == "made in the terminal\n"
     await editor.open_file("made.txt")
+    # The workbench writes down which editors are open every five seconds, and not at once.
+    await asyncio.sleep(6)
     address = re.sub(r"[?#].*", "", editor.page.url)
 
     await cli(mooring, "workspace", "stop", "first", "--wait")

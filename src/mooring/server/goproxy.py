@@ -14,15 +14,18 @@ from mooring.control.tasks import Tasks
 from mooring.goproxy import chain, goenv
 from mooring.goproxy.asgi import App
 from mooring.goproxy.config import Config
-from mooring.goproxy.databases import DatabaseAddress, SumDatabases
+from mooring.goproxy.databases import Database, DatabaseAddress, SumDatabases
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.flight import Once
-from mooring.goproxy.names import matches_any
-from mooring.goproxy.ports import Source, Verification
+from mooring.goproxy.gocommand import GoCommand
+from mooring.goproxy.ledger import Ledger
+from mooring.goproxy.names import Kind, ask
+from mooring.goproxy.notary import Notary
 from mooring.goproxy.service import Parts, Proxy
+from mooring.goproxy.sources import NotaryDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
 from mooring.goproxy.upstream import Upstream, client
-from mooring.goproxy.verification import Unverified
+from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.settings import environment
 
@@ -34,6 +37,7 @@ class Goproxy:
     app: App
     proxy: Proxy
     store: DiskStore
+    notary: Notary
 
 
 @asynccontextmanager
@@ -46,19 +50,54 @@ async def build(config: Config) -> AsyncIterator[Goproxy]:
     go = await goenv.read(config.go, environment())
     store = DiskStore(config.root)
     store.prepare()
+    ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
     async with client() as http, Tasks("goproxy") as tasks:
         upstreams = _upstreams(config.upstream or go.proxy, http)
         database = _database(config, go, upstreams, http, store, Once(tasks))
-        public: Source = chain.Chain(list(upstreams))
-        verified: Verification = PublicRecord(database) if database else Unverified()
 
-        def verification(module: str) -> Verification:
-            return Unverified() if matches_any(config.nosumdb, module) else verified
+        async def mod_hash(module: str, version: str) -> str:
+            return await proxy.mod_hash(module, version)
 
-        parts = Parts(store, store.spool, lambda _module: public, verification)
-        proxy = Proxy(parts, tasks, lifetimes=config.lifetimes)
-        databases = SumDatabases([database] if database else [], [database.name] if database else [])
-        yield Goproxy(App(proxy, databases), proxy, store)
+        notary = Notary(ledger, mod_hash)
+        sources = Sources(
+            private=config.private,
+            unrecorded=config.nosumdb,
+            public=chain.Chain(list(upstreams)),
+            direct=VersionControl(_command(config), Once(tasks)),
+            database=PublicRecord(database) if database else None,
+            notary=notary,
+        )
+        proxy = Proxy(
+            Parts(store, store.spool, sources.source, sources.verification), tasks, lifetimes=config.lifetimes
+        )
+        databases = _databases(sources, database, notary, proxy)
+        yield Goproxy(App(proxy, databases), proxy, store, notary)
+
+
+def _command(config: Config) -> GoCommand:
+    path = environment().get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    command = GoCommand(config.go, config.root / "vcs", path, config.credentials, config.limits)
+    command.prepare()
+    command.link_netrc()
+    return command
+
+
+def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: Proxy) -> SumDatabases:
+    async def confirmed(module: str, version: str) -> tuple[str, str] | None:
+        if database is None or sources.by_notary(module):
+            return None
+        return await database.hashes(module, version)
+
+    async def fetch(module: str, version: str) -> None:
+        await proxy.ensure(ask(module, version, Kind.zip))
+        # A zip that was here before the notary was asked about it has its hash beside it.
+        if not await notary.knows(module, version):
+            await notary.record(module, version, await proxy.zip_hash(module, version))
+
+    known: dict[str, Database] = {notary.name: NotaryDatabase(notary, confirmed, fetch)}
+    if database is not None:
+        known[database.name] = database
+    return SumDatabases(known)
 
 
 def _upstreams(text: str, http: httpx2.AsyncClient) -> list[tuple[Upstream, bool]]:

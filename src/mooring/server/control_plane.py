@@ -1,0 +1,238 @@
+"""The server role: accounts, workspaces, the route table and the API, built from settings and run until told to end."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from mooring.accounts.disk import KeyFile, read_secret, write_secret
+from mooring.accounts.service import Accounts
+from mooring.accounts.sql import SqlAccounts
+from mooring.api.http.app import create_app
+from mooring.api.http.links import TICKET_PATH
+from mooring.api.http.services import Services, WatchAge
+from mooring.control.clock import Clock, SystemClock
+from mooring.control.tasks import Tasks
+from mooring.model.activity import Activity
+from mooring.model.names import Hosts
+from mooring.model.workspace import Workspace
+from mooring.routes.ports import SectionChange
+from mooring.routes.published import Publisher
+from mooring.routes.reports import Reports
+from mooring.routes.sql import SqlSections
+from mooring.routes.table import RouteTable
+from mooring.server.files import gateway_credential, make_folders, write_endpoint
+from mooring.server.lifetime import Ending, Lifetime
+from mooring.server.probe import GatewayProbe
+from mooring.server.web import Web
+from mooring.settings import Installation, cgroup_name, docker_socket
+from mooring.store.database import Database, database_url
+from mooring.store.migrate import migrate
+from mooring.workspaces.cgroups import Cgroups, find
+from mooring.workspaces.idle import IdleLoop, IdleParts
+from mooring.workspaces.ports import Engine
+from mooring.workspaces.process import ProcessRuntime
+from mooring.workspaces.reconcile import WorkspaceReconciler
+from mooring.workspaces.requests import Caller
+from mooring.workspaces.section import Section
+from mooring.workspaces.service import Parts, WorkspaceService
+from mooring.workspaces.sql import SqlEventLog, SqlStore, SqlTemplates
+from mooring.workspaces.templates import Catalogue
+from mooring.workspaces.turn import ReconcilerParts
+
+log = structlog.get_logger(__name__)
+
+BUILT_IN_SOURCES = ("server", "accounts", "workspaces", "file", "redis")
+_READY_TICKET_S = 900.0
+_WATCH_MOST_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """The parts that live as long as the server."""
+
+    installation: Installation
+    clock: Clock
+    accounts: Accounts
+    table: RouteTable
+    section: Section
+    publisher: Publisher
+    reports: Reports
+    reconciler: WorkspaceReconciler
+    idle: IdleLoop
+    workspaces: WorkspaceService
+    probe: GatewayProbe
+    engines: dict[str, Engine]
+    seeded: asyncio.Event
+    closing: asyncio.Event
+
+
+async def run(installation: Installation, ready: int | None, lifetime: Lifetime) -> None:
+    """Serve until this process should end. `ready` is a pipe that takes the signed-in URL once everything answers.
+
+    A normal stop stops the workspaces; when the supervisor was killed they run on, and the next server adopts them.
+    """
+    make_folders(installation.home)
+    async with _plane(installation) as plane, Tasks("server") as tasks:
+        web = Web(create_app(_services(plane)), installation.home.api_socket)
+        serving = tasks.spawn("web", web.run())
+        _start(plane, tasks)
+        _ready = tasks.spawn("ready", _announce(plane, ready))
+        ending = await lifetime.ended()
+        if ending is Ending.stop:
+            await plane.reconciler.suspend()
+        plane.closing.set()
+        web.stop()
+        await serving
+
+
+@asynccontextmanager
+async def _plane(installation: Installation) -> AsyncIterator[Plane]:
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        database = Database(database_url(installation.database_url, installation.home.database))
+        stack.push_async_callback(database.close)
+        await migrate(database)
+        engines = await _engines(installation, stack)
+        yield _composed(installation, clock, database, engines)
+
+
+async def _engines(installation: Installation, stack: AsyncExitStack) -> dict[str, Engine]:
+    cgroups = Cgroups(find(name=cgroup_name(installation.home)))
+    process = ProcessRuntime(installation.home, installation.listen, editor=installation.editor, cgroups=cgroups)
+    engines: dict[str, Engine] = {"process": await stack.enter_async_context(process)}
+    if installation.docker_host is not None or docker_socket().exists():
+        # Its client costs 20 MB, which a laptop without Docker need not pay.
+        from mooring.workspaces.docker import DockerRuntime, Settings  # noqa: PLC0415
+
+        settings = Settings(installation.home, installation.listen, installation.docker_host)
+        engines["docker"] = await stack.enter_async_context(DockerRuntime(settings))
+    return engines
+
+
+def _composed(installation: Installation, clock: Clock, database: Database, engines: dict[str, Engine]) -> Plane:
+    hosts = Hosts(installation.listen.domain)
+    table, reports = RouteTable(), Reports(clock)
+    store, events = SqlStore(database), SqlEventLog(database, clock)
+    templates = Catalogue(installation.home.templates, SqlTemplates(database))
+    accounts = Accounts(SqlAccounts(database), KeyFile(installation.home.keys), clock, _Owned(store))
+    probe = GatewayProbe(installation.listen, accounts.probe_token)
+    section = Section(table)
+    reconciler = WorkspaceReconciler(ReconcilerParts(store, events, templates, engines, probe, section, hosts, clock))
+    activity = _Later()
+    service = WorkspaceService(Parts(store, events, templates, engines, reconciler.wake, activity, clock))
+    idle = IdleLoop(IdleParts(store, templates, engines, reports, clock, _stop_idle(service)))
+    activity.known = idle.activity
+    return Plane(
+        installation=installation,
+        clock=clock,
+        accounts=accounts,
+        table=table,
+        section=section,
+        publisher=Publisher(table, SqlSections(database), hosts, BUILT_IN_SOURCES),
+        reports=reports,
+        reconciler=reconciler,
+        idle=idle,
+        workspaces=service,
+        probe=probe,
+        engines=engines,
+        seeded=asyncio.Event(),
+        closing=asyncio.Event(),
+    )
+
+
+class _Later:
+    """The service shows what the idle loop knows, and the idle loop stops through the service."""
+
+    def __init__(self) -> None:
+        self.known: Callable[[Workspace], Activity] | None = None
+
+    def __call__(self, workspace: Workspace) -> Activity:
+        return self.known(workspace) if self.known else Activity(workspace.created_at)
+
+
+def _stop_idle(service: WorkspaceService) -> Callable[[Workspace, str], Awaitable[object]]:
+    system = Caller("mooring", is_admin=True)
+    return lambda workspace, why: service.stop(system, workspace.id, expected=workspace.revision, why=why)
+
+
+class _Owned:
+    """What accounts ask of workspaces."""
+
+    def __init__(self, store: SqlStore) -> None:
+        self._store = store
+
+    async def count(self, owner: str) -> int:
+        return len((await self._store.page(owner=owner, after=None, limit=500)).items)
+
+
+def _services(plane: Plane) -> Services:
+    return Services(
+        accounts=plane.accounts,
+        workspaces=plane.workspaces,
+        table=plane.table,
+        publisher=plane.publisher,
+        reports=plane.reports,
+        hosts=Hosts(plane.installation.listen.domain),
+        listen=plane.installation.listen,
+        gateway_token=gateway_credential(plane.installation.home),
+        watches=lambda: _watches(plane),
+        registry=CollectorRegistry(),
+        clock=plane.clock,
+        closing=plane.closing,
+        seeded=plane.seeded,
+    )
+
+
+def _watches(plane: Plane) -> tuple[WatchAge, ...]:
+    # The process runtime must be seen; an engine of Docker that is away takes only its own workspaces with it.
+    return tuple(
+        WatchAge(f"runtime/{name}", engine.watch_age_s(), _WATCH_MOST_S, required=name == "process")
+        for name, engine in plane.engines.items()
+    )
+
+
+def _start(plane: Plane, tasks: Tasks) -> None:
+    tasks.forever("accounts", plane.accounts.keep())
+    tasks.forever("grants", _publish_grants(plane))
+    plane.reconciler.start(tasks)
+    tasks.forever("idle", plane.idle.run())
+
+
+async def _publish_grants(plane: Plane) -> None:
+    await plane.publisher.restore()
+    async for grants in plane.accounts.follow_grants():
+        plane.table.apply(SectionChange("accounts", grants=grants), rank=0)
+        if not plane.seeded.is_set():
+            while not plane.section.is_open:
+                await plane.clock.sleep(0.02)
+            plane.seeded.set()
+
+
+async def _announce(plane: Plane, ready: int | None) -> None:
+    home, listen = plane.installation.home, plane.installation.listen
+    known = read_secret(home.admin_token)
+    token = await plane.accounts.ensure_admin(plane.installation.owner, known)
+    if token != known:
+        write_secret(home.admin_token, token + "\n")
+    authority = home.keys / "authority.pem"
+    write_endpoint(plane.installation, authority if authority.exists() else None)
+    if ready is None:
+        return
+    while not await plane.probe.ready():
+        await plane.clock.sleep(0.02)
+    owner = await _owner_of(plane, token)
+    ticket, _ = await plane.accounts.issue_ticket(owner, host=listen.domain, path="/", lifetime_s=_READY_TICKET_S)
+    try:
+        os.write(ready, (listen.url(listen.domain, f"{TICKET_PATH}?ticket={ticket}") + "\n").encode())
+    except BrokenPipeError:
+        # The supervisor has read the first server's line; this is a later one.
+        log.info("ready again")
+
+
+async def _owner_of(plane: Plane, token: str) -> str:
+    return (await plane.accounts.authenticate_token(token)).user
