@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.service import Lifetimes
 
 
@@ -21,6 +22,12 @@ class Config:
     """Patterns of public modules that the checksum database is not asked about; the notary vouches for them."""
     private: tuple[str, ...] = ()
     """Patterns of modules that are fetched from version control and never named to an upstream."""
+    credentials: Credentials = field(default_factory=Credentials)
+    """How private repositories are reached."""
+    limits: Limits = field(default_factory=Limits)
+    """Of one run of the go command."""
+    notary: str = "sum.mooring.internal"
+    """The name of our own checksum database. Every GOSUMDB names it: choose it before the first start."""
     go: Path = Path("go")
     """The go command."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)

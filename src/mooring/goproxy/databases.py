@@ -1,10 +1,18 @@
 """The checksum databases that clients reach through us, and how we reach them: as the go command does."""
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from mooring.errors import MooringError, NotFound
 from mooring.goproxy.names import SumdbAsk
-from mooring.goproxy.ports import Remote
-from mooring.goproxy.sumdb import SumDB
 from mooring.goproxy.upstream import Upstream
+
+
+class Database(Protocol):
+    """A database to be asked."""
+
+    async def answer(self, rest: str) -> bytes:
+        """The file `latest`, `lookup/…` or `tile/…`. Raises as `Source`."""
 
 
 class DatabaseAddress:
@@ -40,8 +48,8 @@ class DatabaseAddress:
 class SumDatabases:
     """Every database that is ours to answer for, by name."""
 
-    def __init__(self, databases: "list[SumDB | Remote]", names: list[str]) -> None:
-        self._databases = dict(zip(names, databases, strict=True))
+    def __init__(self, databases: Mapping[str, Database]) -> None:
+        self._databases = databases
 
     async def answer(self, ask: SumdbAsk) -> bytes:
         """A file of a database.
@@ -52,16 +60,4 @@ class SumDatabases:
         database = self._databases.get(ask.database)
         if database is None:
             raise NotFound(f"the checksum database {ask.database} is not reached through this proxy")
-        if ask.rest == "supported":
-            return b""
-        if isinstance(database, SumDB):
-            return await _of_public(database, ask.rest)
-        return await database.get(ask.rest)
-
-
-async def _of_public(database: SumDB, rest: str) -> bytes:
-    if rest == "latest":
-        return await database.latest()
-    if rest.startswith("lookup/"):
-        return await database.lookup(rest.removeprefix("lookup/"))
-    return await database.tile(rest)
+        return b"" if ask.rest == "supported" else await database.answer(ask.rest)

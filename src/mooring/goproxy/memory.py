@@ -1,10 +1,12 @@
 """The store in memory: for tests, and the contract's other side."""
 
 import asyncio
+import io
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from mooring.goproxy.ports import Entry
 
@@ -22,6 +24,9 @@ class MemoryBlob:
 
     async def read(self, start: int, length: int) -> bytes:
         return self.data[start : start + length]
+
+    async def file(self) -> IO[bytes]:
+        return io.BytesIO(self.data)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -132,6 +132,17 @@ def _parse_sumdb(path: str) -> SumdbAsk:
     raise NotFound("not a path of a checksum database: expected supported, latest, lookup/… or tile/…")
 
 
+def parse_lookup(path: str) -> tuple[str, str]:
+    """Module and version of `lookup/MODULE@VERSION`, both valid.
+
+    Raises:
+        NotFound: they are not.
+    """
+    module, _, version = path.removeprefix("lookup/").partition("@")
+    wanted = ask(unescape(module), unescape(version), Kind.zip)
+    return wanted.module, wanted.version
+
+
 def _sumdb_name(name: str) -> str:
     if _SUMDB_NAME.fullmatch(name) is None or ".." in name:
         raise NotFound("the checksum database's name must be a host with an optional path")

@@ -16,7 +16,7 @@ from mooring.errors import NotFound
 from mooring.goproxy import tlog
 from mooring.goproxy.faults import Mismatch, NoSpace
 from mooring.goproxy.ledger import Ledger
-from mooring.goproxy.names import Kind, ask, unescape
+from mooring.goproxy.names import parse_lookup
 
 log = structlog.get_logger(__name__)
 
@@ -145,14 +145,3 @@ class Notary:
                 if not subject.endswith(_MOD):
                     self._numbers.setdefault(subject, number)
         self._indexed = self._ledger.size
-
-
-def parse_lookup(path: str) -> tuple[str, str]:
-    """Module and version of `lookup/MODULE@VERSION`, both valid.
-
-    Raises:
-        NotFound: they are not.
-    """
-    module, _, version = path.removeprefix("lookup/").partition("@")
-    wanted = ask(unescape(module), unescape(version), Kind.zip)
-    return wanted.module, wanted.version

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 from mooring.goproxy.flight import Flight
 from mooring.goproxy.names import Ask
@@ -33,6 +33,9 @@ class Blob(Protocol):
 
     async def read(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`; empty only at the end."""
+
+    async def file(self) -> IO[bytes]:
+        """A file object of its own, from the beginning; blocking to read. Close it too."""
 
     def close(self) -> None:
         """Let go of it. Twice is once."""

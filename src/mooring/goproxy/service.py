@@ -17,6 +17,7 @@ from mooring.goproxy.checks import checked
 from mooring.goproxy.faults import BadUpstream, NoSpace
 from mooring.goproxy.flight import Flight, Once
 from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.names import ask as ask_for
 from mooring.goproxy.ports import Answer, FullStore, Source, Verification
 from mooring.goproxy.remembered import Remembered
 
@@ -97,6 +98,39 @@ class Proxy:
         if (error := self._absent.get(ask.name, self._clock.monotonic())) is not None:
             # A new error each time: one that is raised again and again collects a traceback of every request.
             raise NotFound(error.detail)
+
+    async def mod_hash(self, module: str, version: str) -> str:
+        """The verified hash of a go.mod, fetched where need be. Raises as `get`."""
+        answer = await self.get(ask_for(module, version, Kind.mod))
+        if answer.blob is None:
+            return dirhash.of_mod(answer.data)
+        try:
+            return dirhash.of_mod(await answer.blob.read(0, answer.blob.size))
+        finally:
+            answer.blob.close()
+
+    async def zip_hash(self, module: str, version: str) -> str:
+        """The hash of a zip that is kept. Raises NotFound when it is not."""
+        ask = ask_for(module, version, Kind.zip)
+        blob = await self._store.open(ask.name)
+        if blob is None:
+            raise NotFound(f"{ask.label} is not kept here")
+        try:
+            with await blob.file() as file:
+                return await asyncio.to_thread(dirhash.of_zip, file, f"{module}@{version}/")
+        finally:
+            blob.close()
+
+    async def ensure(self, ask: Ask) -> None:
+        """Have a file in the store. Raises as `get`."""
+        answer = await self.get(ask)
+        if answer.blob is not None:
+            answer.blob.close()
+        if answer.flight is not None:
+            try:
+                await answer.flight.finished()
+            finally:
+                answer.flight.leave()
 
     async def _fetch(self, ask: Ask) -> bytes:
         """A small file from its source, checked, verified and kept."""

@@ -12,7 +12,7 @@ from mooring.errors import NotFound
 from mooring.goproxy import tlog
 from mooring.goproxy.faults import BadTree, BadUpstream, Mismatch
 from mooring.goproxy.flight import Once
-from mooring.goproxy.names import escape
+from mooring.goproxy.names import escape, parse_lookup
 from mooring.goproxy.note import Verifier, check
 from mooring.goproxy.ports import Remote, Store
 from mooring.goproxy.tlog import HASH, Tile, Tree
@@ -69,6 +69,30 @@ class SumDB:
             raise BadTree(f"{self.name} sends a record of {name} that is not in its tree")
         await self._store.put(file, answer)
         return answer
+
+    async def answer(self, rest: str) -> bytes:
+        """A file for somebody else: `latest`, `lookup/…` or `tile/…`."""
+        if rest == "latest":
+            return await self.latest()
+        if rest.startswith("lookup/"):
+            module, version = parse_lookup(rest)
+            return await self.lookup(f"{escape(module)}@{escape(version)}")
+        return await self.tile(rest)
+
+    async def hashes(self, module: str, version: str) -> tuple[str, str]:
+        """The recorded hashes of a version's zip and of its go.mod.
+
+        Raises:
+            Mismatch: the record has not both.
+        """
+        found = {}
+        for line in await self.lines(module, version):
+            subject, _, h1 = line.rpartition(" ")
+            found[subject] = h1
+        try:
+            return found[f"{module} {version}"], found[f"{module} {version}/go.mod"]
+        except KeyError:
+            raise Mismatch(f"{self.name} has no full record of {module}@{version}") from None
 
     async def latest(self) -> bytes:
         """The database's newest signed head, proved to continue the last one."""

@@ -1,0 +1,237 @@
+"""The go command, run where it can do no harm: nothing of our environment, no prompts, no hooks, limits of everything.
+
+It makes the zips of private modules, since nobody else makes them right (https://go.dev/ref/mod#zip-files), and its
+own module cache below `folder` holds one bare clone for each repository. What a repository contains is never run.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mooring.errors import Misconfigured, MooringError, NotFound, Unavailable
+from mooring.goproxy.faults import NoSpace
+
+_MAX_FILE = 4 * 2**30
+_MAX_OUTPUT = 8 * 2**20
+_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+_UNPROVEN = re.compile(
+    r"could not resolve host|no such host|timed? ?out|connection (refused|reset)|network is unreachable|"
+    r"authentication failed|could not read (username|password)|permission denied|terminal prompts disabled|"
+    r"certificate|host key verification failed|internal server error|bad gateway|service unavailable|"
+    r"returned error: (4(?!04|10)|5)\d\d|status code (4(?!04|10)|5)\d\d",
+    re.IGNORECASE,
+)
+_ABSENT = re.compile(
+    r"unknown revision|no matching versions for query|repository .*not found|404 not found|410 gone|"
+    r"no go-import meta tags|missing [^\s]*go\.mod|no commits|module path must match major version|"
+    r"module declares its path as|go\.mod has (malformed|non-)|should be v|disallowed version string|"
+    r"does not match|is not a valid|returned error: (404|410)",
+    re.IGNORECASE,
+)
+_NO_SPACE = re.compile(r"no space left|disk quota|file (size limit|too large)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Files with which repositories are reached; none is copied anywhere, none is shown."""
+
+    netrc: Path | None = None
+    """Passwords and tokens by host, for https."""
+    gitconfig: Path | None = None
+    """`insteadOf` rules and the like; what could run a program is overruled."""
+    ssh_key: Path | None = None
+    known_hosts: Path | None = None
+    """Required with a key: an unknown host's key is never believed."""
+    certificates: Path | None = None
+    """A PEM bundle, where repositories have certificates of a company's own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one run."""
+
+    within_s: float = 300.0
+    """A clone of a large repository over a slow line takes minutes."""
+    at_once: int = 4
+    """More would only compete for the line and the disk."""
+    file_bytes: int = _MAX_FILE
+    """A pack larger than this is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class GoCommand:
+    """Runs `go` below `folder`."""
+
+    go: Path
+    folder: Path
+    path: str
+    """PATH, in which git is."""
+    credentials: Credentials = field(default_factory=Credentials)
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def modcache(self) -> Path:
+        return self.folder / "modcache"
+
+    def prepare(self) -> None:
+        """Make the folders.
+
+        Raises:
+            Misconfigured: a file of the credentials cannot be read.
+        """
+        for place in (self.folder, self.folder / "home", self.folder / "work", self.modcache):
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in ("netrc", "gitconfig", "ssh_key", "known_hosts", "certificates"):
+            file = getattr(self.credentials, name)
+            if file is not None and not os.access(file, os.R_OK):
+                raise Misconfigured(f"{file} cannot be read", field=name)
+        if self.credentials.ssh_key and not self.credentials.known_hosts:
+            raise Misconfigured("an ssh key needs a file of known hosts", field="known_hosts")
+
+    def environment(self) -> dict[str, str]:
+        """All that the go command and git see."""
+        home = self.folder / "home"
+        found = {
+            "PATH": f"{self.go.parent}:{self.path}" if self.go.is_absolute() else self.path,
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home),
+            "LC_ALL": "C",
+            "GOENV": "off",
+            "GOFLAGS": "-modcacherw",
+            "GOMODCACHE": str(self.modcache),
+            "GOPATH": str(self.folder / "gopath"),
+            "GOCACHE": str(self.folder / "gocache"),
+            "GOPROXY": "direct",
+            "GOSUMDB": "off",
+            "GOTOOLCHAIN": "local",
+            "GOWORK": "off",
+            "GOVCS": "*:git",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_ASKPASS": "/bin/false",
+            "SSH_ASKPASS": "/bin/false",
+            "GIT_SSH_COMMAND": self._ssh(),
+            **_git_settings(),
+        }
+        return found | self._files()
+
+    def _files(self) -> dict[str, str]:
+        found: dict[str, str] = {"GIT_CONFIG_GLOBAL": str(self.credentials.gitconfig or "/dev/null")}
+        if self.credentials.netrc is not None:
+            found["NETRC"] = str(self.credentials.netrc)
+        if self.credentials.certificates is not None:
+            found["SSL_CERT_FILE"] = found["GIT_SSL_CAINFO"] = str(self.credentials.certificates)
+        return found
+
+    def _ssh(self) -> str:
+        options = [
+            "-F",
+            "/dev/null",
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "StrictHostKeyChecking=yes",
+            "-o",
+            "ConnectTimeout=15",
+        ]
+        if self.credentials.ssh_key is not None:
+            options += ["-i", str(self.credentials.ssh_key), "-o", "IdentitiesOnly=yes"]
+        options += ["-o", f"UserKnownHostsFile={self.credentials.known_hosts or '/dev/null'}"]
+        return "ssh " + " ".join(_quoted(option) for option in options)
+
+    def link_netrc(self) -> None:
+        """Git's library reads `.netrc` in the home folder only."""
+        link = self.folder / "home" / ".netrc"
+        link.unlink(missing_ok=True)
+        if self.credentials.netrc is not None:
+            link.symlink_to(self.credentials.netrc.absolute())
+
+    async def run(self, *arguments: str) -> bytes:
+        """What `go ARGUMENTS` prints.
+
+        Raises:
+            NotFound: the repository proved that it is not there.
+            Unavailable: anything else that went wrong.
+        """
+        command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", str(self.go), *arguments]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                env=self.environment(),
+                cwd=self.folder / "work",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,
+                limit=_MAX_OUTPUT,
+            )
+        except OSError as error:
+            raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(self.limits.within_s):
+                output, errors = await process.communicate()
+        except TimeoutError as error:
+            raise Unavailable(f"the repository did not answer within {self.limits.within_s:g} s") from error
+        finally:
+            await _end(process)
+        if process.returncode != 0:
+            raise translated(errors.decode(errors="replace") + output.decode(errors="replace"))
+        return output
+
+    def clean(self, folder: Path) -> None:
+        """Remove what the go command unpacked: only its clones are worth keeping. Blocking."""
+        if folder.is_relative_to(self.modcache):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _git_settings() -> Mapping[str, str]:
+    """Settings that go before every file's: what a repository or its configuration could make git run is off."""
+    settings = {
+        "core.hooksPath": "/dev/null",
+        "core.fsmonitor": "false",
+        "core.askPass": "",
+        "credential.helper": "",
+        "protocol.allow": "never",
+        "protocol.https.allow": "always",
+        "protocol.ssh.allow": "always",
+        "submodule.recurse": "false",
+        "fetch.recurseSubmodules": "false",
+        "gc.auto": "0",
+        "http.lowSpeedLimit": "1000",
+        "http.lowSpeedTime": "60",
+    }
+    found = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings.items()):
+        found[f"GIT_CONFIG_KEY_{number}"] = key
+        found[f"GIT_CONFIG_VALUE_{number}"] = value
+    return found
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Git and ssh are the go command's children: end all of its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    if process.returncode is None:
+        await process.wait()
+
+
+def translated(text: str) -> MooringError:
+    """What the go command complained about, as an error of ours, without credentials."""
+    text = _CREDENTIALS.sub("://", text).strip()
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("go: downloading")]
+    reason = "\n".join(lines[:8])[:600] or "the go command failed"
+    if _NO_SPACE.search(text):
+        return NoSpace(reason)
+    if _ABSENT.search(text) and not _UNPROVEN.search(text):
+        return NotFound(reason)
+    return Unavailable(reason)

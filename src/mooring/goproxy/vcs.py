@@ -1,0 +1,75 @@
+"""Private modules, from version control by the go command. Info and mod never make it build a zip."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from mooring.errors import NotFound
+from mooring.goproxy.faults import BadUpstream
+from mooring.goproxy.flight import Once
+from mooring.goproxy.gocommand import GoCommand, translated
+from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.ports import Download
+
+_CHUNK = 256 * 1024
+
+
+class VersionControl:
+    """A `Source`: repositories wherever the module paths lead."""
+
+    def __init__(self, command: GoCommand, once: Once) -> None:
+        self._command = command
+        self._once = once
+        self._turn = asyncio.Semaphore(command.limits.at_once)
+
+    async def small(self, ask: Ask) -> bytes:
+        query = ask.version or "latest"
+        key = f"go list {ask.module}@{query}"
+        # List and latest, info and mod come from the same run: the go command asks for them at the same time.
+        found = json.loads(await self._once.do(key, lambda: self._list(ask.module, query)))
+        if ask.kind is Kind.list:
+            return "".join(f"{version}\n" for version in found.get("Versions", [])).encode()
+        if ask.kind is Kind.mod:
+            return await self._mod(ask, found)
+        info = {name: found[name] for name in ("Version", "Time", "Origin") if name in found}
+        return json.dumps(info, separators=(",", ":")).encode()
+
+    async def _list(self, module: str, query: str) -> bytes:
+        async with self._turn:
+            return await self._command.run("list", "-m", "-json", "-versions", f"{module}@{query}")
+
+    async def _mod(self, ask: Ask, found: dict[str, Any]) -> bytes:
+        if "GoMod" not in found:
+            raise BadUpstream(f"{ask.label}: the go command found no go.mod")
+        return await asyncio.to_thread(Path(found["GoMod"]).read_bytes)
+
+    @asynccontextmanager
+    async def zip(self, ask: Ask) -> AsyncIterator[Download]:
+        async with self._turn:
+            output = await self._command.run("mod", "download", "-json", f"{ask.module}@{ask.version}")
+            found = json.loads(output)
+            if found.get("Error"):
+                raise translated(found["Error"])
+            if "Zip" not in found:
+                raise NotFound(f"{ask.label}: the go command made no zip")
+            file = Path(found["Zip"])
+            try:
+                size = (await asyncio.to_thread(file.stat)).st_size
+                yield Download(size, _chunks(file))
+            finally:
+                await asyncio.to_thread(self._clean, file, found.get("Dir"))
+
+    def _clean(self, file: Path, folder: str | None) -> None:
+        for name in (file, file.with_name(f"{file.name}hash")):
+            name.unlink(missing_ok=True)
+        if folder:
+            self._command.clean(Path(folder))
+
+
+async def _chunks(file: Path) -> AsyncIterator[bytes]:
+    with await asyncio.to_thread(file.open, "rb") as opened:
+        while chunk := await asyncio.to_thread(opened.read, _CHUNK):
+            yield chunk

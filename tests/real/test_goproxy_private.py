@@ -1,0 +1,140 @@
+"""Private modules come from a real git server over HTTPS with a password, by the real go command."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring.goproxy.config import Config
+from mooring.goproxy.gocommand import Credentials
+from mooring.server.goproxy import Served
+from support.gitserver import HOST, GitServer
+from support.goproxies import running
+from support.goupstream import GoUser, Upstream, go
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    """A public upstream, which must not hear of private modules."""
+    with Upstream(tmp_path / "upstream").serving() as served:
+        yield served
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Iterator[GitServer]:
+    """A private git server."""
+    with GitServer(tmp_path / "git").serving() as served:
+        yield served
+
+
+def config(tmp_path: Path, git: GitServer, upstream: Upstream, password: str | None = None) -> Config:
+    """A proxy that may read the git server."""
+    netrc = git.netrc() if password is None else git.netrc(password)
+    return Config(
+        tmp_path / "store",
+        upstream=upstream.url,
+        sumdb=upstream.sumdb,
+        private=(HOST,),
+        go=go(),
+        credentials=Credentials(netrc=netrc, gitconfig=git.gitconfig(), certificates=git.certificate),
+    )
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, git: GitServer, upstream: Upstream) -> Iterator[Served]:
+    """Our proxy in front of both."""
+    with running(config(tmp_path, git, upstream)) as served:
+        yield served
+
+
+def user(tmp_path: Path, proxy: Served, name: str = "ann", sumdb: str = "off") -> GoUser:
+    """A person who has no access to the git server."""
+    return GoUser(tmp_path / name, proxy.url, sumdb)
+
+
+def test_a_private_module_comes_from_its_repository(
+    tmp_path: Path, git: GitServer, upstream: Upstream, proxy: Served
+) -> None:
+    """A person without any credentials gets it, and no upstream ever hears its name."""
+    git.publish("lib", "v1.0.0")
+    found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
+    assert found["Version"] == "v1.0.0"
+    assert (tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip").exists()
+    assert not any("git.test" in path for path in upstream.asked)
+
+
+def test_lists_branches_and_commits_resolve(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """Tags are listed, `@latest` is the highest, and a branch becomes a pseudo-version."""
+    git.publish("lib", "v1.0.0")
+    git.publish("lib", "v1.1.0")
+    git.publish("lib", "")
+    ann = user(tmp_path, proxy)
+    assert ann.go("list", "-m", "-versions", git.module("lib")).stdout.split()[1:] == ["v1.0.0", "v1.1.0"]
+    assert ann.go("list", "-m", git.module("lib") + "@latest").stdout.split()[1] == "v1.1.0"
+    assert ann.go("list", "-m", git.module("lib") + "@main").stdout.split()[1].startswith("v1.1.1-0.")
+
+
+def test_info_and_mod_do_not_build_a_zip(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """Asking about a version makes nobody build its zip, here or in the go command's own cache."""
+    git.publish("lib", "v1.0.0")
+    user(tmp_path, proxy).go("list", "-m", "-json", git.module("lib") + "@v1.0.0")
+    assert not list((tmp_path / "store").rglob("*.zip"))
+
+
+def test_wrong_credentials_are_no_absence(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
+    """A repository that refuses us is an error that names the reason, never a 404 that sends the client elsewhere."""
+    git.publish("lib", "v1.0.0")
+    with running(config(tmp_path, git, upstream, "wrong")) as proxy:
+        found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0", check=False)
+    assert "503" in found["Error"]
+    assert git.refused
+
+
+def test_a_build_survives_the_repository(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """When the repository is deleted, versions that were fetched once are served as before."""
+    git.publish("lib", "v1.0.0")
+    user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
+    git.delete("lib")
+    bob = user(tmp_path, proxy, "bob")
+    assert bob.download(git.module("lib") + "@v1.0.0")["Version"] == "v1.0.0"
+    assert bob.go("list", "-m", "-versions", git.module("lib")).stdout.split()[1:] == ["v1.0.0"]
+
+
+def test_a_moved_tag_is_refused(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """A version whose content changed after it was first seen is refused by the notary, with the reason."""
+    git.publish("lib", "v1.0.0")
+    user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
+    (tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip").unlink()
+    shutil.rmtree(tmp_path / "store/vcs/modcache")
+    git.publish("lib", "v1.0.0", {"x.go": "package x // changed\n"})
+    found = user(tmp_path, proxy, "bob").download(git.module("lib") + "@v1.0.0", check=False)
+    assert "Somebody changed a published version" in found["Error"]
+
+
+def test_the_notary_is_a_checksum_database(tmp_path: Path, git: GitServer, upstream: Upstream, proxy: Served) -> None:
+    """With GOSUMDB set to our key, the go command itself checks private and public modules against the notary."""
+    git.publish("lib", "v1.0.0")
+    upstream.publish("example.com/Public", "v1.2.3")
+    ann = user(tmp_path, proxy, sumdb=proxy.goproxy.notary.key)
+    assert ann.download(git.module("lib") + "@v1.0.0")["Sum"]
+    assert ann.download("example.com/Public@v1.2.3")["Sum"]
+    assert (tmp_path / "ann/go/pkg/sumdb/sum.mooring.internal/latest").read_bytes().startswith(b"go.sum database")
+
+
+def test_a_hostile_repository_runs_nothing(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """Submodules that would run a command, attributes with filters and hooks in the tree are content and no more."""
+    canary = tmp_path / "canary"
+    git.publish(
+        "evil",
+        "v1.0.0",
+        {
+            ".gitmodules": f'[submodule "s"]\n\tpath = s\n\turl = ext::sh -c touch% {canary}\n',
+            ".gitattributes": "* filter=run\n*.go export-subst\n",
+            ".gitconfig": f"[core]\n\tfsmonitor = touch {canary}\n",
+            "hooks/post-checkout": f"#!/bin/sh\ntouch {canary}\n",
+            "gen.go": f"package x\n\n//go:generate touch {canary}\n",
+        },
+    )
+    assert user(tmp_path, proxy).download(git.module("evil") + "@v1.0.0")["Version"] == "v1.0.0"
+    assert not canary.exists()
