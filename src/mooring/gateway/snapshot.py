@@ -14,7 +14,7 @@ import structlog
 from mooring.errors import InvalidInput
 from mooring.model.routes import Route, RouteState
 from mooring.routes.ports import Delta, RouteKey, SectionChange
-from mooring.routes.table import RouteTable
+from mooring.routes.table import RouteTable, Subscription
 from mooring.routes.wire import Synced, decode, encode
 
 log = structlog.get_logger(__name__)
@@ -48,17 +48,26 @@ class Snapshot:
         except FileNotFoundError:
             return ()
         except (OSError, InvalidInput) as error:
-            log.exception("the kept table is not usable: starting without it", path=str(self._path), error=str(error))
+            log.error("the kept table is not usable: starting without it", path=str(self._path), error=str(error))  # noqa: TRY400 - the file is at fault, not a line of code
             return ()
 
     async def keep(self, table: RouteTable) -> None:
         """Write the table after every change, for ever. A disk that is full or gone is tried again."""
+        written = True
         with table.subscribe() as changes:
-            async for _, delta in changes:
+            while True:
+                delta = await self._next(changes, None if written else self._retry_s)
                 await self._encode(table, delta)
-                while not await self._write():  # noqa: ASYNC110 - a disk announces nothing
-                    await asyncio.sleep(self._retry_s)
+                written = await self._write()
                 await asyncio.sleep(self._debounce_s)
+
+    async def _next(self, changes: Subscription, within_s: float | None) -> Delta:
+        """The next change; an empty one when none comes in time."""
+        try:
+            async with asyncio.timeout(within_s):
+                return (await anext(changes))[1]
+        except TimeoutError:
+            return Delta()
 
     async def _encode(self, table: RouteTable, delta: Delta) -> None:
         if delta.complete:

@@ -1,0 +1,117 @@
+"""The report of a gateway, sent to a server of bytes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from mooring.control.tasks import Tasks
+from mooring.errors import Unavailable
+from mooring.gateway.memory import MemorySink
+from mooring.gateway.ports import TelemetrySnapshot
+from mooring.gateway.report import Reporter
+from mooring.gateway.service import Agent
+from mooring.gateway.stream import StreamSource
+from mooring.routes.ports import Revision, SectionChange
+from mooring.routes.wire import Synced
+from support.following import until
+from support.routes import stopped
+from support.section_server import TOKEN, SectionServer, section_server
+
+
+class FixedTelemetry:
+    """Counters that a test sets; None is an nginx that is away, and `silent` one that never answers."""
+
+    def __init__(self) -> None:
+        self.snapshot: TelemetrySnapshot | None = TelemetrySnapshot(
+            {"abcdefghij": 1732170000.0}, {"abcdefghij": 2}, (11, 12), 3, "up 1\n"
+        )
+        self.silent = False
+
+    async def read(self) -> TelemetrySnapshot:
+        if self.silent:
+            await asyncio.Event().wait()
+        if self.snapshot is None:
+            raise Unavailable("no socket")
+        return self.snapshot
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[SectionServer]:
+    """A server with one section."""
+    async with section_server(tmp_path) as started:
+        started.snapshot = (
+            SectionChange("workspaces", (stopped("a"),), complete=True, revision=Revision("e", 41)),
+            Synced(),
+        )
+        yield started
+
+
+async def test_a_report_has_the_documented_shape(server: SectionServer) -> None:
+    """What `docs/architecture.md` shows, with the stream's revision once it is live, sent again and again."""
+    agent = Agent((StreamSource(server.link()),), MemorySink())
+    async with Tasks("agent") as tasks:
+        agent.start(tasks)
+        tasks.forever("report", Reporter(server.link(), agent, FixedTelemetry(), gateway_id="here").run())
+        await until(lambda: agent.applied() is not None)
+        seen = len(server.reports)
+        await until(lambda: len(server.reports) >= seen + 3)
+    request = server.reports[-1]
+    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    report = orjson.loads(request.body)
+    assert 0 <= report.pop("sources")["server"] < 20
+    assert report == {
+        "gateway": "here",
+        "applied": ["e", 41],
+        "activity": {"abcdefghij": 1732170000.0},
+        "connections": {"abcdefghij": 2},
+        "nginx": {"workers": [11, 12], "restarts": 3},
+        "metrics": "up 1\n",
+        "problems": [],
+    }
+
+
+async def test_an_nginx_that_is_away_is_in_the_report(server: SectionServer) -> None:
+    """Reports go on without its counters, and say so; a silent one holds them up for a second at most."""
+    telemetry = FixedTelemetry()
+    agent = Agent((), MemorySink())
+    reporter = Reporter(server.link(), agent, telemetry, gateway_id="here")
+    telemetry.snapshot = None
+    report = await reporter.document()
+    assert (report["nginx"]["workers"], report["applied"]) == ([], None)
+    assert report["problems"] == ["nginx does not answer: no socket"]
+    telemetry.silent = True
+    assert "nginx does not answer" in (await reporter.document())["problems"][0]
+
+
+async def test_a_source_that_was_never_current_has_no_age(server: SectionServer) -> None:
+    """Infinity is no JSON."""
+    agent = Agent((StreamSource(server.link()),), MemorySink())
+    report = await Reporter(server.link(), agent, FixedTelemetry(), gateway_id="here").document()
+    assert report["sources"] == {"server": None}
+
+
+async def test_a_server_that_is_away_misses_reports_and_gets_them_again(server: SectionServer) -> None:
+    """Whether it breaks, refuses or restarts, the next report comes by itself."""
+    reporter = Reporter(server.link(), Agent((), MemorySink()), FixedTelemetry(), gateway_id="here")
+    async with Tasks("reports") as tasks:
+        tasks.forever("report", reporter.run())
+        await until(lambda: server.reports)
+        await server.stop()
+        await server.start()
+        server.reports.clear()
+        await until(lambda: server.reports)
+        server.status = 503
+        seen = len(server.requests)
+        await until(lambda: len(server.requests) >= seen + 2)
+        server.reports.clear()
+        server.status = 200
+        await until(lambda: server.reports)
+        server.token_file.write_text("wrong")
+        server.drop()
+        await until(lambda: server.requests[-1].headers["authorization"] == "Bearer wrong")
+        server.token_file.write_text(TOKEN)
+        server.reports.clear()
+        await until(lambda: server.reports)
