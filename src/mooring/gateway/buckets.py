@@ -1,4 +1,4 @@
-"""Which buckets a change of the table touches, and what they say afterwards. O(1) a change, whatever the table's size."""
+"""Which buckets a change of the table touches, and what they say afterwards. O(1) a change, whatever the table."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field

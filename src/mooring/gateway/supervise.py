@@ -46,7 +46,7 @@ class Nginx:
         self._stopping = False
         for listener in self._listeners:
             # nginx takes an inherited socket as it is: a blocking one would hang a worker in accept.
-            listener.setblocking(False)
+            listener.settimeout(0)
 
     @property
     def pid(self) -> int | None:

@@ -44,20 +44,18 @@ local function foreign_origin(state)
     end
 end
 
-local function identify(state)
-    local var = ngx.var
-    local authorization, cookie = var.http_authorization, var.http_cookie
+local function identify(state, cookie)
+    local authorization = state.authorization
     local grant = authorization and credentials.by_token(authorization)
     if grant then
         state.subject, state.session, state.token = grant.subject, grant.session, grant.sha256
-        authorization = nil
+        state.authorization = nil
     elseif cookie then
         local claims = credentials.by_cookie(cookie, state.host)
         if claims then
             state.subject, state.session = claims.subject, claims.session
         end
     end
-    state.authorization = authorization
 end
 
 -- nil when the request may pass, else the reason: "withheld", "unauthenticated", "forbidden", "origin". What the
@@ -66,14 +64,14 @@ function _M.refusal(state)
     local route = state.route
     local cookie = ngx.var.http_cookie
     state.cookie = cookie and credentials.foreign_cookies(cookie)
+    state.authorization = ngx.var.http_authorization
     if route.access == "public" then
-        state.authorization = ngx.var.http_authorization
         return nil
     end
     if not grants.known() then
         return "withheld"
     end
-    identify(state)
+    identify(state, cookie)
     if state.subject == nil then
         return "unauthenticated"
     end

@@ -84,7 +84,8 @@ local function change_grants(change)
             end
         end
     end
-    grants:incr("generation", 1, 0)
+    local generation = math.abs(grants:get("generation") or 0) + 1
+    grants:set("generation", grants:get("keys") and generation or -generation)
     return true
 end
 

@@ -52,8 +52,8 @@ local function next_backend(state)
 end
 
 function _M.pick()
-    local state = ngx.ctx.state
-    if not state then
+    local state = ngx.ctx
+    if not state.route then
         return ngx.exit(502)
     end
     if not state.tries then

@@ -2,14 +2,14 @@
 local grants = require("grants")
 local session = require("session")
 local hmac = require("hmac")
-local lru = require("resty.lrucache")
+local memory = require("memory")
 
 local _M = {}
 
 local OURS = { ["mooring"] = true, ["__Host-mooring"] = true }
 -- A Cookie header seldom changes between the requests of a page: what it says is remembered with it.
-local cookies = lru.new(2048)
-local tokens = lru.new(1024)
+local cookies = memory.new(16384)
+local tokens = memory.new(1024)
 
 local function read_cookies(header)
     local kept, ours = {}, {}
@@ -21,7 +21,7 @@ local function read_cookies(header)
             kept[#kept + 1] = string.match(pair, "^%s*(.-)%s*$")
         end
     end
-    return { rest = table.concat(kept, "; "), ours = ours }
+    return { rest = table.concat(kept, "; "), ours = #ours > 0 and ours or nil, generation = nil, claims = nil }
 end
 
 local function read(header)
@@ -38,22 +38,32 @@ function _M.foreign_cookies(header)
     return read(header).rest
 end
 
--- The claims of the first cookie that holds for `host`, or nil. Signatures are checked again when the grants changed.
+-- Signatures and revocations are looked at again when the grants have changed.
+local function verify(found, generation)
+    found.generation = generation
+    found.claims = {}
+    for _, cookie in ipairs(found.ours) do
+        local claims = session.verified(cookie)
+        if claims and not grants.revoked(claims.session) then
+            found.claims[#found.claims + 1] = claims
+        end
+    end
+end
+
+-- The claims of the first cookie that holds now for `host`, or nil.
 function _M.by_cookie(header, host)
     local found = read(header)
-    if #found.ours == 0 then
+    if not found.ours then
         return nil
     end
     local generation = grants.generation()
     if found.generation ~= generation then
-        found.claims = {}
-        for _, cookie in ipairs(found.ours) do
-            found.claims[#found.claims + 1] = session.verified(cookie)
-        end
-        found.generation = generation
+        verify(found, generation)
     end
-    for _, claims in ipairs(found.claims) do
-        if session.holds(claims, host) then
+    local now = ngx.time()
+    for i = 1, #found.claims do
+        local claims = found.claims[i]
+        if claims.audience == host and claims.expires > now then
             return claims
         end
     end

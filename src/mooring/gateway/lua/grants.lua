@@ -1,5 +1,6 @@
--- What the server granted: signing keys, bearer tokens, revoked sessions. One number, `generation`, grows with every
--- change, so that a worker looks again only then. Without keys everything but public routes is withheld.
+-- What the server granted: signing keys, bearer tokens, revoked sessions. One number, `generation`, changes with them,
+-- so that a worker looks again only then; it is not above 0 while nothing is granted, and then nothing but public
+-- routes can be entered.
 local cjson = require("cjson.safe")
 local base64 = require("ngx.base64")
 
@@ -15,7 +16,7 @@ end
 
 -- Whether the server has been heard lately; it must be known before a "no" is certain.
 function _M.known()
-    return dict:get("keys") ~= nil
+    return _M.generation() > 0
 end
 
 local function decoded(text)

@@ -4,6 +4,7 @@ local access = require("access")
 local activity = require("activity")
 local balance = require("balance")
 local cjson = require("cjson.safe")
+local ffi = require("ffi")
 local tunnels = require("tunnels")
 
 local dict = ngx.shared.metrics
@@ -16,19 +17,18 @@ local MOST_LABELS = 1000
 local OTHER = "_other"
 
 -- Places in an entry: answers 1xx to 5xx, bytes to the client, bytes from it, seconds, then the histogram.
-local BYTES_OUT, BYTES_IN, SECONDS, FIRST_BUCKET = 6, 7, 8, 9
+local BYTES_OUT, BYTES_IN, SECONDS, FIRST_BUCKET = 5, 6, 7, 8
 local BOUNDS = { 0.005, 0.025, 0.1, 0.5, 2.5, 10, math.huge }
-local PLACES = FIRST_BUCKET + #BOUNDS - 1
+local PLACES = FIRST_BUCKET + #BOUNDS
+local ENTRY_BYTES = PLACES * 8
 
 local pending, refused = {}, {}
+local Entry = ffi.typeof("double[?]")
 
 local function entry(id)
     local found = pending[id]
     if not found then
-        found = {}
-        for i = 1, PLACES do
-            found[i] = 0
-        end
+        found = Entry(PLACES)
         pending[id] = found
     end
     return found
@@ -52,8 +52,8 @@ local function count(state)
         return
     end
     local var = ngx.var
-    local seconds = tonumber(var.request_time)
-    add(found, class, 1)
+    local seconds = ngx.now() - ngx.req.start_time()
+    add(found, class - 1, 1)
     add(found, BYTES_OUT, tonumber(var.bytes_sent))
     add(found, BYTES_IN, tonumber(var.request_length))
     add(found, SECONDS, seconds)
@@ -65,12 +65,12 @@ local function count(state)
 end
 
 function _M.opened(state)
-    add(entry(state.route.id), 1, 1)
+    add(entry(state.route.id), 0, 1)
 end
 
 function _M.log()
-    local state = ngx.ctx.state
-    if not state then
+    local state = ngx.ctx
+    if not state.route then
         return
     end
     if state.counted then
@@ -86,40 +86,63 @@ function _M.log()
     end
 end
 
-local function labelled(id)
+-- The key of the route's own counters, false when it is gone, nil when there are too many routes with some.
+local function own_key(id)
     local key = ngx.worker.id() .. " " .. id
-    local before = dict:get(key)
-    if before or id == OTHER then
-        return key, before
+    if id == OTHER or dict:get(key) then
+        return key
     end
     if dict:get("gone " .. id) then
-        return nil
+        return false
     end
     if dict:incr("labels", 1, 0) > MOST_LABELS then
         dict:incr("labels", -1)
-        return labelled(OTHER)
+        return nil
     end
     return key
 end
 
-local function flush_entry(id, found)
-    local key, before = labelled(id)
-    if not key then
-        return
+local function accumulate(sums, found)
+    for i = 0, PLACES - 1 do
+        sums[i] = sums[i] + found[i]
     end
-    local sums = before and cjson.decode(before)
-    for i = 1, PLACES do
-        found[i] = found[i] + (sums and sums[i] or 0)
+end
+
+local function flush_entry(key, found)
+    local before = dict:get(key)
+    if before and #before == ENTRY_BYTES then
+        accumulate(found, ffi.cast("const double *", before))
     end
-    dict:safe_set(key, cjson.encode(found))
+    dict:safe_set(key, ffi.string(found, ENTRY_BYTES))
+end
+
+local function flush_routes(routes)
+    local others = routes[OTHER] or Entry(PLACES)
+    routes[OTHER] = nil
+    for id, found in pairs(routes) do
+        local key = own_key(id)
+        if key then
+            flush_entry(key, found)
+        elseif key == nil then
+            accumulate(others, found)
+        end
+    end
+    flush_entry(own_key(OTHER), others)
+end
+
+-- The counters in an entry of the dictionary, as numbers.
+function _M.read(text)
+    local values, found = ffi.cast("const double *", text), {}
+    for i = 0, PLACES - 1 do
+        found[i + 1] = values[i]
+    end
+    return found
 end
 
 function _M.flush()
     local routes, reasons = pending, refused
     pending, refused = {}, {}
-    for id, found in pairs(routes) do
-        flush_entry(id, found)
-    end
+    flush_routes(routes)
     for reason, times in pairs(reasons) do
         dict:incr("refused " .. reason, times, 0)
     end

@@ -35,7 +35,7 @@ local function routed(listener, path, query, host, authority)
     local state = routes.find(listener, host, path)
     if state then
         state.path, state.query, state.host, state.authority = path, query, host, authority
-        ngx.ctx.state = state
+        ngx.ctx = state
     end
     return state
 end
@@ -67,8 +67,12 @@ local function aim(state)
     local method = ngx.req.get_method()
     state.idempotent = IDEMPOTENT[method]
     var.mooring_authority = state.authority
-    var.mooring_cookie = state.cookie or ""
-    var.mooring_authorization = state.authorization or ""
+    if state.cookie and state.cookie ~= "" then
+        var.mooring_cookie = state.cookie
+    end
+    if state.authorization then
+        var.mooring_authorization = state.authorization
+    end
     if backend.tls then
         var.mooring_name = backend.tls.name
         var.mooring_pass = "https://fresh" .. target

@@ -49,8 +49,8 @@ local function remember_backend(state)
 end
 
 function _M.headers()
-    local state = ngx.ctx.state
-    if not state then
+    local state = ngx.ctx
+    if not state.route then
         return
     end
     local route = state.route

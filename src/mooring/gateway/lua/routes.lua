@@ -1,23 +1,15 @@
 -- The table as a worker sees it: buckets in the shared dictionary, each decoded once while its text is the same.
 local cjson = require("cjson.safe")
 local match = require("match")
+local memory = require("memory")
+local new_table = require("table.new")
 local sub, find, byte = string.sub, string.find, string.byte
 
 local dict = ngx.shared.routes
 
 local _M = {}
 
--- Two generations bound the memory: a bucket that is asked for moves to the young one, the old one is dropped whole.
-local MOST = 16384
-local young, old, count = {}, {}, 0
-
-local function keep(key, bucket)
-    if count >= MOST then
-        young, old, count = {}, young, 0
-    end
-    young[key] = bucket
-    count = count + 1
-end
+local decoded = memory.new(16384)
 
 -- The decoded bucket, nil when there is none.
 local function bucket_of(key)
@@ -25,20 +17,17 @@ local function bucket_of(key)
     if not raw then
         return nil
     end
-    local bucket = young[key]
+    local bucket = decoded:get(key)
     if bucket and bucket.raw == raw then
         return bucket
     end
-    bucket = old[key]
-    if not bucket or bucket.raw ~= raw then
-        bucket = cjson.decode(raw)
-        if not bucket then
-            ngx.log(ngx.ERR, "bucket is not JSON: ", key)
-            return nil
-        end
-        bucket.raw = raw
+    bucket = cjson.decode(raw)
+    if not bucket then
+        ngx.log(ngx.ERR, "bucket is not JSON: ", key)
+        return nil
     end
-    keep(key, bucket)
+    bucket.raw = raw
+    decoded:set(key, bucket)
     return bucket
 end
 _M.bucket = bucket_of
@@ -80,10 +69,16 @@ local function in_host(key, path)
     return route, key, port, matched
 end
 
-local function with_port(route, key, port, host_port, matched)
-    if route then
-        return { route = route, bucket = key, port = port or host_port, matched = matched }
+-- One table a request, of its final size from the start: growing it would cost more than filling it.
+local FIELDS = 24
+
+local function state_of(route, key, port, matched)
+    if not route then
+        return nil
     end
+    local state = new_table(0, FIELDS)
+    state.route, state.bucket, state.port, state.matched = route, key, port, matched
+    return state
 end
 
 -- The route for a request: exact host, `p{port}--` host, wildcard hosts from the longest, catch-all. Gives nil or
@@ -92,14 +87,14 @@ function _M.find(listener, host, path)
     local prefix = listener .. " "
     local route, key, port, matched = in_host(prefix .. host, path)
     if route then
-        return with_port(route, key, port, nil, matched)
+        return state_of(route, key, port, matched)
     end
     if byte(host, 1) == 112 then
         local _, last, digits = find(host, "^p([1-9]%d?%d?%d?%d?)%-%-")
         if digits and tonumber(digits) <= 65535 then
             route, key, port, matched = in_host(prefix .. "p{port}--" .. sub(host, last + 1), path)
             if route then
-                return with_port(route, key, port, digits, matched)
+                return state_of(route, key, port or digits, matched)
             end
         end
     end
@@ -107,12 +102,12 @@ function _M.find(listener, host, path)
     while dot do
         route, key, port, matched = in_host(prefix .. "*" .. sub(host, dot), path)
         if route then
-            return with_port(route, key, port, nil, matched)
+            return state_of(route, key, port, matched)
         end
         dot = find(host, ".", dot + 1, true)
     end
     route, key, port, matched = in_host(prefix .. "*", path)
-    return with_port(route, key, port, nil, matched)
+    return state_of(route, key, port, matched)
 end
 
 -- The route of that identity as it is now in its bucket, nil when it is gone: what an open tunnel asks.

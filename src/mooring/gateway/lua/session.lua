@@ -26,9 +26,4 @@ function _M.verified(cookie)
     }
 end
 
--- Whether claims hold now, for that host.
-function _M.holds(claims, host)
-    return claims.audience == host and claims.expires > ngx.time() and not grants.revoked(claims.session)
-end
-
 return _M

@@ -1,6 +1,7 @@
 -- Everything counted until now, for the agent.
 local activity = require("activity")
 local cjson = require("cjson.safe")
+local metrics = require("metrics")
 
 local dict = ngx.shared.metrics
 
@@ -16,7 +17,7 @@ function _M.read()
         elseif value and kind == "open" then
             open[#open + 1] = cjson.decode(value)
         elseif value and kind ~= "gone" then
-            routes[#routes + 1] = { name, cjson.decode(value) }
+            routes[#routes + 1] = { name, metrics.read(value) }
         end
     end
     setmetatable(routes, cjson.array_mt)

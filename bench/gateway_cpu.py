@@ -1,0 +1,67 @@
+"""CPU per proxied request: our gateway with 10,000 hosts, access check, metrics and activity, beside plain nginx.
+
+One worker each, the same backend, the same client with the same signed cookies, rounds in turn. The figure is the
+worker's own user and system time divided by the requests that the client counted.
+"""
+
+import asyncio
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from bench.gateway_load import HOSTS, KEY, cpu_seconds, load, many_routes, plain_nginx, workers
+from support.nginx import gateway
+
+from mooring.model.grants import Grants
+
+_ROUNDS = 3
+_SECONDS = 4
+_LIMIT = 1.4
+
+
+async def run() -> list[dict[str, Any]]:
+    """Rows for the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with _both(Path(folder)) as (ours, plain):
+            samples = {"ours": [], "plain": []}
+            for _ in range(_ROUNDS):
+                for name, (pid, port) in (("plain", plain), ("ours", ours)):
+                    samples[name].append(await _cost(pid, port, Path(folder)))
+    ours_us, plain_us = (statistics.median(samples[name]) for name in ("ours", "plain"))
+    ratio = statistics.median(a / b for a, b in zip(samples["ours"], samples["plain"], strict=True))
+    return [
+        {"name": "gateway CPU a request", "value": ours_us, "unit": "µs", "limit": None, "note": f"{HOSTS} hosts"},
+        {"name": "  plain nginx", "value": plain_us, "unit": "µs", "limit": None},
+        {"name": "  ours / plain nginx", "value": ratio, "unit": "times", "limit": _LIMIT},
+    ]
+
+
+@asynccontextmanager
+async def _both(folder: Path) -> AsyncIterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(worker's pid, port) of our gateway and of a plain nginx, both in front of one backend."""
+    async with (
+        plain_nginx(folder / "backend", 'return 200 "a body of thirty-three bytes here\\n";') as (_, backend),
+        plain_nginx(folder / "plain", "proxy_pass http://backend;", upstream=backend) as plain,
+        gateway(folder / "ours", workers=1) as ours,
+    ):
+        await ours.publish(*many_routes(f"127.0.0.1:{backend}"), grants=Grants(keys=(KEY,)))
+        (pid,) = workers(ours.nginx.pid)
+        yield (pid, ours.port), plain
+
+
+async def _cost(pid: int, port: int, folder: Path) -> float:
+    """Microseconds of the worker's CPU for each request."""
+    await load(port, folder, seconds=1)
+    before = cpu_seconds(pid)
+    requests = await load(port, folder, seconds=_SECONDS)
+    return (cpu_seconds(pid) - before) / requests * 1e6
+
+
+if __name__ == "__main__":
+    for row in asyncio.run(run()):
+        print(row)

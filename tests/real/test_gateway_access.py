@@ -1,0 +1,230 @@
+"""Who is let in, what is said to the others, and what of a credential reaches the backend."""
+
+import hashlib
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from mooring.model.grants import Claims, Grants, SigningKey, TokenGrant, sign
+from mooring.model.routes import Access, Backend, Route
+from support.nginx import CONSOLE, Gateway, Reply, Request, backend, gateway, ok
+from support.nginx import Backend as Running
+
+KEY = SigningKey("k1", b"0123456789abcdef0123456789abcdef", 2**31)
+TOKEN = "token-of-ann"
+GRANTS = Grants(keys=(KEY,), tokens=(TokenGrant(hashlib.sha256(TOKEN.encode()).hexdigest(), "ann", "session-t"),))
+PROBE = "token-of-the-probe"
+PROBE_GRANT = TokenGrant(hashlib.sha256(PROBE.encode()).hexdigest(), "mooring:probe", "probe")
+
+
+def cookie(
+    host: str = "a.test", subject: str = "ann", *, key: SigningKey = KEY, seconds: float = 60, session: str = "s1"
+) -> str:
+    """A signed session for that host, as a Cookie header's value."""
+    return f"mooring={sign(Claims(session, subject, host, int(time.time() + seconds)), key)}"
+
+
+def guarded(running: Running, name: str = "one", **more: object) -> Route:
+    """A route that only ann may enter."""
+    access = Access(kind="subjects", subjects=("ann",))
+    return Route(
+        **{"name": name, "host": "a.test", "backends": (Backend(address=running.address),), "access": access} | more
+    )
+
+
+def headers(reply: Reply) -> dict[str, str]:
+    """The headers that the backend was sent."""
+    return dict(map(tuple, reply.json()["headers"]))  # type: ignore[arg-type,call-overload]
+
+
+@pytest.fixture
+async def running():  # noqa: ANN201 - an async fixture
+    """A backend that tells what it was asked."""
+    async with backend() as started:
+        yield started
+
+
+@pytest.fixture
+async def edge(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
+    """A gateway with one guarded route."""
+    async with gateway(tmp_path) as started:
+        await started.publish(guarded(running), grants=GRANTS)
+        yield started
+
+
+async def test_a_session_or_a_token_of_the_right_person_enters(edge: Gateway) -> None:
+    """Both kinds of credential open the route, and neither reaches the backend."""
+    by_cookie = await edge.get("a.test", Cookie=f"x=1; {cookie()}; y=2", Authorization="Basic eHg=")
+    assert by_cookie.status == 200
+    assert headers(by_cookie)["cookie"] == "x=1; y=2"
+    assert headers(by_cookie)["authorization"] == "Basic eHg="
+    secure = await edge.get("a.test", Cookie="__Host-" + cookie())
+    assert "cookie" not in headers(secure)
+    by_token = await edge.get("a.test", Authorization=f"Bearer {TOKEN}", Cookie="mooring=old; z=1")
+    assert headers(by_token)["cookie"] == "z=1"
+    assert "authorization" not in headers(by_token)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        "mooring=nonsense",
+        cookie(seconds=-1),
+        cookie(host="b.test"),
+        cookie(key=SigningKey("k1", b"x" * 32, 2**31)),
+        cookie(key=SigningKey("k2", KEY.secret, 2**31)),
+        cookie(key=SigningKey("k1", KEY.secret, 2**31)).replace(".ann.", ".bob."),
+        cookie()[:-1],
+        cookie() + ".x",
+        "mooring=" + "v1." * 400,
+    ],
+    ids=["nonsense", "expired", "other-host", "other-key", "unknown-key", "changed", "cut", "longer", "huge"],
+)
+async def test_a_forged_or_expired_session_is_no_session(edge: Gateway, bad: str) -> None:
+    """Whatever is not signed for this host, by a known key, and still valid, is nobody."""
+    reply = await edge.get("a.test", Cookie=bad)
+    assert reply.status == 401
+    assert reply.headers["www-authenticate"].startswith("Bearer")
+    assert reply.json()["code"] == "unauthenticated"
+
+
+async def test_a_key_past_its_end_signs_nothing(edge: Gateway, running: Running) -> None:
+    """A session lives no longer than the key that signed it."""
+    old = SigningKey("k1", KEY.secret, int(time.time()) - 1)
+    await edge.publish(guarded(running), grants=Grants(keys=(old,)))
+    assert (await edge.get("a.test", Cookie=cookie())).status == 401
+
+
+async def test_a_browser_is_sent_to_sign_in_and_comes_back_to_the_same_address(edge: Gateway) -> None:
+    """A navigation is redirected to the console with the address it asked for; a script gets 401."""
+    reply = await edge.get("a.test", "/deep?x=1&y", Sec_Fetch_Mode="navigate", Accept="text/html")
+    back = quote(f"http://{edge.authority('a.test')}/deep?x=1&y", safe="")
+    assert reply.status == 302
+    assert reply.headers["location"] == f"http://{edge.authority(CONSOLE)}/open?url={back}"
+    assert (await edge.get("a.test", Accept="text/html")).status == 302
+    assert (await edge.get("a.test", Accept="text/html", Sec_Fetch_Mode="cors")).status == 401
+    assert (await edge.ask("POST", "a.test", "/", {"Accept": "text/html"})).status == 401
+
+
+async def test_another_person_is_refused_and_counted(edge: Gateway) -> None:
+    """A valid session of somebody else gets 403, and the refusal is a metric."""
+    assert (await edge.get("a.test", Cookie=cookie(subject="bob"))).status == 403
+    page = await edge.get("a.test", Cookie=cookie(subject="bob"), Accept="text/html")
+    assert (page.status, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    text = await metrics(edge, 'mooring_gateway_refused_total{reason="forbidden"} 2')
+    assert "bob" not in text
+
+
+async def test_authenticated_means_anybody_with_a_session(edge: Gateway, running: Running) -> None:
+    """A route for the signed-in lets every subject in, and nobody else."""
+    await edge.publish(guarded(running, access=Access(kind="authenticated")))
+    assert (await edge.get("a.test", Cookie=cookie(subject="bob"))).status == 200
+    assert (await edge.get("a.test")).status == 401
+
+
+async def test_subjects_without_any_lets_nobody_in(edge: Gateway, running: Running) -> None:
+    """An empty list is not an open door."""
+    await edge.publish(guarded(running, access=Access(kind="subjects")))
+    assert (await edge.get("a.test", Cookie=cookie())).status == 403
+
+
+async def test_a_revoked_session_is_refused_at_the_next_request(edge: Gateway) -> None:
+    """Revocation works at once, for cookies and for tokens, also one that was remembered as good."""
+    assert (await edge.get("a.test", Cookie=cookie())).status == 200
+    assert (await edge.get("a.test", Authorization=f"Bearer {TOKEN}")).status == 200
+    later = int(time.time()) + 60
+    revoked = Grants(keys=GRANTS.keys, tokens=GRANTS.tokens, revoked=(("s1", later), ("session-t", later)))
+    await edge.publish(grants=revoked)
+    assert (await edge.get("a.test", Cookie=cookie())).status == 401
+    assert (await edge.get("a.test", Authorization=f"Bearer {TOKEN}")).status == 401
+    assert (await edge.get("a.test", Cookie=cookie(session="s2"))).status == 200
+
+
+async def test_without_grants_access_cannot_be_checked(edge: Gateway, running: Running) -> None:
+    """A gateway that has lost its grants answers 503 where access needs them, and serves public routes on."""
+    await edge.publish(guarded(running, "open", host="p.test", access=Access(kind="public")), grants=Grants())
+    reply = await edge.get("a.test", Cookie=cookie())
+    assert (reply.status, reply.json()["code"]) == (503, "unavailable")
+    public = await edge.get("p.test", Cookie=f"{cookie('p.test')}; k=v", Authorization="Bearer foreign")
+    assert public.status == 200
+    assert headers(public)["cookie"] == "k=v"
+    assert headers(public)["authorization"] == "Bearer foreign"
+
+
+@pytest.mark.parametrize(
+    ("method", "sent", "status"),
+    [
+        ("POST", {}, 403),
+        ("POST", {"Origin": "http://{own}"}, 200),
+        ("POST", {"Origin": "http://evil.test"}, 403),
+        ("POST", {"Origin": "http://a.test"}, 403),
+        ("POST", {"Origin": "null"}, 403),
+        ("POST", {"Origin": "https://{own}"}, 403),
+        ("DELETE", {"Origin": "http://{own}", "Sec-Fetch-Site": "same-site"}, 403),
+        ("PUT", {"Origin": "http://{own}", "Sec-Fetch-Site": "same-origin"}, 200),
+        ("POST", {"Sec-Fetch-Site": "same-origin"}, 200),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}, 403),
+        ("GET", {"Origin": "http://evil.test"}, 200),
+    ],
+)
+async def test_a_page_of_another_origin_cannot_change_anything(
+    edge: Gateway, method: str, sent: dict[str, str], status: int
+) -> None:
+    """With a cookie, a request that may change state must come from the host's own origin."""
+    filled = {name: value.replace("{own}", edge.authority("a.test")) for name, value in sent.items()}
+    assert (await edge.ask(method, "a.test", "/", filled | {"Cookie": cookie()})).status == status
+
+
+async def test_a_token_needs_no_origin(edge: Gateway) -> None:
+    """No page can make a browser send a bearer token, so an API client need not name an origin."""
+    assert (await edge.ask("POST", "a.test", "/", {"Authorization": f"Bearer {TOKEN}"})).status == 200
+
+
+async def test_the_probe_enters_a_starting_workspace_and_leaves_no_trace(edge: Gateway, running: Running) -> None:
+    """The readiness probe reaches the backend of a starting route; it is neither activity nor a counted request."""
+    starting = guarded(running, state="starting", workspace="abcdefghij")
+    await edge.publish(starting, grants=Grants(keys=(KEY,), tokens=(*GRANTS.tokens, PROBE_GRANT)))
+    assert (await edge.get("a.test", "/healthz", Authorization=f"Bearer {PROBE}")).status == 200
+    assert (await edge.get("a.test", "/healthz", Authorization=f"Bearer {TOKEN}")).json()["code"] == "starting"
+    text = await metrics(edge, 'code="5xx"} 1')
+    assert 'code="2xx"' not in text
+    assert (await edge.sink.read()).activity == {}
+
+
+async def test_a_backend_cannot_set_our_cookies_or_widen_a_service_worker(edge: Gateway) -> None:
+    """Cookies of our names are dropped from answers; a service worker rules its own route at most."""
+
+    async def answer(_request: Request) -> bytes:
+        lines = ("Set-Cookie: mooring=stolen; Path=/", "Set-Cookie: own=1", "Set-Cookie: __Host-Mooring=x; Secure")
+        return ok(b"", *lines, "Service-Worker-Allowed: /")
+
+    async with backend(answer) as bad:
+        await edge.publish(guarded(bad, "ws", path="/ws/abcdefghij", access=Access(kind="public")))
+        reply = await edge.get("a.test", "/ws/abcdefghij/sw.js")
+        assert [value for name, value in reply.values if name == "set-cookie"] == ["own=1"]
+        assert reply.headers["service-worker-allowed"] == "/ws/abcdefghij/"
+
+
+async def test_reserved_paths_and_the_console_go_to_the_server(edge: Gateway, running: Running) -> None:
+    """`/.mooring/` of every host and all of the console's host reach the server, with credentials and routed host."""
+    away = await edge.get(CONSOLE, "/")
+    assert (away.status, away.json()["code"]) == (502, "unavailable")
+    async with backend(unix=edge.home.api_socket):
+        for host, path in ((CONSOLE, "/api/v1/x?y"), ("a.test", "/.mooring/session"), ("unknown.test", "/.mooring/")):
+            reply = await edge.get(host, path, Cookie="mooring=x; a=1", Authorization="Bearer y")
+            assert reply.json()["target"] == path
+            assert headers(reply)["host"] == edge.authority(host)
+            assert headers(reply)["cookie"] == "mooring=x; a=1"
+            assert headers(reply)["authorization"] == "Bearer y"
+        assert (await edge.get("unknown.test", "/.mooringx")).status == 404
+    assert running.seen == []
+
+
+async def metrics(edge: Gateway, wanted: str) -> str:
+    """The metrics once they hold `wanted`."""
+    deadline = time.monotonic() + 5
+    while wanted not in (text := (await edge.sink.read()).metrics):
+        assert time.monotonic() < deadline, text
+    return text
