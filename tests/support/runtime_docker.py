@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from mooring.model.template import Editor, Template
@@ -14,7 +14,7 @@ from mooring.workspaces.docker import DockerRuntime, Settings
 from mooring.workspaces.ports import Engine, Observation
 from support import docker
 from support.docker import LIGHT_IMAGE, Dockerd
-from support.runtimes import Behaviour, get, processes_of
+from support.runtimes import Behaviour, get
 
 
 class DockerHarness:
@@ -36,27 +36,36 @@ class DockerHarness:
         return Template(name="light", runtime="docker", image=image, editor=Editor(command=command, listen="port"))
 
     async def ask(self, observation: Observation, path: str) -> str:
-        return await get(observation, path)
+        body = await get(observation, path)
+        # In a container every editor has the same number.
+        return str(self.editor_of(observation.id)) if body and path == "/pid" else body
 
     async def crash(self, engine: Engine, workspace: Workspace) -> None:  # noqa: ARG002 - the harness has it
-        os.kill(editor_of(workspace), signal.SIGKILL)
+        os.kill(self.editor_of(workspace.id), signal.SIGKILL)
 
     def alive(self, workspace: Workspace) -> int:
-        return processes_of(workspace)
+        return len(self._processes(workspace.id))
 
+    def editor_of(self, workspace_id: str) -> int:
+        """The process of its light editor, as this machine sees it."""
+        for pid in self._processes(workspace_id):
+            with suppress(OSError):
+                if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"python3\0/light_editor.py"):
+                    return pid
+        raise AssertionError("no editor runs")
 
-def editor_of(workspace: Workspace) -> int:
-    """The process of its light editor, as this machine sees it."""
-    mark = f"MOORING_WORKSPACE={workspace.id}".encode()
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                ours = mark in (entry / "environ").read_bytes().split(b"\0")
-                if ours and (entry / "cmdline").read_bytes().startswith(b"python3\0/light_editor.py"):
-                    return int(entry.name)
-            except OSError:
-                continue
-    raise AssertionError("no editor runs")
+    def _processes(self, workspace_id: str) -> list[int]:
+        # Only those below this engine: other sessions on this machine have workspaces of the same name.
+        mark = f"MOORING_WORKSPACE={workspace_id}".encode()
+        found, todo = [], [self.dockerd.reaper]
+        while todo:
+            pid = todo.pop()
+            with suppress(OSError):
+                for children in Path(f"/proc/{pid}/task").glob("*/children"):
+                    todo += [int(child) for child in children.read_text().split()]
+                if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+                    found.append(pid)
+        return found
 
 
 @asynccontextmanager

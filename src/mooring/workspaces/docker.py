@@ -180,12 +180,12 @@ class DockerRuntime:
 
     async def _create(self, workspace: Workspace, image_name: str, plan: Launch) -> str:
         image = await self._engine.image(image_name)
-        await self._networks.ensure(workspace.id)
+        address = await self._networks.ensure(workspace.id)
         size = workspace.spec.limits.storage
         storage = await self._volumes.ensure(workspace.id, quantity_bytes(size) if size else None)
         enforcement = Enforcement.of(await self._engine.info(), storage=storage)
         tags = shape.labels(self.instance, workspace, plan, enforcement)
-        body = shape.document(image, plan, workspace.spec.limits, tags)
+        body = shape.document(image, plan, workspace.spec.limits, tags, address)
         async with asking(f"making the container of workspace {workspace.id}"):
             made = await self._engine.docker.containers.create(body, name=Names(workspace.id).all)
         return made.id
@@ -249,8 +249,10 @@ class DockerRuntime:
         wait_s = crashes.due - self._clock.now()
         if not crashes.failed and wait_s <= 0:
             return await self._start_again(container, crashes)
-        dead = Observation(workspace_id, crashes.generation, Phase.failed if crashes.failed else Phase.starting)
-        return self._publish(self._with(dead, crashes)), None if crashes.failed else wait_s
+        if crashes.failed:
+            failed = Observation(workspace_id, crashes.generation, Phase.failed)
+            return self._publish(self._with(failed, crashes)), None
+        return self._publish(self._with(shape.observed(container), crashes)), wait_s
 
     async def _start_again(
         self, container: Mapping[str, Any], crashes: deaths.Crashes

@@ -26,7 +26,7 @@ _PIDS = 4096
 _CPU_PERIOD_US = 100_000
 # What was not read yet of the output while Mooring is away; behind that, the oldest goes.
 _OUTPUT = {"max-size": "8m", "max-file": "2"}
-_STATUS_OOM = "its memory ran out"
+_STATUS_OOM = "was killed because the workspace's memory limit was reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,9 @@ def labels(instance: str, workspace: Workspace, launch: Launch, enforcement: Enf
     }
 
 
-def document(image: Mapping[str, Any], launch: Launch, limits: Limits, tags: Mapping[str, str]) -> dict[str, Any]:
+def document(
+    image: Mapping[str, Any], launch: Launch, limits: Limits, tags: Mapping[str, str], address: str
+) -> dict[str, Any]:
     """The body of the engine's `containers/create`."""
     names = Names(tags[WORKSPACE])
     config = image["Config"]
@@ -98,6 +100,7 @@ def document(image: Mapping[str, Any], launch: Launch, limits: Limits, tags: Map
         "Env": [f"HOME={HOME}", "USER=coder", *(f"{name}={value}" for name, value in launch.environment.items())],
         "Labels": dict(tags),
         "HostConfig": _host_config(names, limits),
+        "NetworkingConfig": {"EndpointsConfig": {names.all: {"IPAMConfig": {"IPv4Address": address}}}},
     }
 
 
@@ -143,30 +146,25 @@ def is_running(container: Mapping[str, Any]) -> bool:
     return bool(container["State"]["Running"])
 
 
-def address_of(container: Mapping[str, Any]) -> str | None:
-    """Its address in the workspace's network."""
-    networks = container["NetworkSettings"]["Networks"]
-    network = networks.get(Names(workspace_of(container)).all) or {}
-    return network.get("IPAddress") or None
+def address_of(container: Mapping[str, Any]) -> str:
+    """Its address, also while it is dead: nobody else is in its network."""
+    network = container["NetworkSettings"]["Networks"][Names(workspace_of(container)).all]
+    return str(network["IPAMConfig"]["IPv4Address"])
 
 
 def observed(container: Mapping[str, Any]) -> Observation:
-    """The observation of a container that runs."""
+    """The observation of a container that runs, or is about to run again."""
     tags = container["Config"]["Labels"]
     workspace_id, address = workspace_of(container), address_of(container)
     return Observation(
         workspace_id,
         generation_of(container),
         Phase.starting,
-        editor=_backend(address, tags[_EDITOR_PORT], workspace_id),
-        ports=_backend(address, PORT, workspace_id),
+        editor=Backend(address=f"{address}:{tags[_EDITOR_PORT]}", identity=workspace_id),
+        ports=Backend(address=f"{address}:{PORT}", identity=workspace_id),
         limited=tuple(filter(None, tags[_LIMITED].split(","))),
         unlimited=tuple(filter(None, tags[_UNLIMITED].split(","))),
     )
-
-
-def _backend(address: str | None, port: str, workspace_id: str) -> Backend | None:
-    return Backend(address=f"{address}:{port}", identity=workspace_id) if address else None
 
 
 def death_of(container: Mapping[str, Any]) -> str:
@@ -181,8 +179,8 @@ def why_dead(container: Mapping[str, Any]) -> str:
         return _STATUS_OOM
     status = int(state["ExitCode"])
     if status > 128:  # noqa: PLR2004 - sh(1): killed by signal status - 128
-        return f"it was killed by signal {status - 128}"
-    return f"it ended with status {status}" + (f": {state['Error']}" if state.get("Error") else "")
+        return f"was killed by signal {status - 128}"
+    return f"ended with exit status {status}" + (f": {state['Error']}" if state.get("Error") else "")
 
 
 _TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")

@@ -95,6 +95,8 @@ class DockerSession:
                     yield Channel.stderr if stream == _STDERR else Channel.stdout, data
         except (asyncio.IncompleteReadError, ConnectionError):
             return
+        finally:
+            self.hang_up()
 
     async def resize(self, columns: int, rows: int) -> None:
         if self._tty:

@@ -47,7 +47,7 @@ class Inspection:
             return None
         rows = (line.split() for line in table.decode(errors="replace").splitlines())
         listens = any(len(row) > 3 and row[3] == _LISTEN and _port(row[1]) == port for row in rows)  # noqa: PLR2004
-        return f"{address}:{port}" if address and listens else None
+        return f"{address}:{port}" if listens else None
 
 
 def _port(local: str) -> int:

@@ -122,28 +122,26 @@ class Networks:
         self._instance = instance
         self._pool = ipaddress.IPv4Network(pool)
 
-    async def ensure(self, workspace_id: str) -> None:
-        """Make it if it does not exist.
+    async def ensure(self, workspace_id: str) -> str:
+        """Make it if it does not exist; the address that its one container has, at every start the same.
 
         Raises:
             LimitExceeded: the pool is used up.
         """
         name = Names(workspace_id).all
-        async with asking("the list of networks"):
-            existing = await self._engine.docker.networks.list()
-        if any(network["Name"] == name for network in existing):
-            return
         for _ in range(_TRIES):
+            async with asking("the list of networks"):
+                existing = await self._engine.docker.networks.list()
+            for network in existing:
+                if network["Name"] == name:
+                    return _address(ipaddress.IPv4Network(network["IPAM"]["Config"][0]["Subnet"]))
             subnet = self._free(existing)
             try:
                 async with asking(f"network {name}"):
                     await self._engine.docker.networks.create(self._document(workspace_id, subnet))
             except Conflict:
-                # Somebody else took that part of the pool since the list was read.
-                async with asking("the list of networks"):
-                    existing = await self._engine.docker.networks.list()
-            else:
-                return
+                continue  # somebody took that part of the pool since the list was read
+            return _address(subnet)
         raise LimitExceeded(f"no free network of {self._pool} was found in {_TRIES} tries")
 
     async def remove(self, workspace_id: str) -> None:
@@ -182,3 +180,8 @@ class Networks:
             "Options": {"com.docker.network.bridge.name": names.bridge},
             "Labels": {INSTANCE: self._instance, WORKSPACE: workspace_id},
         }
+
+
+def _address(subnet: ipaddress.IPv4Network) -> str:
+    # The first one is the bridge's own.
+    return str(subnet.network_address + 2)
