@@ -17,7 +17,8 @@ class Editor(Document):
 
     `command` is an argument list; in it and in `environment` these words in braces are replaced: `{socket}`,
     `{port}`, `{home}` (the workspace's files), `{data}` (the editor's own state), `{prefix}` (its path prefix),
-    `{name}`, `{port_url}` (the URL of a port, with `{{port}}` in it). `listen` says where it answers: a unix socket
+    `{name}`, `{editor}` (the code-server program), `{go}` (the folder of the Go SDK), `{port_url}` (the URL of a
+    port, with `{{port}}` in it). `listen` says where it answers: a unix socket
     (process runtime) or a port (docker). `path_prefix` is true for an editor that wants to see the prefix it is
     mounted under. `seed` maps paths (`{data}/…` or `{home}/…`) to texts that are written there before a start when
     the file does not exist: first settings, which stay the person's afterwards.

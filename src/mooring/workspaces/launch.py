@@ -36,20 +36,22 @@ done
 shift
 exec "$@"
 """
-_WORD = re.compile(r"\{(socket|port|home|data|prefix|name|port_url|editor)\}")
+_WORD = re.compile(r"\{(socket|port|home|data|prefix|name|port_url|editor|go)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
     """Paths as the workspace's own processes see them.
 
-    `socket` is None where the editor listens on `template.editor.port` (docker). `editor` is the code-server program.
+    `socket` is None where the editor listens on `template.editor.port` (docker). `editor` is the code-server program,
+    `go` the folder of the Go SDK.
     """
 
     home: str
     data: str
     editor: str
     socket: str | None = None
+    go: str = "/usr/local/go"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,12 @@ class Step:
 class Launch:
     """What to execute. `environment` is added to the runtime's own base (PATH, HOME, USER, SHELL, LANG).
 
-    Exactly one of `socket` and `port` says where the editor will answer.
+    Exactly one of `socket` and `port` says where the editor will answer. `program` is what must exist: `argv` may begin
+    with a shell that writes first settings. It is empty where the image's own command is started.
     """
 
     argv: tuple[str, ...]
+    program: str
     environment: Mapping[str, str]
     cwd: str
     socket: str | None
@@ -114,9 +118,11 @@ def launch(workspace: Workspace, template: Template, places: Places, listen: Lis
         "name": workspace.name,
         "port_url": port_url(workspace, listen),
         "editor": places.editor,
+        "go": places.go,
     }
     return Launch(
         argv=_argv(template, words),
+        program=_fill(editor.command[0], words) if editor.command else "",
         environment=_environment(workspace, template, words),
         cwd=places.home,
         socket=places.socket if editor.listen == "socket" else None,

@@ -38,8 +38,8 @@ class Orders:
         plan = self._launch(workspace, template)
         environment = {**self._folders.base_environment(workspace.id), **plan.environment}
         environment["MOORING_INSTANCE"] = self._folders.instance
-        if shutil.which(plan.argv[0], path=environment["PATH"]) is None:
-            raise Misconfigured(f"template {template.name}: there is no program {plan.argv[0]}", field="editor.command")
+        if shutil.which(plan.program, path=environment["PATH"]) is None:
+            raise Misconfigured(f"template {template.name}: there is no program {plan.program}", field="editor.command")
         limits = workspace.spec.limits
         if left is None:
             placement = self._cgroups.place(workspace.id, limits)
@@ -72,6 +72,8 @@ class Orders:
             data=str(folders.data_of(name)),
             editor=str(self._editor),
             socket=str(folders.home.editor_socket(name)),
+            # The set-up puts both into one folder: <cache>/editor/bin/code-server and <cache>/go.
+            go=str(self._editor.parent.parent.parent / "go"),
         )
         return launch(workspace, template, places, self._listen)
 
