@@ -229,6 +229,7 @@ def main() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
-    Keeper(socket.socket(fileno=LISTENER)).run()
+    keeper = Keeper(socket.socket(fileno=LISTENER))
+    keeper.run()
     # The kernel closes in the order of the numbers: whoever sees the connection end finds the lock free.
     os._exit(0)

@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from mooring.errors import Misconfigured
@@ -75,15 +76,17 @@ class Folders:
         """
         self._make(self.home.workspaces)
         path = self.home.workspaces / _OWNER_FILE
-        try:
-            with path.open("x") as file:
-                file.write(owner)
-        except FileExistsError:
-            present = path.read_text()
-            if present != owner:
-                raise Misconfigured(
-                    f"the process runtime serves one person, {present}: a template with runtime docker serves a team"
-                ) from None
+        if not path.exists():
+            # Whole or not at all: an empty file of a full disk would be an owner without a name.
+            written = path.with_suffix(".new")
+            written.write_text(owner)
+            with suppress(FileExistsError):
+                path.hardlink_to(written)
+            written.unlink()
+        if (present := path.read_text()) != owner:
+            raise Misconfigured(
+                f"the process runtime serves one person, {present}: a template with runtime docker serves a team"
+            )
 
     def remove(self, workspace_id: str) -> None:
         """Remove the workspace's files; the last one frees the runtime for another person. Absence is no error."""

@@ -240,6 +240,7 @@ class ProcessRuntime:
         if saved["phase"] not in FINAL and _is_now(saved):
             link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
+            _ = await self._until_free(workspace_id)
             if link.state["phase"] != "stopped":
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
         await asyncio.to_thread(remove, tuple(saved["folders"]))
