@@ -6,8 +6,12 @@ In memory: a gateway reports every two seconds, so a restarted server knows ever
 import math
 from dataclasses import dataclass
 
+import structlog
+
 from mooring.control.clock import Clock
 from mooring.routes.ports import Revision
+
+log = structlog.get_logger(__name__)
 
 FORGET_S = 3600.0
 """A gateway that has been silent for an hour has been taken away."""
@@ -18,7 +22,8 @@ class Report:
     """One report.
 
     `sources`: seconds since each was current, None when it never was; `activity`: seconds of the last input by
-    workspace (since the epoch); `connections`: open ones by workspace; `metrics`: Prometheus text.
+    workspace (since the epoch); `connections`: open ones by workspace; `metrics`: Prometheus text; `problems`:
+    what is wrong there, a line each.
     """
 
     gateway: str
@@ -29,6 +34,7 @@ class Report:
     workers: tuple[int, ...]
     restarts: int
     metrics: str
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +56,9 @@ class Reports:
     def take(self, report: Report) -> None:
         """Remember it. Activity never goes back, and never lies ahead of our own clock."""
         now = self._clock.now()
+        before = self._heard.get(report.gateway)
+        for problem in sorted({*report.problems} - {*(before[0].problems if before else ())}):
+            log.warning("a gateway has a problem", gateway=report.gateway, problem=problem)
         self._heard[report.gateway] = (report, self._clock.monotonic())
         for workspace, at in report.activity.items():
             # A gateway whose clock is ahead would keep a workspace awake for as long.

@@ -62,10 +62,11 @@ def _nginx_settings(installation: Installation) -> NginxSettings:
 
 
 def _sources(installation: Installation, link: ServerLink, known: Sequence[str]) -> tuple[RouteSource, ...]:
-    own = {"file", "redis"}
-    sources: list[RouteSource] = [StreamSource(link, known=[name for name in known if name not in own])]
+    sources: list[RouteSource] = []
     if installation.routes_file is not None:
         sources.append(FileSource(FileSettings(installation.routes_file)))
     if installation.redis is not None:
         sources.append(RedisSource(installation.redis))
-    return tuple(sources)
+    # A kept section of a source that is configured no more falls to the server, which has none such, and goes.
+    others = {source.name for source in sources}
+    return (StreamSource(link, known=[name for name in known if name not in others]), *sources)

@@ -48,6 +48,7 @@ async def report(services: Wired, body: GatewayReport) -> Response:
             workers=body.nginx.workers,
             restarts=body.nginx.restarts,
             metrics=body.metrics,
+            problems=body.problems,
         )
     )
     return Response(status_code=204)

@@ -308,6 +308,7 @@ class GatewayReport(Answer):
     connections: dict[str, int] = {}
     nginx: NginxReport = NginxReport()
     metrics: str = ""
+    problems: tuple[str, ...] = ()
 
 
 class Listener(Answer):
