@@ -26,6 +26,7 @@ TICKET_S = 60.0
 MOST_TOKENS = 100
 MACHINE_LABEL = "this machine"
 RETRY_S = 1.0
+STORE_ANSWERS_WITHIN_S = 2.0
 HOUSEKEEPING_S = 3600.0
 
 
@@ -52,6 +53,7 @@ class Accounts:
         self._most_users = most_users
         self._adding = asyncio.Lock()
         self._changed = asyncio.Event()
+        self._answered_at: float | None = None
         self.probe_token = new_token()
         """The bearer token of the readiness probe, of this process only."""
 
@@ -307,6 +309,16 @@ class Accounts:
             except Unavailable as error:
                 log.warning("accounts could not be tidied", reason=error.detail)
             await self._clock.sleep(HOUSEKEEPING_S)
+
+    async def database_age_s(self) -> float | None:
+        """Ask the store now: seconds since it last answered, None when it never did."""
+        try:
+            async with asyncio.timeout(STORE_ANSWERS_WITHIN_S):
+                await self._store.users(after="", limit=1)
+            self._answered_at = self._clock.monotonic()
+        except (Unavailable, TimeoutError) as error:
+            log.warning("the database does not answer", reason=str(error))
+        return None if self._answered_at is None else self._clock.monotonic() - self._answered_at
 
     async def _changing(self, work: Awaitable[T]) -> T:
         try:
