@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from mooring.api.http.schemas import Section, TemplateSummary, User, Workspace
+from mooring.api.http.schemas import Me, Section, TemplateSummary, User, Workspace
 from mooring.cli.client import Api, connect
 from mooring.cli.language import _
 from mooring.errors import MooringError
@@ -17,11 +17,15 @@ PATIENCE_S = 1.0
 
 
 def workspaces(incomplete: str) -> list[tuple[str, str]]:
-    """Workspaces by name; those of others, and of equal names, as `owner/name`."""
-    found = _ask(lambda api: api.pages("workspaces", Workspace))
-    seen = [item.name for item in found]
-    named = [(item.name if seen.count(item.name) == 1 else f"{item.owner}/{item.name}", item.phase) for item in found]
-    return [(name, str(phase)) for name, phase in named if name.startswith(incomplete)]
+    """One's own workspaces by name, those of others as `owner/name`."""
+    found = _ask(_named)
+    return [(name, phase) for name, phase in found if name.startswith(incomplete)]
+
+
+def _named(api: Api) -> Iterable[tuple[str, str]]:
+    mine = api.get("me", Me).name
+    for item in api.pages("workspaces", Workspace):
+        yield (item.name if item.owner == mine else f"{item.owner}/{item.name}"), str(item.phase)
 
 
 def templates(incomplete: str) -> list[tuple[str, str]]:

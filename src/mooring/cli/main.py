@@ -46,6 +46,7 @@ REGISTRATIONS = (
     Registration("doctor", "mooring.cli.doctor:doctor", _("Find what is missing or misconfigured."), SERVER),
     Registration("server", "mooring.cli.up:server", _("Run the API and the workspaces alone."), SERVER),
     Registration("gateway", "mooring.cli.up:gateway", _("Run a gateway alone."), SERVER),
+    Registration("goproxy", "mooring.cli.goproxy:app", _("Serve Go modules, verified and kept."), SERVER),
     Registration("workspace", "mooring.cli.workspace:app", _("Create, start, stop and use workspaces.")),
     Registration("ssh", "mooring.cli.ssh:ssh", _("Open a workspace with OpenSSH.")),
     Registration("ssh-proxy", "mooring.cli.ssh:ssh_proxy", _("Carry OpenSSH's bytes to a workspace."), hidden=True),
@@ -167,8 +168,10 @@ def run(arguments: Sequence[str]) -> int:
 def _usage(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
     text = error.format_message().rstrip()
-    # Without arguments the help has been shown already, and is all the message there is.
-    if text:
+    if "\n" in text:
+        # A group without a verb: the text is its help.
+        sys.stderr.write(f"{text}\n")
+    else:
         hint = _(" (see: {command} --help)").format(command=context.command_path) if context else ""
         _complain(text + hint)
     return error.exit_code

@@ -1,6 +1,6 @@
 """How results are written: `-o table`, `json` or `yaml`; durations, sizes and moments as a person reads them.
 
-A table never wraps: what does not fit is left out by the columns' `rank`, and the last resort is an ellipsis.
+A table never wraps: columns that do not fit are left out by their `rank`, and the last resort is an ellipsis.
 Text that came from elsewhere never reaches the terminal with its control characters (ECMA-48): one of them could
 rewrite what stands above it.
 """
@@ -8,7 +8,7 @@ rewrite what stands above it.
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -24,6 +24,7 @@ from mooring.errors import InvalidInput
 
 T = TypeVar("T")
 GAP = 2
+NARROWEST = 8
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _DURATION = re.compile(r"(\d+)([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
@@ -42,13 +43,18 @@ Output = Annotated[Format, typer.Option("--output", "-o", help=_("How to write t
 
 @dataclass(frozen=True)
 class Column(Generic[T]):
-    """A column: `value` is the cell's text, `style` its colour. The highest `rank` is left out first; 0 never is."""
+    """A column: `value` is the cell's text, `style` its colour.
+
+    Columns of `rank` 0 are always there, others as long as there is room, in the order of their ranks. Only `elastic`
+    ones may be cut.
+    """
 
     title: str
     value: Callable[[T], str]
     rank: int = 0
     style: Callable[[T], str] = lambda _item: ""
     right: bool = False
+    elastic: bool = False
 
 
 def rows(items: Sequence[BaseModel], columns: Sequence[Column[Any]], form: Format, *, empty: str) -> None:
@@ -182,15 +188,23 @@ def _plain(item: BaseModel) -> Any:  # noqa: ANN401 - JSON
 
 
 def _table(items: Sequence[Any], columns: Sequence[Column[Any]]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - see color
+    from rich.cells import cell_len  # noqa: PLC0415 - see color
+    from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     cells = {column.title: [clean(column.value(item)) for item in items] for column in columns}
-    shown = _fitting([column for column in columns if any(cells[column.title])], cells)
+    sizes = {title: max(cell_len(text) for text in (title, *texts)) for title, texts in cells.items()}
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    shown = _fitting([column for column in columns if any(cells[column.title])], sizes)
+    widths = _widths(shown, sizes)
     for column in shown:
-        justify = "right" if column.right else "left"
-        table.add_column(column.title, no_wrap=True, overflow="ellipsis", justify=justify)  # type: ignore[arg-type]
+        table.add_column(
+            column.title,
+            no_wrap=True,
+            overflow="ellipsis",
+            justify="right" if column.right else "left",
+            width=widths[column.title],
+        )
     for number, item in enumerate(items):
         table.add_row(*(Text(cells[column.title][number], column.style(item)) for column in shown))
     _print_trimmed(table)
@@ -203,12 +217,27 @@ def _print_trimmed(table: object) -> None:
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in capture.get().splitlines()))
 
 
-def _fitting(columns: list[Column[Any]], cells: Mapping[str, Iterable[str]]) -> list[Column[Any]]:
-    sizes = {column.title: max(len(column.title), *map(len, cells[column.title])) for column in columns}
-    shown = list(columns)
-    while sum(sizes[column.title] + GAP for column in shown) - GAP > width():
-        last = max(shown, key=lambda column: column.rank)
-        if last.rank == 0:
+def _widths(columns: Sequence[Column[Any]], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Widths that fit: the widest elastic column gives first."""
+    widths = {column.title: sizes[column.title] for column in columns}
+    elastic = [column.title for column in columns if column.elastic]
+    excess = sum(size + GAP for size in widths.values()) - GAP - width()
+    while excess > 0 and elastic:
+        widest = max(elastic, key=lambda title: widths[title])
+        if widths[widest] <= NARROWEST:
             break
-        shown.remove(last)
-    return shown
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _fitting(columns: list[Column[Any]], sizes: Mapping[str, int]) -> list[Column[Any]]:
+    """The columns that have room, in their order: what must be there, then by rank."""
+    left = width() + GAP
+    shown = set()
+    for column in sorted(columns, key=lambda column: column.rank):
+        room = sizes[column.title] + GAP
+        if column.rank == 0 or room <= left:
+            shown.add(column.title)
+            left -= room
+    return [column for column in columns if column.title in shown]

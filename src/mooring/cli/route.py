@@ -37,9 +37,9 @@ def list_(
             key=lambda item: (item.route.host, item.route.path),
         )
     columns = [
-        Column[RouteEntry](_("HOST"), lambda item: item.route.host),
-        Column[RouteEntry](_("PATH"), lambda item: item.route.path),
-        Column[RouteEntry](_("TO"), _target, style=lambda item: "" if item.lost_to is None else "yellow"),
+        Column[RouteEntry](_("HOST"), lambda item: item.route.host, elastic=True),
+        Column[RouteEntry](_("PATH"), lambda item: item.route.path, elastic=True),
+        Column[RouteEntry](_("TO"), _target, elastic=True, style=lambda item: "" if item.lost_to is None else "yellow"),
         Column[RouteEntry](_("ACCESS"), _access, rank=2),
         Column[RouteEntry](_("SOURCE"), lambda item: item.source, rank=1),
         Column[RouteEntry](_("NAME"), lambda item: item.name, rank=3),
@@ -121,7 +121,7 @@ def _backend(backend: Backend) -> str:
         return _("port of {workspace}").format(workspace=backend.listener_of)
     if backend.unix is not None:
         # The folders of a socket say nothing to a person, and are longer than a line.
-        return f"unix:…/{Path(backend.unix).parent.name}/{Path(backend.unix).name}"
+        return f"unix:{Path(backend.unix).name}"
     return backend.address or backend.files or ""
 
 

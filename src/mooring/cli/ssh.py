@@ -51,7 +51,9 @@ class Account:
 
 def ssh(
     name: WorkspaceName,
-    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help=_("A shell when absent."))] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help=_("Put it behind --; a shell when absent."))
+    ] = None,
 ) -> None:
     """Become OpenSSH's client."""
     with connect() as api:

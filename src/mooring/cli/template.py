@@ -28,7 +28,7 @@ def list_(*, output: Output = Format.table) -> None:
         Column[TemplateSummary](_("NAME"), lambda item: item.name),
         Column[TemplateSummary](_("VERSION"), lambda item: str(item.version), rank=1, right=True),
         Column[TemplateSummary](_("RUNTIME"), lambda item: item.runtime),
-        Column[TemplateSummary](_("DESCRIPTION"), lambda item: item.description),
+        Column[TemplateSummary](_("DESCRIPTION"), lambda item: item.description, elastic=True),
     ]
     rows(page.items, columns, output, empty=_("There are no templates."))
     for mistake in page.mistakes:
@@ -37,7 +37,7 @@ def list_(*, output: Output = Format.table) -> None:
 
 @app.command(help=_("Show a template."))
 def show(
-    name: Annotated[str, typer.Argument(help=_("Name of a template."), autocompletion=templates)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_("Name of a template."), autocompletion=templates)],
     *,
     version: Annotated[int | None, typer.Option("--version", metavar="N", min=1, help=_("An earlier version."))] = None,
     output: Output = Format.table,

@@ -23,9 +23,9 @@ MaybeUser = Annotated[
 ]
 
 
-@app.command(help=_("Make a user; give them a token with: mooring user token create USER."))
+@app.command(help=_("Make a user; they get in with a token."))
 def create(
-    name: Annotated[str, typer.Argument(help=_("2 to 20 lower-case letters, digits and hyphens."))],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_("2 to 20 lower-case letters, digits and hyphens."))],
     *,
     admin: Annotated[bool, typer.Option("--admin", help=_("Sees everything and manages users and routes."))] = False,
     output: Output = Format.table,
@@ -43,7 +43,7 @@ def list_(*, output: Output = Format.table) -> None:
         _users(list(api.pages("users", User)), output)
 
 
-@app.command(help=_("Remove a user, with all tokens; refused while there are workspaces."))
+@app.command(help=_("Remove a user who has no workspaces."))
 def remove(name: UserName, *, yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False) -> None:
     """Remove one user."""
     if not yes:

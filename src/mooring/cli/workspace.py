@@ -37,10 +37,11 @@ IdleAfter = Annotated[
 
 @app.command(help=_("Make a workspace and start it."))
 def create(  # noqa: PLR0913 - one parameter a command line option
-    name: Annotated[str, typer.Argument(help=_("2 to 32 lower-case letters, digits and hyphens."))],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_("2 to 32 lower-case letters, digits and hyphens."))],
     *,
     template: Annotated[
-        str, typer.Option("--template", "-t", help=_("What it is made from."), autocompletion=templates)
+        str,
+        typer.Option("--template", "-t", metavar="TEMPLATE", help=_("What it is made from."), autocompletion=templates),
     ] = "code-server",
     repo: Annotated[
         str | None, typer.Option("--repo", metavar="URL", help=_("Git repository to clone (https)."))
@@ -51,7 +52,8 @@ def create(  # noqa: PLR0913 - one parameter a command line option
     env: Environment = None,
     idle_after: IdleAfter = None,
     owner: Annotated[
-        str | None, typer.Option("--owner", help=_("For somebody else (administrators)."), autocompletion=users)
+        str | None,
+        typer.Option("--owner", metavar="USER", help=_("For somebody else (administrators)."), autocompletion=users),
     ] = None,
     start: Annotated[bool, typer.Option("--start/--no-start", help=_("Start it at once."), show_default=False)] = True,
     wait: Wait = False,
@@ -76,7 +78,8 @@ def create(  # noqa: PLR0913 - one parameter a command line option
 def list_(
     *,
     owner: Annotated[
-        str | None, typer.Option("--owner", help=_("Only this user's (administrators)."), autocompletion=users)
+        str | None,
+        typer.Option("--owner", metavar="USER", help=_("Only this user's (administrators)."), autocompletion=users),
     ] = None,
     output: Output = Format.table,
 ) -> None:

@@ -107,7 +107,9 @@ def open_(
 
 def execute(
     name: WorkspaceName,
-    command: Annotated[list[str] | None, typer.Argument(metavar="-- COMMAND…", help=_("A shell when absent."))] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND", help=_("Put it behind --; a shell when absent."))
+    ] = None,
     *,
     tty: Annotated[bool, typer.Option("--tty", "-t", help=_("With a terminal."))] = False,
 ) -> None:

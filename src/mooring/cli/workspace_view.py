@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mooring.api.http.schemas import Event, Workspace
+from mooring.api.http.schemas import NOT_LIMITED, Event, Workspace
 from mooring.cli.language import _
 from mooring.cli.output import Column, Format, ago, moment, record, rows, until
 from mooring.cli.plain import clean
@@ -62,8 +62,14 @@ def event_line(event: Event, names: dict[str, str] | None = None) -> str:
 
 
 def state(item: Workspace) -> str:
-    """The phase; `deleting` for one that is on its way out."""
-    return _("deleting") if item.desired is Desired.deleted else str(item.phase)
+    """The phase; what was just asked for shows before the server has begun with it."""
+    if item.desired is Desired.deleted:
+        return _("deleting")
+    if item.desired is Desired.stopped and item.phase in (Phase.pending, Phase.starting, Phase.running):
+        return str(Phase.stopping)
+    if item.phase is Phase.running and item.started_at is None:
+        return _("restarting")
+    return str(item.phase)
 
 
 def _up(item: Workspace) -> str:
@@ -91,11 +97,12 @@ def _idle(item: Workspace) -> str:
 
 
 def _limits(item: Workspace) -> str:
-    """A line a limit that was asked for, or is in force; a limit that cannot be enforced here says so."""
+    """A line a limit that was asked for; while it runs, one that cannot be enforced here says so."""
     asked = {name: value for name, value in item.limits.model_dump().items() if value is not None}
     force = item.limits_in_force.model_dump()
-    lines = [
-        f"{name} {value}" if str(value) in force[name] else f"{name} {value} ({force[name]})"
-        for name, value in asked.items()
-    ]
-    return "\n".join(lines)
+    missing = {name for name in asked if item.phase is Phase.running and force[name] == NOT_LIMITED}
+    lines = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items()]
+    return "\n".join(
+        line + (_(" (this machine cannot limit it)") if name in missing else "")
+        for name, line in zip(asked, lines, strict=True)
+    )

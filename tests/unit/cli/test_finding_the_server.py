@@ -1,0 +1,98 @@
+"""Where the command line finds its server, and what it says when there is none."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.cli import Cli, announce, run
+
+LIST = (sys.executable, "-m", "mooring", "workspace", "list", "-o", "json")
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    """A person whose home is empty."""
+    return {"HOME": str(folder), "MOORING_HOME": str(folder / "home"), "PATH": os.defpath, "LANG": "C.UTF-8", **more}
+
+
+async def test_nothing_runs_here(tmp_path: Path) -> None:
+    """Without a server and without a setting the answer is what to type."""
+    done = await run(*LIST, environment=environment(tmp_path))
+    assert (done.status, done.out) == (9, "")
+    home = tmp_path / "home"
+    assert (
+        done.err == f"mooring: no Mooring runs here ({home}). Start it: mooring up; or name a server with MOORING_URL\n"
+    )
+
+
+async def test_a_server_that_is_gone(tmp_path: Path) -> None:
+    """An address where nothing listens any more is said to be silent, with the reason."""
+    announce(tmp_path / "home", 9, "token")
+    done = await run(*LIST, environment=environment(tmp_path))
+    text = "mooring: Mooring does not answer at http://localhost:9 (connection refused). Start it: mooring up\n"
+    assert (done.status, done.err) == (9, text)
+
+
+async def test_a_server_elsewhere(cli: Cli, tmp_path: Path) -> None:
+    """MOORING_URL with MOORING_TOKEN goes before everything; a `.localhost` name needs no resolver."""
+    for host in ("localhost", "mooring.localhost", "127.0.0.1"):
+        at = {"MOORING_URL": f"http://{host}:{cli.port}/", "MOORING_TOKEN": cli.api.tokens["bob"]}
+        done = await run(*LIST, environment=environment(tmp_path / "person", **at))
+        assert (done.status, done.out) == (0, "[]\n"), done
+
+
+async def test_a_configuration_file(cli: Cli, tmp_path: Path) -> None:
+    """`config.toml` names server and token; it must be one's own, and its token goes to its server only."""
+    person = tmp_path / "person"
+    config = person / ".config" / "mooring" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'url = "http://localhost:{cli.port}"\ntoken = "{cli.api.tokens["bob"]}"\n')
+    config.chmod(0o644)
+    open_to_all = await run(*LIST, environment=environment(person))
+    assert (open_to_all.status, open_to_all.err) == (
+        3,
+        f"mooring: {config} holds a token that others can read: chmod 600 {config}\n",
+    )
+    config.chmod(0o600)
+    assert (await run(*LIST, environment=environment(person))).out == "[]\n"
+    elsewhere = await run(*LIST, environment=environment(person, MOORING_URL="http://127.0.0.2:9"))
+    assert (elsewhere.status, elsewhere.err) == (6, "mooring: no token for http://127.0.0.2:9: set MOORING_TOKEN\n")
+
+
+@pytest.mark.parametrize("text", ["url = 1", 'url = "x', 'uri = "http://a"', 'url = "ftp://a"', 'url = "http://a/b"'])
+async def test_a_bad_configuration_file(tmp_path: Path, text: str) -> None:
+    """What cannot be read is named, with the file or the key."""
+    config = tmp_path / ".config" / "mooring" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+    config.chmod(0o600)
+    done = await run(*LIST, environment=environment(tmp_path))
+    assert (done.status, done.err.count("\n")) == (3, 1), done
+    assert "config.toml: " in done.err or done.err.startswith("mooring: url must be like https://")
+
+
+async def test_a_token_that_is_not_valid(cli: Cli) -> None:
+    """A wrong token is the server's own answer."""
+    done = await cli("workspace", "list", MOORING_TOKEN="mrg_wrong")
+    assert done.status == 6
+    assert done.err.startswith("mooring: ")
+    assert done.err.count("\n") == 1
+
+
+async def test_another_server_answers(tmp_path: Path) -> None:
+    """What answers but is not Mooring is named as that."""
+
+    async def answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        announce(tmp_path / "home", port, "token")
+        done = await run(*LIST, environment=environment(tmp_path))
+    text = f"mooring: http://localhost:{port} answered something that is not Mooring's"
+    assert (done.status, done.err[: len(text)]) == (1, text)
