@@ -1,0 +1,72 @@
+"""What the server remembers of its gateways' reports."""
+
+import pytest
+import structlog
+
+from mooring.routes.ports import Revision
+from mooring.routes.reports import FORGET_S, Report, Reports
+
+OWN = "abcdefghij"
+
+
+class SetClock:
+    """A clock whose hands the test turns."""
+
+    def __init__(self) -> None:
+        self.seconds = 1000.0
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+def report(
+    gateway: str = "one", *, activity: float = 0.0, connections: int = 0, problems: tuple[str, ...] = ()
+) -> Report:
+    """A report of one workspace's input and connections."""
+    return Report(gateway, Revision("e", 1), {}, {OWN: activity}, {OWN: connections}, (1,), 0, "", problems=problems)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    """At second 1000."""
+    return SetClock()
+
+
+def test_input_never_goes_back_and_never_lies_ahead(clock: SetClock) -> None:
+    """The newest over all gateways counts, but a gateway's clock that is ahead keeps nothing awake."""
+    reports = Reports(clock)
+    reports.take(report("one", activity=900))
+    reports.take(report("two", activity=800))
+    assert reports.input_at(OWN) == 900
+    reports.take(report("two", activity=5000))
+    assert reports.input_at(OWN) == 1000
+    reports.forget(OWN)
+    assert reports.input_at(OWN) == 0
+
+
+def test_connections_are_summed_and_a_silent_gateway_is_forgotten(clock: SetClock) -> None:
+    """Each gateway's newest report counts until it was silent for an hour."""
+    reports = Reports(clock)
+    reports.take(report("one", connections=5))
+    reports.take(report("one", connections=2))
+    clock.seconds += FORGET_S / 2
+    reports.take(report("two", connections=1))
+    assert reports.connections(OWN) == 3
+    assert [heard.age_s for heard in reports.heard()] == [FORGET_S / 2, 0]
+    clock.seconds += FORGET_S / 2
+    assert reports.connections(OWN) == 1
+
+
+def test_a_problem_is_logged_when_it_begins_and_not_every_two_seconds(clock: SetClock) -> None:
+    """A full gateway is an error that the control plane sees."""
+    reports = Reports(clock)
+    with structlog.testing.capture_logs() as logs:
+        for problems in (("full",), ("full",), ("full", "redis: away"), (), ("full",)):
+            reports.take(report(problems=problems))
+    assert [entry["problem"] for entry in logs] == ["full", "redis: away", "full"]
