@@ -1,30 +1,16 @@
 """Who is let in, what is said to the others, and what of a credential reaches the backend."""
 
-import hashlib
 import time
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from mooring.model.grants import Claims, Grants, SigningKey, TokenGrant, sign
+from mooring.model.grants import Grants, SigningKey
 from mooring.model.routes import Access, Backend, Route
+from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
 from support.nginx import CONSOLE, Gateway, Reply, Request, backend, gateway, ok
 from support.nginx import Backend as Running
-
-KEY = SigningKey("k1", b"0123456789abcdef0123456789abcdef", 2**31)
-TOKEN = "token-of-ann"
-GRANTS = Grants(keys=(KEY,), tokens=(TokenGrant(hashlib.sha256(TOKEN.encode()).hexdigest(), "ann", "session-t"),))
-PROBE = "token-of-the-probe"
-PROBE_GRANT = TokenGrant(hashlib.sha256(PROBE.encode()).hexdigest(), "mooring:probe", "probe")
-
-
-def cookie(
-    host: str = "a.test", subject: str = "ann", *, key: SigningKey = KEY, seconds: float = 60, session: str = "s1"
-) -> str:
-    """A signed session for that host, as a Cookie header's value."""
-    return f"mooring={sign(Claims(session, subject, host, int(time.time() + seconds)), key)}"
-
 
 def guarded(running: Running, name: str = "one", **more: object) -> Route:
     """A route that only ann may enter."""

@@ -33,7 +33,7 @@ class Admin:
         async with self._turn:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    return await self._exchange(frames)
+                    return await self._exchange_again(frames)
             except (OSError, EOFError, TimeoutError) as error:
                 await self._drop()
                 raise Unavailable(f"nginx does not answer at {self._path}: {error}") from error
@@ -46,6 +46,15 @@ class Admin:
         """Close the connection."""
         async with self._turn:
             await self._drop()
+
+    async def _exchange_again(self, frames: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+        if self._writer is not None:
+            try:
+                return await self._exchange(frames)
+            except (ConnectionError, EOFError):
+                # The worker at the other end has died since; every question may be asked twice.
+                await self._drop()
+        return await self._exchange(frames)
 
     async def _exchange(self, frames: tuple[dict[str, Any], ...]) -> dict[str, Any]:
         if self._writer is None or self._reader is None:

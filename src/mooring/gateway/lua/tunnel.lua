@@ -13,8 +13,6 @@ local _M = {}
 local CHUNK = 16384
 local DAY_MS = 86400 * 1000
 local SEND_MS = 60 * 1000
--- After one side has closed, what the other still says (its close frame) is carried for so long.
-local DRAIN_S = 3
 
 -- Whether the request asks for a WebSocket.
 function _M.wanted()
@@ -56,30 +54,20 @@ local function from_client(state, tally)
     end
 end
 
+-- Until either side has closed, what it said before having been passed on, or the tunnel must end. WebSockets say
+-- goodbye in frames: a side that has closed its connection reads no more.
 local function carry_both(state, client, backend, tally)
     local ended = tunnels.enter(state)
     local to_backend = ngx.thread.spawn(carry, client, backend, from_client(state, tally))
     local to_client = ngx.thread.spawn(carry, backend, client, function(data)
         tally.bytes_out = tally.bytes_out + #data
     end)
-    local first
     local watch = ngx.thread.spawn(function()
-        while first == nil do
-            if ended:wait(3600) then
-                return "cut"
-            end
-        end
+        repeat
+            local posted = ended:wait(3600)
+        until posted
     end)
-    local _, why = ngx.thread.wait(to_backend, to_client, watch)
-    if why ~= "cut" then
-        first = true
-        ngx.thread.spawn(function()
-            ngx.sleep(DRAIN_S)
-            ended:post()
-        end)
-        local other = coroutine.status(to_backend) == "zombie" and to_client or to_backend
-        ngx.thread.wait(other, watch)
-    end
+    ngx.thread.wait(to_backend, to_client, watch)
     tunnels.leave(state)
 end
 

@@ -1,0 +1,147 @@
+"""What the gateway survives: killed workers, a killed master, a restarted agent, a configuration nginx refuses."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from mooring.control.tasks import Tasks
+from mooring.errors import Misconfigured
+from mooring.gateway.config import NginxSettings
+from mooring.gateway.leftover import end_leftover_nginx, orphans
+from mooring.gateway.nginx import NginxSink
+from mooring.gateway.processes import process
+from mooring.gateway.supervise import Nginx
+from mooring.model.routes import Access, Filters, Redirect, Route
+from mooring.routes.ports import Revision
+from support.nginx import Gateway, gateway, listening, settings
+
+ROUTE = Route(name="one", host="a.test", filters=Filters(redirect=Redirect(path="/there")), access=Access(kind="public"))
+
+
+@pytest.fixture
+async def edge(tmp_path: Path):  # noqa: ANN201 - an async fixture
+    """A gateway with one route that answers with a redirect."""
+    async with gateway(tmp_path) as started:
+        await started.publish(ROUTE)
+        yield started
+
+
+async def answered(edge: Gateway, *, within_s: float) -> None:
+    """Wait until the route answers again."""
+    deadline = time.monotonic() + within_s
+    while True:
+        try:
+            if (await edge.get("a.test")).status == 302:
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def test_killed_workers_are_replaced_and_keep_the_routes(edge: Gateway) -> None:
+    """The table is shared memory: new workers serve it without anybody sending it again, and the deaths are counted."""
+    async with asyncio.timeout(5):
+        while len(before := (await edge.sink.read()).workers) != 2:
+            await asyncio.sleep(0.05)
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    await answered(edge, within_s=5)
+    assert await edge.sink.applied() == Revision("e", 1)
+    async with asyncio.timeout(5):
+        while len(after := (await edge.sink.read()).workers) != 2 or set(after) & set(before):
+            await asyncio.sleep(0.1)
+    assert (await edge.sink.read()).restarts == 2
+
+
+async def test_a_killed_master_is_replaced_on_the_same_port(edge: Gateway) -> None:
+    """Its workers are killed too (nobody could renew their table), and the next nginx begins without one."""
+    workers = (await edge.sink.read()).workers
+    await edge.killed()
+    assert all(process(pid) is None for pid in workers)
+    assert await edge.sink.applied() is None
+    assert (await edge.get("a.test")).status == 404
+    await edge.publish(ROUTE, complete=True)
+    assert (await edge.get("a.test")).status == 302
+    assert edge.nginx.restarts == 1
+
+
+async def test_the_next_agent_adopts_a_running_nginx(edge: Gateway) -> None:
+    """An agent that comes back finds nginx with its table and open connections, and starts none."""
+    reader, writer = await edge.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+    second = Nginx(edge.nginx.settings, [edge.listener])
+    await second.start()
+    assert second.pid == edge.nginx.pid
+    sink = NginxSink(edge.home.gateway_socket)
+    assert await sink.applied() == Revision("e", 1)
+    await sink.close()
+    writer.write(b"\r\n")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 302")
+    writer.close()
+
+
+async def test_an_nginx_of_other_settings_is_not_adopted(tmp_path: Path) -> None:
+    """A changed configuration needs a new nginx: the old one is ended, the port passes on."""
+    with listening() as listener:
+        port = listener.getsockname()[1]
+        first = Nginx(settings(tmp_path, port), [listener])
+        await first.start()
+        second = Nginx(settings(tmp_path, port, workers=1), [listener])
+        await second.start()
+        assert second.pid != first.pid
+        assert first.pid is not None
+        assert process(first.pid) is None
+        await first._reap()
+        sink = NginxSink(second.settings.home.gateway_socket)
+        assert await sink.applied() is None
+        await sink.close()
+        await second.stop()
+
+
+async def test_a_leftover_is_ended_before_the_port_is_bound(tmp_path: Path) -> None:
+    """After everything was killed at once the supervisor clears what still holds the port."""
+    with listening() as listener:
+        port = listener.getsockname()[1]
+        nginx = Nginx(settings(tmp_path, port), [listener])
+        await nginx.start()
+    assert nginx.pid is not None
+    os.kill(nginx.pid, signal.SIGKILL)
+    assert orphans(nginx.settings.home)
+    await asyncio.to_thread(end_leftover_nginx, nginx.settings.home)
+    assert not orphans(nginx.settings.home)
+    await nginx.stop()
+
+
+async def test_a_configuration_that_nginx_refuses_is_told_in_its_words(tmp_path: Path) -> None:
+    """The operator reads what nginx printed."""
+    with listening() as listener:
+        nginx = Nginx(settings(tmp_path, listener.getsockname()[1], trusted_ca=tmp_path / "none.crt"), [listener])
+        with pytest.raises(Misconfigured, match=r"none\.crt"):
+            await nginx.start()
+        await nginx.stop()
+
+
+@pytest.mark.parametrize("name", ['a"b', "a;b", "a$b", "a{b", "a\nb", "a\\b", "a'b"])
+def test_a_setting_cannot_become_syntax(tmp_path: Path, name: str) -> None:
+    """A path or a name that nginx or Lua would read as syntax is refused by name."""
+    found: NginxSettings = settings(tmp_path / name, 1)
+    with pytest.raises(Misconfigured, match="must hold no quote"):
+        Nginx(found, [])._prepare()
+
+
+async def test_supervision_ends_with_its_owner(tmp_path: Path) -> None:
+    """After stop nothing of nginx is left, also when its master had just been killed."""
+    with listening() as listener:
+        nginx = Nginx(settings(tmp_path, listener.getsockname()[1]), [listener])
+        await nginx.start()
+        async with Tasks("test") as tasks:
+            tasks.spawn("nginx", nginx.run())
+            assert nginx.pid is not None
+            os.kill(nginx.pid, signal.SIGKILL)
+            await nginx.stop()
+        assert not orphans(nginx.settings.home)

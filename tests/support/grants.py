@@ -1,0 +1,19 @@
+"""Credentials of the tests: one signing key, one bearer token."""
+
+import hashlib
+import time
+
+from mooring.model.grants import Claims, Grants, SigningKey, TokenGrant, sign
+
+KEY = SigningKey("k1", b"0123456789abcdef0123456789abcdef", 2**31)
+TOKEN = "token-of-ann"
+GRANTS = Grants(keys=(KEY,), tokens=(TokenGrant(hashlib.sha256(TOKEN.encode()).hexdigest(), "ann", "session-t"),))
+PROBE = "token-of-the-probe"
+PROBE_GRANT = TokenGrant(hashlib.sha256(PROBE.encode()).hexdigest(), "mooring:probe", "probe")
+
+
+def cookie(
+    host: str = "a.test", subject: str = "ann", *, key: SigningKey = KEY, seconds: float = 60, session: str = "s1"
+) -> str:
+    """A signed session for that host, as a Cookie header's value."""
+    return f"mooring={sign(Claims(session, subject, host, int(time.time() + seconds)), key)}"
