@@ -5,7 +5,7 @@ import ctypes
 import ipaddress
 import os
 import sys
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Iterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     assert not left, f"tasks left behind: {left}"
 
 
-def _descendants(without: Container[int] = ()) -> dict[int, str]:
+def _descendants(without: Set[int] = frozenset()) -> dict[int, str]:
     """The living processes below this one, by pid; not those of `without`, nor what is below them."""
     parents: dict[int, list[int]] = {}
     names: dict[int, str] = {}
@@ -83,9 +83,9 @@ def _descendants(without: Container[int] = ()) -> dict[int, str]:
     found: dict[int, str] = {}
     todo = [os.getpid()]
     while todo:
-        for pid in set(parents.get(todo.pop(), [])) - house.lasting:
-            found[pid] = names[pid]
-            todo.append(pid)
+        below = set(parents.get(todo.pop(), [])) - house.lasting - without
+        found |= {pid: names[pid] for pid in below}
+        todo += below
     return found
 
 
