@@ -74,6 +74,7 @@ class Dockerd:
             self._process = subprocess.Popen(
                 [sys.executable, reaper.__file__, *command], stdin=subprocess.PIPE, stdout=log, stderr=log
             )
+        house.lasting.add(self._process.pid)
         deadline = time.monotonic() + _WITHIN_S
         while subprocess.run(self._cli("version"), capture_output=True, check=False).returncode != 0:
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -147,10 +148,9 @@ def shared() -> Dockerd:
         except BaseException:
             stack.close()
             raise
-        house.keep(dockerd.reaper, stack.close)
+        house.at_end(stack.close)
         house.open_network(POOL)
         _shared.append(dockerd)
-    house.lasting.add(_shared[0].reaper)
     return _shared[0]
 
 

@@ -16,13 +16,12 @@ def open_network(network: str) -> None:
     opened.add(ipaddress.ip_network(network))
 
 
-def keep(pid: int, end: Callable[[], None]) -> None:
-    """Let that process and those below it outlive a test; `end` is called after the last one."""
-    lasting.add(pid)
+def at_end(end: Callable[[], None]) -> None:
+    """Call `end` after the last test. What `lasting` names may live until then, with the processes below it."""
     _endings.append(end)
 
 
 def end() -> None:
-    """End what was kept, newest first."""
+    """Call what was left for the end, newest first."""
     while _endings:
         _endings.pop()()

@@ -1,0 +1,341 @@
+"""The docker runtime on a real engine: what a hostile workspace cannot do, and what survives."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import Conflict, Misconfigured
+from mooring.model.template import Template
+from mooring.model.workspace import Phase, Workspace
+from mooring.settings import Listen
+from mooring.workspaces.docker import DockerRuntime, Settings
+from mooring.workspaces.ports import Observation
+from mooring.workspaces.templates import BUILTIN, parse
+from support.docker import LIGHT_IMAGE
+from support.runtime_docker import DockerHarness
+from support.runtime_docker import harness as open_harness
+from support.runtimes import WITHIN_S, stopped, workspace
+
+_INTERNET = "198.51.100.2"  # TEST-NET-2 of RFC 5737, here a network namespace of the test's own
+_CONNECT = """
+import socket, sys
+for text in sys.argv[1:]:
+    host, _, port = text.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+        print(text, "open")
+    except OSError as error:
+        print(text, type(error).__name__)
+"""
+
+
+@pytest.fixture
+async def harness(tmp_path: Path) -> AsyncIterator[DockerHarness]:
+    """The session's engine and a home."""
+    async with open_harness(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def runtime(harness: DockerHarness) -> AsyncIterator[DockerRuntime]:
+    """A runtime on it."""
+    async with harness.engine() as opened:
+        assert isinstance(opened, DockerRuntime)
+        yield opened
+
+
+@pytest.fixture
+def internet() -> Iterator[str]:
+    """An address that a router of this machine leads to, with a server on port 80."""
+    name, near, far = "mtest", "mtest-near", "mtest-far"
+    for command in (
+        f"ip netns add {name}",
+        f"ip link add {near} type veth peer name {far} netns {name}",
+        f"ip address add 198.51.100.1/30 dev {near}",
+        f"ip link set {near} up",
+        f"ip -n {name} address add {_INTERNET}/30 dev {far}",
+        f"ip -n {name} link set {far} up",
+    ):
+        subprocess.run(command.split(), check=True)
+    command = ["ip", "netns", "exec", name, "python3", "-m", "http.server", "--bind", _INTERNET, "80"]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield _INTERNET
+    finally:
+        server.kill()
+        server.wait()
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+        subprocess.run(["ip", "link", "delete", near], check=False, capture_output=True)
+
+
+async def started(runtime: DockerRuntime, harness: DockerHarness, wanted: Workspace) -> Observation:
+    """Applied, and its editor answers."""
+    seen = await runtime.apply(wanted, harness.template("healthy"))
+    await answers(harness, seen)
+    return seen
+
+
+async def answers(harness: DockerHarness, seen: Observation) -> None:
+    """Return when the editor answers."""
+    async with asyncio.timeout(WITHIN_S):
+        while not await harness.ask(seen, "/healthz"):
+            await asyncio.sleep(0.05)
+
+
+async def run(runtime: DockerRuntime, wanted: Workspace, *command: str) -> str:
+    """What a command says on both outputs."""
+    session = await runtime.exec(wanted.id, command, environment={}, tty=False)
+    async with asyncio.timeout(WITHIN_S):
+        said = b"".join([data async for _, data in session.output()])
+        await session.wait()
+    return said.decode(errors="replace")
+
+
+async def until(runtime: DockerRuntime, wanted: Workspace, **values: object) -> Observation:
+    """The first observation of a new watch with these values."""
+    async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
+        async for seen in watch:
+            if seen.id == wanted.id and all(getattr(seen, name) == value for name, value in values.items()):
+                return seen
+    raise AssertionError("the watch ended")
+
+
+def host_addresses() -> list[str]:
+    """Every IPv4 and IPv6 address of this machine but loopback, the bridges' included."""
+    done = subprocess.run(["ip", "-o", "address", "show"], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    found = [row[3].partition("/")[0] for row in rows if row[1] != "lo" and row[2] in ("inet", "inet6")]
+    return [address for address in found if not address.startswith("fe80:")]
+
+
+async def test_a_workspace_reaches_nothing_of_the_machine(
+    runtime: DockerRuntime, harness: DockerHarness, internet: str
+) -> None:
+    """The host at each address, metadata, published ports and a neighbour are refused; the world is not."""
+    one, two = workspace(1), workspace(2)
+    await started(runtime, harness, one)
+    neighbour = await started(runtime, harness, two)
+    assert neighbour.editor is not None
+    assert neighbour.editor.address is not None
+    published = harness.dockerd.cli(
+        "run", "-d", "-p", "0.0.0.0:8099:8099", LIGHT_IMAGE, "python3", "/light_editor.py", "8099"
+    )
+    server = await asyncio.start_server(lambda _r, writer: writer.close(), "0.0.0.0", 0)  # noqa: S104 - the point
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        hosts = [*host_addresses(), "host.docker.internal", "gateway.docker.internal"]
+        mooring = [f"{host}:{port}" for host in hosts]
+        others = [f"{host}:8099" for host in hosts] + [neighbour.editor.address, "169.254.169.254:80"]
+        said = await run(runtime, one, "python3", "-c", _CONNECT, *mooring, *others, f"{internet}:80")
+    *refused, world = said.splitlines()
+    assert len(refused) == len(mooring) + len(others)
+    assert [line for line in refused if line.endswith(" open")] == []
+    assert [line for line in refused if "Timeout" in line] == []
+    assert world == f"{internet}:80 open"
+    harness.dockerd.cli("rm", "-f", published.strip())
+
+
+async def test_two_workspaces_serve_the_same_port(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """Each workspace has its own port 3000, and each is reached at its own address."""
+    pages = {}
+    for number in (1, 2):
+        wanted = workspace(number)
+        seen = await started(runtime, harness, wanted)
+        script = f"mkdir p; echo page {number} > p/index.html; python3 -m http.server -d p 3000 >/dev/null 2>&1 &"
+        await run(runtime, wanted, "sh", "-c", script)
+        assert seen.ports is not None
+        address = (seen.ports.address or "").replace("{port}", "3000")
+        async with asyncio.timeout(WITHIN_S):
+            while await runtime.owns_port(wanted.id, 3000) != address:
+                await asyncio.sleep(0.05)
+        pages[number] = await harness.ask(replace(seen, editor=seen.ports.model_copy(update={"address": address})), "/")
+    assert pages == {1: "page 1\n", 2: "page 2\n"}
+
+
+async def test_a_start_puts_removed_rules_back(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """Whoever flushes the packet filter opens nothing to workspaces that start afterwards."""
+    await started(runtime, harness, workspace(1))
+    subprocess.run(["nft", "delete", "table", "inet", "mooring"], check=True)
+    await started(runtime, harness, workspace(2))
+    rules = subprocess.run(["nft", "list", "table", "inet", "mooring"], capture_output=True, text=True, check=True)
+    assert 'iifname != "mrg*" return' in rules.stdout
+
+
+async def test_without_the_rules_no_workspace_starts(harness: DockerHarness) -> None:
+    """Where the rules cannot be set the start fails, says why, and leaves no container."""
+    settings = Settings(harness.home, Listen(), host=harness.dockerd.host, image="debian:bookworm-slim")
+    async with DockerRuntime(settings) as runtime:
+        with pytest.raises(Misconfigured, match="guard"):
+            await runtime.apply(workspace(), harness.template("healthy"))
+    assert harness.dockerd.cli("ps", "-aq") == ""
+
+
+async def test_a_workspace_has_no_privileges(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """User 1000, no capability, none to be gained, and nothing to write outside its own files."""
+    wanted = workspace()
+    await started(runtime, harness, wanted)
+    status = dict(
+        line.split(":\t", 1) for line in (await run(runtime, wanted, "cat", "/proc/self/status")).splitlines()
+    )
+    assert status["Uid"].split() == ["1000"] * 4
+    assert int(status["CapBnd"], 16) == int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert "Read-only" in await run(runtime, wanted, "touch", "/usr/local/x", "/etc/x", "/opt/x")
+    assert await run(runtime, wanted, "touch", "/tmp/x", "/home/coder/x") == ""  # noqa: S108 - its own
+
+
+async def test_a_fork_bomb_stays_inside(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A workspace that forks without end reaches its own limit; its neighbour works, and it can be stopped."""
+    bomb, neighbour = workspace(1, limits={"pids": 100}), workspace(2)
+    seen = await started(runtime, harness, bomb)
+    assert "pids" in seen.limited
+    script = "f() { f | f & }; f; sleep 2"
+    session = await runtime.exec(bomb.id, ["bash", "-c", script], environment={}, tty=False)
+    await started(runtime, harness, neighbour)
+    assert harness.alive(bomb) <= 100
+    async with asyncio.timeout(WITHIN_S):
+        await runtime.apply(stopped(bomb), harness.template("healthy"))
+        await session.close()
+    assert harness.alive(bomb) == 0
+
+
+async def test_memory_that_runs_out_is_said(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A build that takes too much is killed and the observation says so; the editor goes on."""
+    wanted = workspace(limits={"memory": "64Mi"})
+    seen = await started(runtime, harness, wanted)
+    assert "memory" in seen.limited
+    await run(runtime, wanted, "python3", "-c", "b'x' * 500_000_000")
+    async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
+        async for told in watch:
+            if told.notices:
+                break
+    assert "memory limit" in told.notices[0]
+    assert told.phase is Phase.starting
+    await answers(harness, seen)
+
+
+async def test_an_editor_out_of_memory_says_why(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """An editor that the kernel killed for its memory fails with that reason."""
+    template = harness.template("healthy")
+    greedy = template.editor.model_copy(update={"command": ("python3", "-c", "b'x' * 500_000_000")})
+    wanted = workspace(limits={"memory": "32Mi"})
+    await runtime.apply(wanted, template.model_copy(update={"editor": greedy}))
+    assert "memory limit" in (await until(runtime, wanted, phase=Phase.failed)).reason
+
+
+async def test_storage_without_quotas_is_said_to_be_unlimited(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """Where the engine's disk has no quotas, a storage limit is reported as not enforced instead of promised."""
+    wanted = workspace(limits={"storage": "100Mi"})
+    seen = await started(runtime, harness, wanted)
+    options = harness.dockerd.cli("volume", "inspect", "-f", "{{.Options}}", f"mooring-{wanted.id}")
+    assert ("storage" in seen.limited) == ("size" in options)
+    assert ("storage" in seen.unlimited) == ("size" not in options)
+
+
+async def test_nobody_takes_the_port_of_a_dead_editor(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A program that waits for the editor's port dies with the editor, and does not get it."""
+    wanted = workspace()
+    seen = await started(runtime, harness, wanted)
+    script = "echo ready; while :; do python3 -m http.server 9999 2>/dev/null; done"
+    squatter = await runtime.exec(wanted.id, ["sh", "-c", script], environment={}, tty=False)
+    async with aclosing(squatter.output()) as output:
+        assert await anext(output)
+    os.kill(harness.editor_of(wanted.id), signal.SIGKILL)
+    await until(runtime, wanted, restarts=1, reason="")
+    async with asyncio.timeout(WITHIN_S):
+        assert await squatter.wait() == 137
+    await squatter.close()
+    await answers(harness, seen)
+    assert await harness.ask(seen, "/healthz") == '{"status":"alive"}'
+
+
+async def test_a_killed_engine_comes_back_with_its_workspaces(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """After a kill of the engine and all containers the watch tells of it, and the editors run again."""
+    wanted = workspace()
+    seen = await started(runtime, harness, wanted)
+    await run(runtime, wanted, "sh", "-c", "echo kept > file")
+    await asyncio.to_thread(harness.dockerd.kill)
+    assert await harness.ask(seen, "/healthz") == ""
+    await asyncio.to_thread(harness.dockerd.start)
+    async with asyncio.timeout(WITHIN_S):
+        await until(runtime, wanted, restarts=1, reason="")
+        await answers(harness, seen)
+    assert await run(runtime, wanted, "cat", "file") == "kept\n"
+    assert runtime.watch_age_s() < WITHIN_S
+
+
+async def test_the_output_is_whole_across_servers(harness: DockerHarness) -> None:
+    """Lines written while no server follows are there later, and no line is there twice."""
+    wanted, lines = workspace(), []
+    for turn in range(3):
+        async with harness.engine() as engine:
+            seen = await engine.apply(wanted, harness.template("healthy"))
+            await answers(harness, seen)
+            for number in range(20):
+                lines.append(f"turn-{turn}-{number}")
+                await harness.ask(seen, f"/say/{lines[-1]}")
+        lines.append(f"alone-{turn}")
+        await harness.ask(seen, f"/say/{lines[-1]}")
+    async with harness.engine() as engine, asyncio.timeout(WITHIN_S):
+        read = b""
+        async with aclosing(engine.read(wanted.id, offset=0, follow=True)) as output:
+            async for _, data in output:
+                read += data
+                if b"alone-2" in read:
+                    break
+    assert [line for line in read.decode().splitlines() if line.startswith(("turn-", "alone-"))] == lines
+
+
+async def test_an_absent_image_is_an_operators_matter(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """An image that is neither here nor to be had says what to type."""
+    with pytest.raises(Misconfigured, match="make images"):
+        await runtime.apply(workspace(), harness.template("missing"))
+
+
+async def test_a_command_needs_a_running_workspace(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A stopped workspace takes no commands, though its volume exists."""
+    wanted = workspace()
+    await started(runtime, harness, wanted)
+    await runtime.apply(stopped(wanted), harness.template("healthy"))
+    with pytest.raises(Conflict):
+        await runtime.exec(wanted.id, ["true"], environment={}, tty=False)
+
+
+async def test_nothing_of_a_deleted_workspace_stays(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """Container, network, volume and output are gone."""
+    wanted = workspace(repository="https://127.0.0.1:9/nobody/nothing.git")
+    await started(runtime, harness, wanted)
+    await runtime.delete(wanted.id)
+    for what in (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q", "--filter=type=custom")):
+        assert harness.dockerd.cli(*what) == ""
+    assert not harness.home.workspace(wanted.id).exists()
+
+
+async def test_the_workspace_image_has_an_editor_and_go(harness: DockerHarness) -> None:
+    """The shipped template runs code-server; go, git, make, node and sshd work in it as an ordinary user."""
+    await asyncio.to_thread(harness.dockerd.build_workspace_image)
+    template: Template = parse((BUILTIN / "go-docker.toml").read_text(), "go-docker.toml")
+    wanted = workspace()
+    async with DockerRuntime(Settings(harness.home, Listen(), host=harness.dockerd.host)) as runtime:
+        seen = await runtime.apply(wanted, template)
+        await answers(harness, seen)
+        script = """
+            set -e
+            mkdir app && cd app && go mod init example.org/app 2>/dev/null
+            printf 'package main\\nfunc main() { println("it builds") }\\n' > main.go
+            go build -o app . && ./app
+            git --version && make --version && node --version
+            ssh-keygen -q -t ed25519 -N '' -f key
+            printf 'SSH-2.0-x\\r\\n' | /usr/sbin/sshd -i -f /dev/null -h $PWD/key || true
+        """
+        said = await run(runtime, wanted, "bash", "-c", script)
+        assert "it builds" in said
+        assert "\nv24." in said
+        assert "SSH-2.0-OpenSSH" in said
