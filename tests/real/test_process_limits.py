@@ -177,6 +177,29 @@ async def test_a_cgroup_of_v2_holds_and_ends_its_processes() -> None:
     assert not folder.exists()
 
 
+async def test_a_workspace_lives_in_a_delegated_tree_of_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With v2, what root prepared suffices for the user's keeper to enter; all of it is gone afterwards."""
+    own = cgroups.own_cgroups
+    before = own()[""]
+    monkeypatch.setattr(cgroups, "own_cgroups", lambda: {"": own()[""]})
+    wanted = workspace(limits={"memory": "64Mi"})
+    async with harness(tmp_path) as world:
+        assert world.root is not None
+        assert world.root.version == 2
+        assert cgroups.find(name=Path(world.root.folders[""]).name) == world.root
+        template = world.template("healthy")
+        async with world.engine() as runtime:
+            seen = await runtime.apply(wanted, template)
+            assert seen.limited + seen.unlimited == ("memory",)
+            folder = str(Path(world.root.folders[""]) / wanted.id)
+            assert world.state(wanted)["folders"] == [folder]
+            assert membership.pids([folder]) == {world.editor_pid(wanted)}
+            await runtime.apply(stopped(wanted), template)
+            assert not Path(folder).exists()
+    assert own()[""] == before
+    assert not Path(world.root.folders[""]).exists()
+
+
 async def test_a_start_on_a_full_disk_says_so_and_works_later(world: ProcessHarness) -> None:
     """Nothing can be created: the error names the disk and the path; with room the same start works."""
     wanted = workspace()

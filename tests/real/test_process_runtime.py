@@ -371,3 +371,34 @@ async def test_keepers_are_small(world: ProcessHarness) -> None:
         text = Path(f"/proc/{keeper_pid(world, wanted)}/smaps_rollup").read_text()
         (line,) = (line for line in text.splitlines() if line.startswith("Pss:"))
         assert int(line.split()[1]) < 8 * 1024
+
+
+async def test_nonsense_on_its_socket_does_not_end_a_keeper(world: ProcessHarness) -> None:
+    """A program of the workspace that connects to the keeper and talks nonsense is hung up on."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        pid = await answered(await runtime.apply(wanted, world.template("healthy")))
+        keeper = keeper_pid(world, wanted)
+        for said in (b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b"{}\n", b'{"op":"signal"}\n', b'{"op":"keep","order":{}}\n'):
+            reader, writer = await asyncio.open_unix_connection(world.place(wanted) / "keeper.sock")
+            writer.write(said)
+            writer.write_eof()
+            async with asyncio.timeout(WITHIN_S):
+                await reader.read()
+            writer.close()
+            await writer.wait_closed()
+        assert await answered(await runtime.apply(wanted, world.template("healthy"))) == pid
+        assert keeper_pid(world, wanted) == keeper
+
+
+async def test_a_shell_in_a_terminal_does_not_hold_up_a_stop(world: ProcessHarness) -> None:
+    """An interactive shell ignores a polite signal; the hang-up of its terminal ends it long before the kill."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+        session = await runtime.exec(wanted.id, ["bash", "-i"], environment={}, tty=True)
+        async with aclosing(session.output()) as output:
+            await anext(output)
+        await runtime.apply(stopped(wanted), template)
+        assert await session.wait() == 128 + signal.SIGHUP
+        await session.close()

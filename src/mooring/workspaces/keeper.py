@@ -57,7 +57,10 @@ class Client:
         if not data or len(self._text) > _MAX_MESSAGE:
             return None
         *lines, self._text = self._text.split(b"\n")
-        return [json.loads(line) for line in lines]
+        try:
+            return [json.loads(line) for line in lines]
+        except ValueError:
+            return None
 
     def send(self, message: dict[str, Any]) -> bool:
         """False when the other end is gone or does not read: it connects again and hears the state anew."""
@@ -128,7 +131,7 @@ class Keeper:
     # Connections
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):
             connection, _ = self._listener.accept()
             descriptor = connection.fileno()
             self._clients[descriptor] = Client(connection)
@@ -142,7 +145,12 @@ class Keeper:
             self._disconnect(descriptor)
             return
         for message in messages:
-            self._obey(descriptor, message)
+            try:
+                self._obey(descriptor, message)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                # Any program of the workspace's user may connect: what it says must not end the keeper.
+                self._disconnect(descriptor)
+                return
 
     def _disconnect(self, descriptor: int) -> None:
         self._poller.forget(descriptor)

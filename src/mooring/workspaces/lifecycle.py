@@ -1,4 +1,4 @@
-# ruff: noqa: PTH105, PTH108, PTH123 - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH105, PTH108, PTH110, PTH123 - pathlib would cost each keeper a megabyte
 """The life of one workspace's editor, as its keeper leads it: start, crash, backoff, giving up, stop.
 
 The keeper restarts the editor, not the server: a server that is dead or being replaced must not matter to a person at
@@ -115,11 +115,10 @@ class Life:
     def _start_editor(self) -> None:
         if self._ending is not None:
             return
-        if self._order.socket:
-            with suppress(FileNotFoundError):
+        try:
+            if self._order.socket and os.path.exists(self._order.socket):
                 # The one before was killed and left its socket: the name is taken, and nobody answers.
                 os.unlink(self._order.socket)
-        try:
             self._editor = self._spawn(self._order.argv)
         except OSError as error:
             self._end("failed", str(error.strerror))

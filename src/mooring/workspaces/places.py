@@ -63,6 +63,8 @@ class Folders:
 
     def _make(self, folder: Path) -> None:
         if folder.is_dir():
+            if folder.stat().st_mode & 0o077:
+                folder.chmod(0o700)  # somebody opened it: everybody could talk to the sockets in it
             return
         folder.mkdir(mode=0o700, parents=True)
         if self.owner is not None:

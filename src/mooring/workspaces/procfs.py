@@ -18,7 +18,7 @@ _LOOPBACK_4, _LOOPBACK_6 = "0100007F", "00000000000000000000000001000000"
 class Process:
     """One line of the process table. `start` (clock ticks since boot) tells two users of one pid apart."""
 
-    __slots__ = ("command", "cpu_s", "parent", "pid", "resident", "session", "start", "zombie")
+    __slots__ = ("command", "cpu_s", "has_terminal", "parent", "pid", "resident", "session", "start", "zombie")
 
     def __init__(self, pid: int, text: str) -> None:
         """Parse /proc/<pid>/stat. The command may hold spaces and parentheses: only the last `)` ends it."""
@@ -29,6 +29,7 @@ class Process:
         self.zombie = fields[0] in "ZX"
         self.parent = int(fields[1])
         self.session = int(fields[3])
+        self.has_terminal = fields[4] != "0"
         self.cpu_s = sum(int(ticks) for ticks in fields[11:15]) / _TICKS
         self.start = int(fields[19])
         self.resident = int(fields[21]) * _PAGE

@@ -16,7 +16,7 @@ GIVE_UP_AFTER_S = 10.0
 
 
 class Sweep:
-    """Ends the members step by step: TERM, hang-up for shells that ignore it, KILL. Call `step` until it says 0."""
+    """Ends the members: TERM, a hang-up for shells, which ignore that, then KILL. Call `step` until it says 0."""
 
     def __init__(self, folders: Sequence[str], marker: Sequence[str], grace_s: float) -> None:
         self._folders = folders
@@ -26,41 +26,42 @@ class Sweep:
 
     def step(self, elapsed_s: float) -> int:
         """One round, `elapsed_s` after the first; the number of processes that were still there."""
-        number = self._signal_at(elapsed_s)
-        if number is signal.SIGKILL:
+        if elapsed_s >= self._grace_s:
             membership.forbid_forks(self._folders)
             membership.kill(self._folders)
         found = members(self._folders, self._marker)
-        for pid, start in found.items():
-            if number is signal.SIGKILL or self._told.get(pid) is not number:
-                self._told[pid] = number
-                _send(pid, start, number)
+        for entry in found:
+            number = self._signal_at(elapsed_s, entry)
+            if number is signal.SIGKILL or self._told.get(entry.pid) is not number:
+                self._told[entry.pid] = number
+                _send(entry, number)
         return len(found)
 
-    def _signal_at(self, elapsed_s: float) -> signal.Signals:
+    def _signal_at(self, elapsed_s: float, entry: procfs.Process) -> signal.Signals:
         if elapsed_s >= self._grace_s:
             return signal.SIGKILL
-        return signal.SIGHUP if elapsed_s >= HANGUP_AFTER_S else signal.SIGTERM
+        # Only to shells: an editor that still saves would die of it.
+        return signal.SIGHUP if elapsed_s >= HANGUP_AFTER_S and entry.has_terminal else signal.SIGTERM
 
 
-def members(folders: Sequence[str], marker: Sequence[str]) -> dict[int, int]:
-    """The workspace's processes except this one: pid to start time."""
+def members(folders: Sequence[str], marker: Sequence[str]) -> list[procfs.Process]:
+    """The workspace's processes except this one."""
     table = procfs.processes()
     roots = membership.pids(folders)
     roots.update(pid for pid in table if procfs.has_environment(pid, marker))
     found = procfs.descendants(table, {os.getpid(), *roots}) | roots
-    return {pid: table[pid].start for pid in found if pid in table and pid != os.getpid()}
+    return [table[pid] for pid in found if pid in table and pid != os.getpid()]
 
 
 def end_session(session: int) -> None:
     """Kill what is left of a dead editor's own session: its helpers would hold its socket. Terminals have their own."""
     for entry in procfs.processes().values():
         if entry.session == session:
-            _send(entry.pid, entry.start, signal.SIGKILL)
+            _send(entry, signal.SIGKILL)
 
 
-def _send(pid: int, start: int, number: signal.Signals) -> None:
-    pidfd = procfs.open_checked(pid, start)
+def _send(entry: procfs.Process, number: signal.Signals) -> None:
+    pidfd = procfs.open_checked(entry.pid, entry.start)
     if pidfd is None:
         return
     try:
