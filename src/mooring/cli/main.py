@@ -44,8 +44,6 @@ REGISTRATIONS = (
     Registration("down", "mooring.cli.up:down", _("Stop the Mooring that runs here."), SERVER),
     Registration("status", "mooring.cli.status:status", _("Say what runs and what is stale."), SERVER),
     Registration("doctor", "mooring.cli.doctor:doctor", _("Find what is missing or misconfigured."), SERVER),
-    Registration("server", "mooring.cli.up:server", _("Run the API and the workspaces alone."), SERVER),
-    Registration("gateway", "mooring.cli.up:gateway", _("Run a gateway alone."), SERVER),
     Registration("goproxy", "mooring.cli.goproxy:app", _("Serve Go modules, verified and kept."), SERVER),
     Registration("workspace", "mooring.cli.workspace:app", _("Create, start, stop and use workspaces.")),
     Registration("ssh", "mooring.cli.ssh:ssh", _("Open a workspace with OpenSSH.")),
