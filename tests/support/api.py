@@ -94,7 +94,7 @@ async def api(
             hosts=hosts,
             listen=listen or Listen(domain=domain),
             gateway_token=GATEWAY_TOKEN,
-            watches=lambda: (WatchAge("database", 0.1, 5.0), WatchAge("runtime/process", 0.2, 5.0)),
+            watches=lambda: (WatchAge("runtime/process", 0.2, 5.0),),
             registry=registry,
             clock=clock,
             closing=asyncio.Event(),

@@ -1,22 +1,15 @@
 """Who gets in: tokens, cookies, tickets, origins; and what a hostile caller tries."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
-from support.api import CONSOLE, Api, api, ticket_of
+from fastapi.routing import APIRoute, iter_route_contexts
 
 from mooring.accounts.ports import Role
 from mooring.errors import MooringError
 from mooring.model.grants import Claims, SigningKey, sign
 from mooring.settings import Listen
-
-
-@pytest.fixture
-async def it() -> AsyncIterator[Api]:
-    async with api() as made:
-        yield made
-
+from support.api import CONSOLE, Api, api, ticket_of
 
 OPEN = {"/healthz", "/readyz"}
 PAGES = {"/", "/open", "/open/{workspace_id}", "/.mooring/ticket", "/.mooring/sign-out"}
@@ -42,8 +35,6 @@ async def test_every_path_but_two_asks_for_a_credential(it: Api) -> None:
 
 def paths_of(it: Api) -> list[tuple[str, str]]:
     """Every path and method of the application."""
-    from fastapi.routing import APIRoute, iter_route_contexts
-
     return [
         (context.path, method)
         for context in iter_route_contexts(it.app.routes)
@@ -348,9 +339,7 @@ async def test_without_loopback_names_and_tls_the_cookie_is_plain(it: Api) -> No
             cookie = entered.headers["set-cookie"]
             assert cookie.startswith(name)
             assert ("Secure" in cookie) == listen.tls
-            me = await other.client(host="dev.example").get(
-                "/api/v1/me", headers={"Cookie": cookie.partition(";")[0]}
-            )
+            me = await other.client(host="dev.example").get("/api/v1/me", headers={"Cookie": cookie.partition(";")[0]})
             assert me.json()["name"] == "bob"
 
 

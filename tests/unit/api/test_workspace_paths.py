@@ -1,17 +1,9 @@
 """Workspaces over HTTP: create, look, change, start, stop, enter."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-from support.api import Api, api, ticket_of
 
 from mooring.model.workspace import Phase
-
-
-@pytest.fixture
-async def it() -> AsyncIterator[Api]:
-    async with api() as made:
-        yield made
+from support.api import Api, ticket_of
 
 
 async def test_a_created_workspace_has_a_place_urls_and_an_entity_tag(it: Api) -> None:

@@ -19,7 +19,7 @@ from mooring.errors import MooringError
 
 MOST_BODY = 2**20
 """A workspace with the largest environment is a tenth of it."""
-_ERRORS = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
+_ERRORS: tuple[Any, ...] = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -34,13 +34,12 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         max_body_size=MOST_BODY,
+        exception_handlers=dict.fromkeys(_ERRORS, answer),
     )
     app.state.services = services
     for part in (health, metrics, doors, views):
         app.include_router(part.router)
     app.include_router(_api(app))
-    for kind in _ERRORS:
-        app.add_exception_handler(kind, answer)
     app.add_middleware(Guarded)
     app.add_middleware(metrics.Counted, registry=services.registry)
     return app

@@ -11,6 +11,8 @@ from mooring.api.http.services import Services, WatchAge
 router = APIRouter(tags=["health"])
 REPORT_MOST_S = 10.0
 """Five reports."""
+DATABASE_MOST_S = 5.0
+"""Asked at each call: longer ago means that it did not answer."""
 SOURCE_MOST_S = 30.0
 _VERSION = version("mooring")
 
@@ -24,7 +26,8 @@ async def alive() -> Alive:
 @router.get("/readyz", responses={503: {"model": Health, "description": "Not ready"}})
 async def ready(services: Wired, response: Response) -> Health:
     """The age of everything that the server must keep seeing, and of what the gateways see; 503 when not ready."""
-    watches = tuple(map(_watch, (*services.watches(), *_gateways(services))))
+    database = WatchAge("database", await services.accounts.database_age_s(), DATABASE_MOST_S)
+    watches = tuple(map(_watch, (database, *services.watches(), *_gateways(services))))
     health = Health(ready=services.seeded.is_set() and all(w.ok for w in watches if w.required), watches=watches)
     response.status_code = 200 if health.ready else 503
     response.headers["Cache-Control"] = "no-store"

@@ -4,9 +4,9 @@ from typing import Any
 
 import structlog
 from fastapi import Request, Response, WebSocket
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketState
 
 from mooring.api.http.schemas import Problem
 from mooring.errors import OUTCOMES, InvalidInput, MooringError, outcome
@@ -25,7 +25,7 @@ _HTTP = {
 _BY_STATUS = {row.http: row.title for row in OUTCOMES.values()} | {code: row[1] for code, row in _HTTP.items()}
 
 
-async def answer(connection: Request | WebSocket, error: Exception) -> Response:
+async def answer(connection: Request | WebSocket, error: Exception) -> Response | None:
     """The answer to a request that ended in `error`; what we did not foresee goes to the log, not to the caller."""
     problem, headers = describe(error)
     if problem.status >= 500:  # noqa: PLR2004 - the server's own faults
@@ -33,14 +33,16 @@ async def answer(connection: Request | WebSocket, error: Exception) -> Response:
     response = Response(
         problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
     )
-    if isinstance(connection, WebSocket):
-        await _deny(connection, response)
+    if isinstance(connection, WebSocket) and connection.application_state is not WebSocketState.CONNECTING:
+        # It is no HTTP exchange any more.
+        await connection.close(1011)
+        return None
     return response
 
 
 def describe(error: Exception) -> tuple[Problem, dict[str, str]]:
     """The problem document of `error`, and the headers that go with it."""
-    if isinstance(error, RequestValidationError):
+    if isinstance(error, RequestValidationError | WebSocketRequestValidationError):
         error = _invalid(error)
     if isinstance(error, MooringError):
         row = outcome(error)
@@ -63,7 +65,7 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": _BY_STATUS[status], "content": content} for status in statuses}
 
 
-def _invalid(error: RequestValidationError) -> InvalidInput:
+def _invalid(error: RequestValidationError | WebSocketRequestValidationError) -> InvalidInput:
     """The first thing that is wrong, in our words: pydantic's texts name its own types and pages."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
@@ -76,18 +78,3 @@ def _invalid(error: RequestValidationError) -> InvalidInput:
     text = text.removeprefix("Value error, ").replace("Input should be", "must be").replace("String should", "must")
     field = ".".join(path)
     return InvalidInput(f"{field}: {text}" if field else text, field=field or None)
-
-
-async def _deny(websocket: WebSocket, response: Response) -> None:
-    if websocket.application_state.name != "CONNECTING":
-        await websocket.close(1011)
-    elif "websocket.http.response" in websocket.scope.get("extensions", {}):
-        await websocket.send_denial_response(response)
-    else:
-        await websocket.close(1008)
-
-
-def path_of(connection: HTTPConnection) -> str:
-    """The path of the route that serves this, with its parameters' names: never a value that a caller chose."""
-    route = connection.scope.get("route")
-    return getattr(route, "path", "unknown")
