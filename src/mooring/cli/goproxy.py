@@ -1,42 +1,255 @@
-"""`mooring goproxy`: a Go module proxy on its own."""
+"""`mooring goproxy`: a Go module proxy on its own, and work on its store."""
 
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.progress import Progress
 
+from mooring.cli.application import noun
+from mooring.cli.language import _
+from mooring.errors import Conflict, InvalidInput
+from mooring.goproxy import access
 from mooring.goproxy.config import Config
+from mooring.goproxy.gocommand import Credentials
 from mooring.settings import home
 
-app = typer.Typer(no_args_is_help=True, help="A Go module proxy.")
+if TYPE_CHECKING:
+    from mooring.server.goproxy_jobs import Step
+
+app = noun(_("Serve Go modules, public and private, verified and kept."))
+
+_SHOWN = 20
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+Store = Annotated[Path | None, typer.Option(help=_("Folder of the modules; laid out as GOMODCACHE."))]
+Upstream = Annotated[str | None, typer.Option(help=_("A GOPROXY list; otherwise what go env says."))]
+Sumdb = Annotated[str | None, typer.Option(help=_("A GOSUMDB value; otherwise what go env says."))]
+Nosumdb = Annotated[str, typer.Option(help=_("Patterns that the checksum database is not asked about."))]
+Private = Annotated[str, typer.Option(help=_("Patterns of modules that come from version control."))]
+File = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+Name = Annotated[str, typer.Option("--notary", help=_("Name of our own checksum database; fixed by the first start."))]
+Go = Annotated[Path, typer.Option(help=_("The go command."))]
+
+
+@app.callback()
+def settings(  # noqa: PLR0913 - one parameter a command line option
+    context: typer.Context,
+    *,
+    store: Store = None,
+    upstream: Upstream = None,
+    sumdb: Sumdb = None,
+    nosumdb: Nosumdb = "",
+    private: Private = "",
+    netrc: File = None,
+    gitconfig: File = None,
+    ssh_key: File = None,
+    known_hosts: File = None,
+    certificates: File = None,
+    notary: Name = "sum.mooring.internal",
+    go: Go = Path("go"),
+) -> None:
+    """Serve Go modules, public and private, verified and kept."""
+    context.obj = Config(
+        root=(store or home().root / "goproxy").absolute(),
+        upstream=upstream,
+        sumdb=sumdb,
+        nosumdb=_patterns(nosumdb),
+        private=_patterns(private),
+        credentials=Credentials(netrc, gitconfig, ssh_key, known_hosts, certificates),
+        notary=notary,
+        go=go,
+    )
 
 
 @app.command()
 def serve(  # noqa: PLR0913 - one parameter a command line option
+    context: typer.Context,
     *,
-    store: Annotated[Path | None, typer.Option(help="Folder of the modules; laid out as GOMODCACHE.")] = None,
-    bind: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port.", min=0, max=65535)] = 8081,
-    upstream: Annotated[str | None, typer.Option(help="A GOPROXY list; otherwise what go env says.")] = None,
-    sumdb: Annotated[str | None, typer.Option(help="A GOSUMDB value; otherwise what go env says.")] = None,
-    nosumdb: Annotated[str, typer.Option(help="Patterns that the checksum database is not asked about.")] = "",
-    private: Annotated[str, typer.Option(help="Patterns of modules that come from version control.")] = "",
+    bind: Annotated[str, typer.Option(help=_("Address to listen on."))] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help=_("Port."), min=0, max=65535)] = 8081,
+    filter_: Annotated[Path | None, typer.Option("--filter", help=_("Rules: which modules may be used."))] = None,
+    tokens: Annotated[bool, typer.Option("--tokens", help=_("Ask for a token; see the command token."))] = False,
+    tls_certificate: File = None,
+    tls_key: File = None,
+    max_size: Annotated[str | None, typer.Option(help=_("Evict what can come back beyond this: 200G."))] = None,
 ) -> None:
-    """Serve modules in the foreground."""
+    """Serve in the foreground until Ctrl-C."""
+    from dataclasses import replace  # noqa: PLC0415
+
     from mooring.server.goproxy import serve as run  # noqa: PLC0415 - the other commands need none of it
 
-    run(
-        Config(
-            root=store or home().root / "goproxy",
-            upstream=upstream,
-            sumdb=sumdb,
-            nosumdb=_patterns(nosumdb),
-            private=_patterns(private),
-        ),
-        bind,
-        port,
-        print,
+    if (tls_certificate is None) != (tls_key is None):
+        raise InvalidInput("a certificate needs its key, and a key its certificate", field="--tls-key")
+    config = replace(
+        _config(context),
+        filter=filter_,
+        tokens=_tokens(_config(context)) if tokens else None,
+        tls_certificate=tls_certificate,
+        tls_key=tls_key,
+        max_bytes=_bytes(max_size) if max_size else None,
     )
+    run(config, bind, port, print)
+
+
+@app.command()
+def verify(context: typer.Context) -> None:
+    """Hash everything that is kept once more; say what is wrong."""
+    wrong = asyncio.run(_verify(_config(context)))
+    if wrong:
+        raise Conflict(f"{wrong} files are wrong: remove them, and the next request fetches them again")
+
+
+async def _verify(config: Config) -> int:
+    from mooring.goproxy.audit import audit  # noqa: PLC0415
+    from mooring.server.goproxy import build  # noqa: PLC0415
+
+    wrong = unsure = count = 0
+    async with build(config) as goproxy:
+        async for finding in audit(goproxy.store, goproxy.recorded):
+            count += 1
+            if finding.problem:
+                wrong += not finding.unsure
+                unsure += finding.unsure
+                typer.echo(f"{'unsure' if finding.unsure else 'WRONG'}  {finding.name}: {finding.problem}")
+    typer.echo(f"{count} files: {count - wrong - unsure} right, {wrong} wrong, {unsure} nobody knows about")
+    return wrong
+
+
+@app.command()
+def evict(
+    context: typer.Context,
+    max_size: Annotated[str, typer.Argument(help=_("What the store may hold: 200G."))],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
+) -> None:
+    """Remove the zips that nobody read for longest and that can come back."""
+    asyncio.run(_evict(_config(context), _bytes(max_size), dry_run=dry_run))
+
+
+async def _evict(config: Config, max_bytes: int, *, dry_run: bool) -> None:
+    from mooring.server.goproxy import build  # noqa: PLC0415
+
+    async with build(config) as goproxy:
+        done = await goproxy.eviction.run(max_bytes, dry_run=dry_run)
+    for item in done.evicted:
+        typer.echo(f"{'would go' if dry_run else 'removed'}  {item.ask.label}  {item.size} bytes")
+    for label, why in done.kept.items():
+        typer.echo(f"kept  {label}: {why}")
+    typer.echo(f"{done.before} bytes before, {done.after} after; at most {max_bytes} are wanted")
+
+
+@app.command()
+def warm(
+    context: typer.Context,
+    files: Annotated[list[Path], typer.Argument(help=_("go.mod files."), exists=True, dir_okay=False)],
+) -> None:
+    """Fetch ahead what the builds of these go.mod files need."""
+    from mooring.server.goproxy_jobs import warm as run  # noqa: PLC0415
+
+    config = _config(context)
+    _show(lambda: run(config, files), "modules")
+
+
+@app.command(name="export")
+def export_(
+    context: typer.Context,
+    to: Annotated[Path, typer.Argument(help=_("The tar file to write."))],
+    patterns: Annotated[list[str] | None, typer.Argument(help=_("Patterns of modules; otherwise all."))] = None,
+) -> None:
+    """Write what is kept into a tar file, for a network without a way out."""
+    from mooring.server.goproxy_jobs import export  # noqa: PLC0415
+
+    typer.echo(f"{export(_config(context), to, tuple(patterns or ()))} files in {to}")
+
+
+@app.command(name="import")
+def import_(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help=_("An export, or a folder laid out as GOMODCACHE."), exists=True)],
+) -> None:
+    """Take over an export or a module cache, verified as if it was fetched."""
+    from mooring.server.goproxy_jobs import import_ as run  # noqa: PLC0415
+
+    config = _config(context)
+    _show(lambda: run(config, source), "files")
+
+
+@app.command()
+def key(context: typer.Context) -> None:
+    """Show the key of our checksum database: the value for GOSUMDB."""
+    from mooring.goproxy.ledger import Ledger  # noqa: PLC0415
+
+    config = _config(context)
+    typer.echo(Ledger(config.root / "notary", config.notary).signer.verifier.text)
+
+
+@app.command()
+def token(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help=_("Who it is for."))],
+    *,
+    modules: Annotated[str, typer.Option(help=_("Patterns of the private modules that they may have."))] = "",
+) -> None:
+    """Make a token and show it, once."""
+    typer.echo(access.make(_tokens(_config(context)), name, _patterns(modules)))
+
+
+@app.command()
+def pin(context: typer.Context, pattern: Annotated[str, typer.Argument(help=_("MODULE or MODULE@VERSION."))]) -> None:
+    """Never evict a module."""
+    from mooring.goproxy.pins import Pins  # noqa: PLC0415
+
+    asyncio.run(Pins(_config(context).root / "pins").add(pattern))
+
+
+@app.command()
+def unpin(context: typer.Context, pattern: Annotated[str, typer.Argument(help=_("As it was pinned."))]) -> None:
+    """Let a module be evicted again."""
+    from mooring.goproxy.pins import Pins  # noqa: PLC0415
+
+    asyncio.run(Pins(_config(context).root / "pins").remove(pattern))
+
+
+def _show(run: "Callable[[], AsyncIterator[Step]]", what: str) -> None:
+    problems = asyncio.run(_steps(run, what))
+    for label, problem in list(problems.items())[:_SHOWN]:
+        typer.echo(f"{label}: {problem}", err=True)
+    if problems:
+        raise Conflict(f"{len(problems)} {what} could not be had")
+
+
+async def _steps(run: "Callable[[], AsyncIterator[Step]]", what: str) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    count = 0
+    with Progress(transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        async for step in run():
+            count = step.total
+            bar.update(task, total=step.total, completed=step.done, description=step.label)
+            if step.problem:
+                problems[step.label] = step.problem
+    typer.echo(f"{count - len(problems)} of {count} files are here")
+    return problems
+
+
+def _config(context: typer.Context) -> Config:
+    if not isinstance(context.obj, Config):
+        raise TypeError(context.obj)
+    return context.obj
+
+
+def _tokens(config: Config) -> Path:
+    return config.root / "tokens"
+
+
+def _bytes(text: str) -> int:
+    number, unit = (text[:-1], _UNITS.get(text[-1:].upper())) if text[-1:].isalpha() else (text, 1)
+    if unit is None or not number.isdecimal():
+        raise InvalidInput(f"{text!r} must be a number of bytes, with K, M, G or T after it: 200G", field="size")
+    return int(number) * unit
 
 
 def _patterns(text: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 After a `,` the next source is asked only when this one proved absence (404 or 410); after a `|` on any error.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -49,7 +49,7 @@ def parse(text: str) -> list[Link]:
 class Chain:
     """A `Source` over others."""
 
-    def __init__(self, links: list[tuple[Source, bool]]) -> None:
+    def __init__(self, links: Sequence[tuple[Source, bool]]) -> None:
         self._links = links
 
     async def small(self, ask: Ask) -> bytes:

@@ -31,5 +31,12 @@ class Config:
     go: Path = Path("go")
     """The go command."""
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    filter: Path | None = None
+    """The file of rules about which modules may be used."""
+    tokens: Path | None = None
+    """The file of tokens; None: open to everybody who reaches the port."""
+    tls_certificate: Path | None = None
+    """PEM chain; with it the stand-alone server speaks https."""
+    tls_key: Path | None = None
     max_bytes: int | None = None
     """What the store may hold; None: for ever. Only what an upstream still offers is removed."""

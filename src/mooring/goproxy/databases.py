@@ -1,11 +1,11 @@
 """The checksum databases that clients reach through us, and how we reach them: as the go command does."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from mooring.errors import MooringError, NotFound
 from mooring.goproxy.names import SumdbAsk
-from mooring.goproxy.upstream import Upstream
+from mooring.goproxy.ports import Remote
 
 
 class Database(Protocol):
@@ -18,11 +18,11 @@ class Database(Protocol):
 class DatabaseAddress:
     """A `Remote`: through the first upstream proxy that offers the database, else at the database's own address."""
 
-    def __init__(self, name: str, upstreams: list[tuple[Upstream, bool]], own: Upstream, *, only_own: bool) -> None:
+    def __init__(self, name: str, upstreams: Sequence[tuple[Remote, bool]], own: Remote, *, only_own: bool) -> None:
         self._name = name
         self._upstreams = [] if only_own else upstreams
         self._own = own
-        self._chosen: tuple[Upstream, str] | None = None
+        self._chosen: tuple[Remote, str] | None = None
 
     async def get(self, path: str) -> bytes:
         if self._chosen is None:
@@ -30,7 +30,7 @@ class DatabaseAddress:
         upstream, prefix = self._chosen
         return await upstream.get(prefix + path.replace("!", "%21"))
 
-    async def _choose(self) -> tuple[Upstream, str]:
+    async def _choose(self) -> tuple[Remote, str]:
         """Raises what an upstream says that neither offers nor denies the database."""
         for upstream, on_any_error in self._upstreams:
             try:

@@ -75,6 +75,16 @@ class DiskStore:
             if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
                 path.unlink(missing_ok=True)
 
+    async def healthy(self) -> None:
+        """Raise NoSpace or Unavailable when nothing can be saved."""
+        file = self.spool / secrets.token_hex(12)
+        try:
+            await asyncio.to_thread(file.write_bytes, b"x")
+        except OSError as error:
+            raise _translated(error) from error
+        finally:
+            file.unlink(missing_ok=True)
+
     async def open(self, name: str) -> DiskBlob | None:
         path = f"{self._download}/{name}"
         try:

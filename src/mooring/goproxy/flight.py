@@ -62,6 +62,7 @@ class Flight:
         self._received = 0
         self._released = 0
         self._ended = False
+        self._landed = False
         self._error: MooringError | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._users = 1
@@ -90,13 +91,19 @@ class Flight:
             self._wake()
 
     def end(self, error: MooringError | None = None) -> None:
-        """Let the last bytes go, or cut everybody off. The first call counts. The writer leaves by `leave`."""
+        """Let the last bytes go, or cut everybody off. The first call counts."""
         if self._ended:
             return
         self._ended, self._error = True, error
         if error is None:
             self._released = self.size = self._received
         self._wake()
+
+    def land(self) -> None:
+        """The writer is done with the file, whether it was kept or not."""
+        self._landed = True
+        self._wake()
+        self.leave()
 
     def join(self) -> None:
         """Keep the file open until `leave`."""
@@ -121,6 +128,17 @@ class Flight:
             await self._change()
         if self._error is not None:
             raise self._error
+
+    async def landed(self) -> None:
+        """Wait until the file is where it is kept; raise when the flight failed."""
+        while not self._landed:
+            await self._change()
+        if self._error is not None:
+            raise self._error
+
+    async def read(self, start: int, length: int) -> bytes:
+        """A part of a finished file."""
+        return os.pread(self._fd, length, start)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """All of it, as it comes.

@@ -64,6 +64,10 @@ class Notary:
                 f"{recorded}. Somebody changed a published version."
             )
 
+    def recorded(self, module: str, version: str) -> str | None:
+        """The hash of a version, or of `VERSION/go.mod`; None when it was never seen."""
+        return self._hashes.get(f"{module} {version}")
+
     async def record(self, module: str, version: str, h1: str) -> None:
         """Record a hash that is the first; one that is recorded meanwhile stays."""
         line = f"{module} {version} {h1}\n"

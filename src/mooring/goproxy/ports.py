@@ -50,6 +50,13 @@ class Answer:
     flight: Flight | None = None
     data: bytes = b""
 
+    def close(self) -> None:
+        """Let go of the file. Once."""
+        if self.blob is not None:
+            self.blob.close()
+        if self.flight is not None:
+            self.flight.leave()
+
 
 class Store(Protocol):
     """Files by name, below the layout of `GOMODCACHE/cache/download`. Visible only when complete.

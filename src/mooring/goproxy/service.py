@@ -121,16 +121,24 @@ class Proxy:
         finally:
             blob.close()
 
+    async def kept_hash(self, ask: Ask) -> str:
+        """The hash that was verified when a zip came. Raises NotFound when it is not kept."""
+        blob = await self._store.open(f"{ask.name}hash")
+        if blob is None:
+            return await self.zip_hash(ask.module, ask.version)
+        try:
+            return (await blob.read(0, blob.size)).decode(errors="replace").strip()
+        finally:
+            blob.close()
+
     async def ensure(self, ask: Ask) -> None:
         """Have a file in the store. Raises as `get`."""
         answer = await self.get(ask)
-        if answer.blob is not None:
-            answer.blob.close()
-        if answer.flight is not None:
-            try:
-                await answer.flight.finished()
-            finally:
-                answer.flight.leave()
+        try:
+            if answer.flight is not None:
+                await answer.flight.landed()
+        finally:
+            answer.close()
 
     async def _fetch(self, ask: Ask) -> bytes:
         """A small file from its source, checked, verified and kept."""
@@ -187,7 +195,7 @@ class Proxy:
         finally:
             del self._flights[ask.name]
             flight.end(failure)
-            flight.leave()
+            flight.land()
             flight.spool.unlink(missing_ok=True)
 
     async def _receive_zip(self, ask: Ask, flight: Flight) -> None:

@@ -109,6 +109,8 @@ class SumDB:
         tile = tlog.parse_tile(path)
         if tile.level < 0 or tile.height != tlog.HEIGHT:
             return await self._remote.get(path)
+        async with self._advancing:
+            await self._restore()
         if not tile.within(self._head.size) and (kept := await _read(self._store, self._file(tile))) is None:
             await self.latest()
         tree = self._head
@@ -126,8 +128,7 @@ class SumDB:
         if tree in self._consistent:
             return
         async with self._advancing:
-            if not self._restored:
-                await self._restore()
+            await self._restore()
             if tree == self._head:
                 return
             old, new = sorted((tree, self._head), key=lambda x: x.size)
@@ -140,6 +141,8 @@ class SumDB:
                 await self._store.put(f"sumdb/{self.name}/latest", signed)
 
     async def _restore(self) -> None:
+        if self._restored:
+            return
         kept = await _read(self._store, f"sumdb/{self.name}/latest")
         if kept is not None:
             self._head = tlog.parse_tree(check(kept, self.verifier))

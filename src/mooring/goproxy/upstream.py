@@ -45,6 +45,10 @@ class Upstream:
         """The address for people: without credentials."""
         return str(httpx2.URL(self.base).copy_with(userinfo=b""))
 
+    def public_address(self, ask: Ask) -> str:
+        """Where a client finds a file itself; our credentials are not in it."""
+        return f"{self.name.rstrip('/')}/{ask.name.replace('!', '%21')}"
+
     async def small(self, ask: Ask) -> bytes:
         return await self.get(ask.name.replace("!", "%21"), MAX_MOD if ask.kind is Kind.mod else 4 * MAX_MOD)
 

@@ -2,47 +2,65 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 import httpx2
+import structlog
 import uvicorn
 import uvloop
 
+from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.goproxy import chain, goenv
-from mooring.goproxy.asgi import App
+from mooring.errors import Conflict, MooringError, NotFound
+from mooring.goproxy import asgi, chain, goenv, service
+from mooring.goproxy.access import Access
+from mooring.goproxy.audit import Recorded
+from mooring.goproxy.catalog import Catalog
 from mooring.goproxy.config import Config
 from mooring.goproxy.databases import Database, DatabaseAddress, SumDatabases
 from mooring.goproxy.disk import DiskStore
+from mooring.goproxy.eviction import Eviction
 from mooring.goproxy.flight import Once
+from mooring.goproxy.folder import Folder
+from mooring.goproxy.gate import Gate
 from mooring.goproxy.gocommand import GoCommand
 from mooring.goproxy.ledger import Ledger
-from mooring.goproxy.names import Kind, ask
+from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
-from mooring.goproxy.service import Parts, Proxy
+from mooring.goproxy.pins import Pins
+from mooring.goproxy.policy import Filter
 from mooring.goproxy.sources import NotaryDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
+from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.settings import environment
+
+log = structlog.get_logger(__name__)
+
+_EVICT_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Goproxy:
     """A proxy that is ready to serve."""
 
-    app: App
-    proxy: Proxy
+    app: asgi.App
+    proxy: service.Proxy
     store: DiskStore
     notary: Notary
+    eviction: Eviction
+    pins: Pins
+    recorded: Recorded
+    """The hash on record for a version, for the audit."""
 
 
 @asynccontextmanager
-async def build(config: Config) -> AsyncIterator[Goproxy]:
-    """A proxy as configured, until the end of the block.
+async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[Goproxy]:
+    """A proxy as configured, until the end of the block; with `only` a folder is the source of everything.
 
     Raises:
         Misconfigured, InvalidInput: a setting cannot work; says which.
@@ -52,7 +70,7 @@ async def build(config: Config) -> AsyncIterator[Goproxy]:
     store.prepare()
     ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
     async with client() as http, Tasks("goproxy") as tasks:
-        upstreams = _upstreams(config.upstream or go.proxy, http)
+        upstreams = _upstreams(config.upstream or go.proxy, http, only)
         database = _database(config, go, upstreams, http, store, Once(tasks))
 
         async def mod_hash(module: str, version: str) -> str:
@@ -62,16 +80,30 @@ async def build(config: Config) -> AsyncIterator[Goproxy]:
         sources = Sources(
             private=config.private,
             unrecorded=config.nosumdb,
-            public=chain.Chain(list(upstreams)),
-            direct=VersionControl(_command(config), Once(tasks)),
+            public=chain.Chain(upstreams),
+            direct=only or VersionControl(_command(config), Once(tasks)),
             database=PublicRecord(database) if database else None,
             notary=notary,
         )
-        proxy = Proxy(
-            Parts(store, store.spool, sources.source, sources.verification), tasks, lifetimes=config.lifetimes
+        parts = service.Parts(store, store.spool, sources.source, sources.verification)
+        proxy = service.Proxy(parts, tasks, lifetimes=config.lifetimes)
+        pins = Pins(config.root / "pins")
+        recorded = _recorded(sources, database, notary)
+        eviction = Eviction(store, pins, _returns(sources, recorded, proxy))
+        if config.max_bytes is not None:
+            tasks.forever("eviction", _evict(eviction, config.max_bytes))
+        app = asgi.App(
+            asgi.Parts(
+                proxy=proxy,
+                databases=_databases(sources, database, notary, proxy),
+                gate=Gate(Access(config.tokens), Filter(config.filter), sources.is_private),
+                catalog=Catalog(store, SystemClock()),
+                telemetry=Telemetry(),
+                elsewhere=_elsewhere(upstreams),
+                healthy=store.healthy,
+            )
         )
-        databases = _databases(sources, database, notary, proxy)
-        yield Goproxy(App(proxy, databases), proxy, store, notary)
+        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded)
 
 
 def _command(config: Config) -> GoCommand:
@@ -82,7 +114,46 @@ def _command(config: Config) -> GoCommand:
     return command
 
 
-def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: Proxy) -> SumDatabases:
+def _upstreams(text: str, http: httpx2.AsyncClient, only: Folder | None) -> list[tuple[Upstream | Folder, bool]]:
+    if only is not None:
+        return [(only, False)]
+    found: list[tuple[Upstream | Folder, bool]] = []
+    for link in chain.parse(text):
+        if link.word.startswith("file://"):
+            found.append((Folder.at(link.word), link.on_any_error))
+        elif link.word not in ("direct", "off"):
+            found.append((Upstream(link.word, http), link.on_any_error))
+    return found
+
+
+def _elsewhere(upstreams: Sequence[tuple[Upstream | Folder, bool]]) -> Callable[[Ask], str]:
+    def address(wanted: Ask) -> str:
+        for source, _ in upstreams:
+            if isinstance(source, Upstream):
+                return source.public_address(wanted)
+        raise NotFound(f"{wanted.label} is not served by this proxy, and there is no other")
+
+    return address
+
+
+def _database(
+    config: Config,
+    go: goenv.GoEnvironment,
+    upstreams: Sequence[tuple[Upstream | Folder, bool]],
+    http: httpx2.AsyncClient,
+    store: DiskStore,
+    once: Once,
+) -> SumDB | None:
+    known = goenv.database(config.sumdb if config.sumdb is not None else go.sumdb, go.root)
+    if known is None:
+        return None
+    name = known.verifier.name
+    own = Upstream(known.url or f"https://{name}", http)
+    remote = DatabaseAddress(name, upstreams, own, only_own=known.url is not None)
+    return SumDB(known.verifier, remote, store, once)
+
+
+def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: service.Proxy) -> SumDatabases:
     async def confirmed(module: str, version: str) -> tuple[str, str] | None:
         if database is None or sources.by_notary(module):
             return None
@@ -100,26 +171,35 @@ def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: 
     return SumDatabases(known)
 
 
-def _upstreams(text: str, http: httpx2.AsyncClient) -> list[tuple[Upstream, bool]]:
-    links = chain.parse(text)
-    return [(Upstream(link.word, http), link.on_any_error) for link in links if link.word not in ("direct", "off")]
+def _recorded(sources: Sources, database: SumDB | None, notary: Notary) -> Recorded:
+    async def recorded(module: str, version: str) -> str | None:
+        if database is None or sources.by_notary(module):
+            return notary.recorded(module, version)
+        first, mod = await database.hashes(module, version.removesuffix("/go.mod"))
+        return mod if version.endswith("/go.mod") else first
+
+    return recorded
 
 
-def _database(
-    config: Config,
-    go: goenv.GoEnvironment,
-    upstreams: list[tuple[Upstream, bool]],
-    http: httpx2.AsyncClient,
-    store: DiskStore,
-    once: Once,
-) -> SumDB | None:
-    known = goenv.database(config.sumdb if config.sumdb is not None else go.sumdb, go.root)
-    if known is None:
-        return None
-    name = known.verifier.name
-    own = Upstream(known.url or f"https://{name}", http)
-    remote = DatabaseAddress(name, upstreams, own, only_own=known.url is not None)
-    return SumDB(known.verifier, remote, store, once)
+def _returns(sources: Sources, recorded: Recorded, proxy: service.Proxy) -> Callable[[Ask], Awaitable[None]]:
+    async def returns(wanted: Ask) -> None:
+        if sources.by_notary(wanted.module):
+            raise Conflict("only the notary vouches for it")
+        if await recorded(wanted.module, wanted.version) != await proxy.kept_hash(wanted):
+            raise Conflict("its hash is not the one on record")
+        async with sources.source(wanted.module).zip(wanted):
+            """The upstream has begun to send it; that is all we wanted to know."""
+
+    return returns
+
+
+async def _evict(eviction: Eviction, max_bytes: int) -> None:
+    while True:
+        try:
+            await eviction.run(max_bytes)
+        except MooringError as error:
+            log.warning("eviction failed", error=error.detail)
+        await asyncio.sleep(_EVICT_EVERY_S)
 
 
 def serve(config: Config, address: str, port: int, announce: Callable[[str], None]) -> None:
@@ -160,11 +240,14 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
                     log_config=None,
                     server_header=False,
                     timeout_graceful_shutdown=10,
+                    ssl_certfile=config.tls_certificate,
+                    ssl_keyfile=config.tls_key,
                 )
             )
             task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
             host, bound = listener.getsockname()[:2]
-            yield Served(f"http://{f'[{host}]' if ':' in host else host}:{bound}", goproxy)
+            scheme = "https" if config.tls_certificate else "http"
+            yield Served(f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}", goproxy)
             server.should_exit = True
             await task
 

@@ -1,0 +1,85 @@
+"""Keeps the store below a size: the zips that nobody read for longest go first, and only those that can come back.
+
+A zip can come back when the public checksum database vouches for its hash and the upstream offers it at this moment.
+Private modules, what only the notary vouches for, and pins stay. Info and mod files are small and stay, too.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+
+from mooring.errors import MooringError, NotFound
+from mooring.goproxy.names import Ask, Kind, parse
+from mooring.goproxy.pins import Pins, pinned
+from mooring.goproxy.ports import Entry, Inventory
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """A zip that was removed, or would be."""
+
+    ask: Ask
+    size: int
+    used: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an eviction did. Bytes; `kept` are the zips that could not come back, with the reason."""
+
+    before: int
+    after: int
+    evicted: list[Evicted]
+    kept: dict[str, str]
+
+
+class Eviction:
+    """`returns(ask)` raises a MooringError with the reason when a zip might not come back with the same hash."""
+
+    def __init__(self, store: Inventory, pins: Pins, returns: Callable[[Ask], Awaitable[None]]) -> None:
+        self._store = store
+        self._pins = pins
+        self._returns = returns
+
+    async def run(self, max_bytes: int, *, dry_run: bool = False) -> Outcome:
+        """Remove zips until the store holds at most `max_bytes`, or nothing is left that may go."""
+        entries = [entry async for entry in self._store.entries()]
+        before = after = sum(entry.size for entry in entries)
+        pins = await self._pins.all()
+        evicted: list[Evicted] = []
+        kept: dict[str, str] = {}
+        for entry in sorted(entries, key=lambda entry: entry.used):
+            if after <= max_bytes:
+                break
+            ask = _zip(entry)
+            if ask is None or not await self._may_go(ask, pins, kept):
+                continue
+            if not dry_run:
+                await self._store.remove(entry.name)
+                await self._store.remove(f"{entry.name}hash")
+                log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
+            after -= entry.size
+            evicted.append(Evicted(ask, entry.size, entry.used))
+        return Outcome(before, after, evicted, kept)
+
+    async def _may_go(self, ask: Ask, pins: list[str], kept: dict[str, str]) -> bool:
+        if pinned(pins, ask):
+            kept[ask.label] = "pinned"
+            return False
+        try:
+            await self._returns(ask)
+        except MooringError as error:
+            kept[ask.label] = error.detail
+            return False
+        return True
+
+
+def _zip(entry: Entry) -> Ask | None:
+    try:
+        ask = parse(b"/" + entry.name.encode())
+    except NotFound:
+        return None
+    return ask if isinstance(ask, Ask) and ask.kind is Kind.zip else None

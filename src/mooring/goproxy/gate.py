@@ -1,0 +1,64 @@
+"""Whether a request may go on: who asks, whether the module is theirs, and whether it may be used at all."""
+
+import json
+from collections.abc import Callable
+
+from mooring.errors import NotFound
+from mooring.goproxy.access import Access, Subject
+from mooring.goproxy.names import Ask, Kind, SumdbAsk, parse_lookup
+from mooring.goproxy.policy import Filter, Mark
+
+
+class Gate:
+    """Asked before every answer, hits included. Further gates (known vulnerabilities, licences) belong here."""
+
+    def __init__(self, access: Access, rules: Filter, is_private: Callable[[str], bool]) -> None:
+        self._access = access
+        self._rules = rules
+        self._is_private = is_private
+
+    def subject(self, authorization: bytes, segment: str) -> Subject:
+        """Who asks. Raises Unauthenticated."""
+        return self._access.subject(authorization, segment)
+
+    def admit(self, subject: Subject, ask: Ask) -> Mark:
+        """How `subject` gets what is asked for.
+
+        Raises:
+            Forbidden: not at all; says why.
+        """
+        if self._is_private(ask.module):
+            subject.check(ask.module)
+        return self._rules.mark(ask.module, ask.version)
+
+    def admit_database(self, subject: Subject, ask: SumdbAsk) -> None:
+        """Raise Forbidden for a look-up of a private module that is not theirs; it would tell that it exists."""
+        if ask.rest.startswith("lookup/"):
+            module, _ = parse_lookup(ask.rest)
+            if self._is_private(module):
+                subject.check(module)
+
+    def may(self, subject: Subject) -> Callable[[str], bool]:
+        """Whether a module may be shown to `subject`."""
+        return lambda module: not self._is_private(module) or subject.owns(module)
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether `allowed` has to see what changes."""
+        return self._rules.active
+
+    def allowed(self, ask: Ask, data: bytes) -> bytes:
+        """What is left of a list, latest or branch: of excluded versions nobody learns by asking for the newest.
+
+        Raises:
+            NotFound: latest is excluded, and the client should choose from the list.
+            Forbidden: the branch stands for a version that is excluded.
+        """
+        if ask.kind is Kind.list:
+            lines = data.decode().splitlines()
+            return "".join(f"{line}\n" for line in lines if self._rules.allows(ask.module, line)).encode()
+        version = str(json.loads(data)["Version"])
+        if ask.kind is Kind.latest and not self._rules.allows(ask.module, version):
+            raise NotFound(f"{ask.module}@{version}, the latest version, is not allowed here")
+        self._rules.mark(ask.module, version)
+        return data

@@ -1,0 +1,134 @@
+"""Which modules may be used at all: a file of rules, read again when it changes.
+
+One rule a line, the marks as Athens has them: `+` include, `-` exclude, `D` from the upstream itself, not by us.
+
+    # the default, for what no rule names; without it everything is included: an allow-list begins with `-`
+    -
+    + example.com/team
+    + golang.org/x/*
+    - example.com/team/old                       # use example.com/team/new
+    - example.com/lib  <v1.4.2,v1.6.0            # CVE-2026-1234: take v1.4.2 or v1.6.1
+
+The pattern is a path or a glob for the leading elements; the longest one that covers the module decides, and of
+equally long ones the first whose versions hold. The text after `#` is what the developer reads.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from mooring.errors import Forbidden, InvalidInput
+from mooring.goproxy import semver
+from mooring.goproxy.names import matches_any
+
+
+class Mark(StrEnum):
+    """What a rule does."""
+
+    include = "+"
+    exclude = "-"
+    direct = "D"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A line of the file."""
+
+    mark: Mark
+    pattern: str = ""
+    versions: tuple[str, ...] = ()
+    reason: str = ""
+
+    def covers(self, module: str, version: str) -> bool:
+        """Whether it speaks about this version; about a whole module only without version queries."""
+        if self.pattern and not matches_any((self.pattern,), module):
+            return False
+        if not self.versions:
+            return True
+        return semver.is_valid(version) and any(semver.matches(version, query) for query in self.versions)
+
+
+def parse(text: str) -> list[Rule]:
+    """The rules of a file, the most specific first.
+
+    Raises:
+        InvalidInput: a line is no rule; names it.
+    """
+    rules = list(_rules(text))
+    return sorted(rules, key=lambda rule: -len(rule.pattern.rstrip("/").split("/")) if rule.pattern else 1)
+
+
+def _rules(text: str) -> Iterator[Rule]:
+    for number, line in enumerate(text.splitlines(), 1):
+        words, _, reason = line.partition("#")
+        parts = words.split(maxsplit=2)
+        if not parts:
+            continue
+        try:
+            mark = Mark(parts[0])
+            versions = tuple(query for part in parts[2:] for query in part.replace(",", " ").split())
+            for query in versions:
+                semver.matches("v1.0.0", query)
+        except ValueError as error:
+            raise InvalidInput(
+                f"line {number} of the filter file must be +, - or D, a pattern, versions such as <v1.2.0: {line!r}",
+                field="filter",
+            ) from error
+        yield Rule(mark, parts[1] if len(parts) > 1 else "", versions, reason.strip())
+
+
+class Filter:
+    """The rules in `file`; None: everything is included. A file that cannot be read leaves the last rules in force."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._seen: tuple[int, int] | None = None
+        self._rules: list[Rule] = []
+        if file is not None:
+            self._read(file)
+
+    def mark(self, module: str, version: str = "") -> Mark:
+        """What is to be done with a version, or with a module's lists.
+
+        Raises:
+            Forbidden: it is excluded; with the reason for the developer.
+        """
+        rule = self._rule(module, version)
+        if rule.mark is Mark.exclude:
+            name = f"{module}@{version}" if version else module
+            raise Forbidden(f"{name} is not allowed here" + (f": {rule.reason}" if rule.reason else ""))
+        return rule.mark
+
+    @property
+    def active(self) -> bool:
+        """Whether there are rules at all."""
+        return self._file is not None
+
+    def allows(self, module: str, version: str) -> bool:
+        """Whether a version may be used."""
+        return self._rule(module, version).mark is not Mark.exclude
+
+    def _rule(self, module: str, version: str) -> Rule:
+        if self._file is not None:
+            self._read_again(self._file)
+        return next((rule for rule in self._rules if rule.covers(module, version)), Rule(Mark.include))
+
+    def _read(self, file: Path) -> None:
+        try:
+            status = os.stat(file)  # noqa: PTH116 - for every request
+            text = file.read_text()
+        except OSError as error:
+            raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="filter") from error
+        self._rules = parse(text)
+        self._seen = (status.st_ino, status.st_mtime_ns)
+
+    def _read_again(self, file: Path) -> None:
+        try:
+            status = os.stat(file)  # noqa: PTH116 - for every request
+            if (status.st_ino, status.st_mtime_ns) != self._seen:
+                self._read(file)
+        except (OSError, InvalidInput):
+            # Half of a file that is just being written must not open what was closed.
+            return

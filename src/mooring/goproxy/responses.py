@@ -1,0 +1,149 @@
+"""How answers are sent: whole or in parts, compressed where it pays, and why one was refused."""
+
+import asyncio
+import gzip
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+from mooring.errors import MooringError, NotFound, Unauthenticated, outcome
+from mooring.goproxy.flight import Flight
+from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.ports import Blob
+
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+_CHUNK = 256 * 1024
+_COMPRESS_FROM = 1024
+_COMPRESS_ASIDE = 256 * 1024
+_RANGE = re.compile(rb"bytes=(\d*)-(\d*)")
+_TYPES = {
+    Kind.list: b"text/plain; charset=utf-8",
+    Kind.latest: b"application/json",
+    Kind.info: b"application/json",
+    Kind.mod: b"text/plain; charset=utf-8",
+    Kind.zip: b"application/zip",
+}
+_STATUS = {"mismatch": 502, "bad_zip": 502, "bad_tree": 502, "bad_note": 502, "bad_upstream": 502, "no_space": 503}
+_REASON_LINES = 8
+_REASON_BYTES = 640
+
+
+class CutOff(Exception):
+    """Ends an answer that has begun; the server closes the connection, so the receiver sees that it is cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How the client wants its answer."""
+
+    head: bool = False
+    gzip: bool = False
+    range: bytes = b""
+
+
+def _for(ask: Ask) -> Headers:
+    headers = [(b"content-type", _TYPES[ask.kind])]
+    if ask.immutable:
+        headers.append((b"cache-control", b"max-age=31536000, immutable"))
+    if ask.kind is Kind.zip:
+        headers.append((b"accept-ranges", b"bytes"))
+    return headers
+
+
+async def send_flight(send: Send, ask: Ask, flight: Flight) -> None:
+    """What a flight brings, as it comes."""
+    await flight.begun()
+    headers = _for(ask)
+    if flight.size is not None:
+        headers.append((b"content-length", str(flight.size).encode()))
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    try:
+        async for chunk in flight.chunks():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    except MooringError as error:
+        raise CutOff(error.detail) from error
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> None:
+    """A stored file, or the part of it that is wanted."""
+    if ask.kind is not Kind.zip:
+        await send_small(send, ask, wish, await blob.read(0, blob.size or 0))
+        return
+    start = 0
+    end = size = blob.size or 0
+    headers, status = _for(ask), 200
+    if wish.range and (span := _span(wish.range, size)) is not None:
+        start, end = span
+        status = 206 if start < end else 416
+        shown = f"bytes {start}-{end - 1}/{size}" if start < end else f"bytes */{size}"
+        headers.append((b"content-range", shown.encode()))
+    headers.append((b"content-length", str(end - start).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    if not wish.head:
+        while start < end:
+            chunk = await blob.read(start, min(_CHUNK, end - start))
+            if not chunk:
+                raise CutOff(f"{ask.label} became shorter while it was read")
+            start += len(chunk)
+            await send({"type": "http.response.body", "body": chunk, "more_body": start < end})
+            # Reading a cached file never waits: without this one client's zip would hold up everybody else.
+            await asyncio.sleep(0)
+    if start >= end and (wish.head or status == 416):  # noqa: PLR2004 - HTTP's number
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _span(value: bytes, size: int) -> tuple[int, int] | None:
+    """From and to of a range with one part; an empty one cannot be satisfied. None: ignore the header (RFC 9110)."""
+    match = _RANGE.fullmatch(value.strip())
+    if match is None or match[1] == match[2] == b"":
+        return None
+    if not match[1]:
+        return max(0, size - int(match[2])), size
+    start = int(match[1])
+    end = min(size, int(match[2]) + 1) if match[2] else size
+    if match[2] and int(match[2]) < start:
+        return None
+    return (start, end) if start < size else (0, 0)
+
+
+async def send_small(send: Send, ask: Ask, wish: Wish, data: bytes) -> None:
+    """A small file."""
+    headers = _for(ask)
+    if len(data) >= _COMPRESS_FROM:
+        headers.append((b"vary", b"accept-encoding"))
+        if wish.gzip:
+            data = await _compressed(data)
+            headers.append((b"content-encoding", b"gzip"))
+    await reply(send, 200, headers, data, head=wish.head)
+
+
+async def refuse(send: Send, error: MooringError) -> int:
+    """The reason, as the go command shows it: plain UTF-8, at most 8 lines and 648 bytes. The status."""
+    status = _STATUS.get(error.code) or outcome(error).http
+    lines = "\n".join(error.detail.splitlines()[:_REASON_LINES])
+    text = lines.encode()[:_REASON_BYTES].decode(errors="ignore").encode() + b"\n"
+    headers = [(b"content-type", b"text/plain; charset=utf-8")]
+    if isinstance(error, NotFound):
+        headers.append((b"cache-control", b"max-age=10"))
+    if isinstance(error, Unauthenticated):
+        headers.append((b"www-authenticate", b'Basic realm="Go modules"'))
+    await reply(send, status, headers, text)
+    return status
+
+
+async def _compressed(data: bytes) -> bytes:
+    if len(data) < _COMPRESS_ASIDE:
+        return gzip.compress(data, 5, mtime=0)
+    return await asyncio.to_thread(gzip.compress, data, 5, mtime=0)
+
+
+async def reply(send: Send, status: int, headers: Headers, data: bytes, *, head: bool = False) -> None:
+    """A whole answer."""
+    headers.append((b"content-length", str(len(data)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head else data})

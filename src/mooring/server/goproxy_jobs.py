@@ -1,0 +1,191 @@
+"""Work on a module store beside serving it: filling it ahead, and carrying it into a closed network and out of one."""
+
+import asyncio
+import shutil
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mooring.control.tasks import Tasks
+from mooring.errors import InvalidInput, MooringError, NotFound
+from mooring.goproxy.config import Config
+from mooring.goproxy.folder import Folder
+from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
+from mooring.goproxy.service import Proxy
+from mooring.server.goproxy import build, serving
+from mooring.settings import environment
+
+_AT_ONCE = 16
+_GRAPH_WITHIN_S = 1800.0
+_DOWNLOAD = "cache/download/"
+_SUMDB = "sumdb/"
+_FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One file that was dealt with; `problem` is empty when it is there now."""
+
+    done: int
+    total: int
+    label: str
+    problem: str = ""
+
+
+async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
+    """Fetch everything that builds of these go.mod files need.
+
+    Raises:
+        InvalidInput: the go command cannot make a module graph of one of them.
+    """
+    async with serving(config, "127.0.0.1", 0) as served:
+        wanted: dict[str, Ask] = {}
+        for file in files:
+            for module, version in await _graph(config.go, file, served.url):
+                for kind in (Kind.info, Kind.mod, Kind.zip):
+                    found = ask(module, version, kind)
+                    wanted[found.name] = found
+        async for step in _all(served.goproxy.proxy, list(wanted.values())):
+            yield step
+
+
+async def _graph(go: Path, file: Path, proxy: str) -> list[tuple[str, str]]:
+    """The modules that the go command would build with, by its own rules."""
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mooring-warm-"))
+    try:
+        await asyncio.to_thread(_copy, file, folder)
+        # What it downloads here is thrown away; the proxy keeps and verifies it.
+        settings = {
+            "GOPROXY": proxy,
+            "GOSUMDB": "off",
+            "GOFLAGS": "-mod=mod -modcacherw",
+            "GOMODCACHE": str(folder / "modcache"),
+            "GOWORK": "off",
+            "GOTOOLCHAIN": "local",
+            "GOPRIVATE": "",
+            "GONOPROXY": "",
+        }
+        process = await asyncio.create_subprocess_exec(
+            go, "list", "-m", "-f", _FORMAT, "all",
+            cwd=folder, env=environment() | settings, stdout=-1, stderr=-1, stdin=-3,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(_GRAPH_WITHIN_S):
+                output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if process.returncode != 0:
+        raise InvalidInput(f"{file}: {errors.decode(errors='replace').strip()[:600]}", field="go.mod")
+    pairs = (line.split(" ") for line in output.decode().splitlines())
+    return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[1]]  # noqa: PLR2004 - a pair
+
+
+def _copy(file: Path, folder: Path) -> None:
+    try:
+        (folder / "go.mod").write_bytes(file.read_bytes())
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="go.mod") from error
+    sums = file.with_name("go.sum")
+    if sums.exists():
+        (folder / "go.sum").write_bytes(sums.read_bytes())
+
+
+async def _all(proxy: Proxy, wanted: list[Ask]) -> AsyncIterator[Step]:
+    turn = asyncio.Semaphore(_AT_ONCE)
+    finished: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def one(item: Ask) -> None:
+        async with turn:
+            try:
+                await proxy.ensure(item)
+            except MooringError as error:
+                await finished.put((item.label, error.detail))
+            else:
+                await finished.put((item.label, ""))
+
+    async with Tasks("warm") as tasks:
+        for item in wanted:
+            _ = tasks.spawn(item.name, one(item))
+        for done in range(1, len(wanted) + 1):
+            label, problem = await finished.get()
+            yield Step(done, len(wanted), label, problem)
+
+
+def export(config: Config, to: Path, patterns: tuple[str, ...]) -> int:
+    """Write the store, or the modules that a pattern covers, into a tar file; how many files. Blocking.
+
+    Raises:
+        InvalidInput: the file cannot be written.
+    """
+    root = config.root / "cache" / "download"
+    count = 0
+    try:
+        with tarfile.open(to, "w") as archive:
+            for path in sorted(root.rglob("*")):
+                name = str(path.relative_to(root))
+                if path.is_file() and not path.is_symlink() and _exported(name, patterns):
+                    archive.add(path, _DOWNLOAD + name, recursive=False)
+                    count += 1
+    except OSError as error:
+        raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
+    return count
+
+
+def _exported(name: str, patterns: tuple[str, ...]) -> bool:
+    if name.startswith(_SUMDB):
+        # Without the proofs a closed network could not verify anything.
+        return True
+    found = _module_file(name.removesuffix("hash"))
+    return found is not None and (not patterns or matches_any(patterns, found.module))
+
+
+def _module_file(name: str) -> Ask | None:
+    try:
+        found = parse(b"/" + name.encode())
+    except NotFound:
+        return None
+    return found if isinstance(found, Ask) else None
+
+
+async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
+    """Take over an export, or a folder such as a module cache's `cache/download`; everything is verified as if fetched.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    with _folder(source, config.root) as folder:
+        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        wanted = [found for name in files if (found := _module_file(name)) is not None]
+        async with build(config, only=Folder(folder)) as goproxy:
+            async for step in _all(goproxy.proxy, wanted):
+                yield step
+
+
+@contextmanager
+def _folder(source: Path, root: Path) -> Iterator[Path]:
+    if source.is_dir():
+        below = source / _DOWNLOAD
+        yield below if below.is_dir() else source
+        return
+    root.mkdir(parents=True, exist_ok=True)
+    # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
+    with tempfile.TemporaryDirectory(prefix="import-", dir=root) as temporary:
+        try:
+            with tarfile.open(source) as archive:
+                archive.extractall(temporary, members=_members(archive), filter="data")
+        except (OSError, tarfile.TarError) as error:
+            raise InvalidInput(f"{source} is no export of a module store: {error}", field="from") from error
+        yield Path(temporary) / _DOWNLOAD
+
+
+def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        if member.isreg() and member.name.startswith(_DOWNLOAD):
+            yield member
