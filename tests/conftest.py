@@ -5,7 +5,8 @@ import ctypes
 import ipaddress
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Set
+from collections.abc import AsyncIterator, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     assert not left, f"tasks left behind: {left}"
 
 
-def _descendants(without: Set[int] = frozenset()) -> dict[int, str]:
+def _descendants(without: AbstractSet[int] = frozenset()) -> dict[int, str]:
     """The living processes below this one, by pid; not those of `without`, nor what is below them."""
     parents: dict[int, list[int]] = {}
     names: dict[int, str] = {}
