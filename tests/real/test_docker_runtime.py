@@ -18,7 +18,7 @@ from mooring.settings import Listen
 from mooring.workspaces.docker import DockerRuntime, Settings
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.templates import BUILTIN, parse
-from support.docker import LIGHT_IMAGE
+from support.docker import LIGHT_IMAGE, WORKSPACE_IMAGE
 from support.runtime_docker import DockerHarness
 from support.runtime_docker import harness as open_harness
 from support.runtimes import WITHIN_S, stopped, workspace
@@ -157,6 +157,24 @@ async def test_two_workspaces_serve_the_same_port(runtime: DockerRuntime, harnes
                 await asyncio.sleep(0.05)
         pages[number] = await harness.ask(replace(seen, editor=seen.ports.model_copy(update={"address": address})), "/")
     assert pages == {1: "page 1\n", 2: "page 2\n"}
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - the point
+async def test_a_server_on_loopback_is_reached(runtime: DockerRuntime, harness: DockerHarness, bind: str) -> None:
+    """A development server that listens on 127.0.0.1 alone has a URL too, also after a restart of the container."""
+    wanted = workspace()
+    seen = await started(runtime, harness, wanted)
+    assert seen.ports is not None
+    address = (seen.ports.address or "").replace("{port}", "3000")
+    port = replace(seen, editor=seen.ports.model_copy(update={"address": address}))
+    for restarts in (0, 1):
+        await until(runtime, wanted, restarts=restarts, reason="")
+        script = f"echo hello > index.html; python3 -m http.server --bind {bind} 3000 >/dev/null 2>&1 &"
+        await run(runtime, wanted, "sh", "-c", script)
+        async with asyncio.timeout(WITHIN_S):
+            while await harness.ask(port, "/") != "hello\n":
+                await asyncio.sleep(0.05)
+        os.kill(harness.editor_of(wanted.id), signal.SIGKILL)
 
 
 async def test_a_start_puts_removed_rules_back(runtime: DockerRuntime, harness: DockerHarness) -> None:
@@ -321,6 +339,9 @@ async def test_nothing_of_a_deleted_workspace_stays(runtime: DockerRuntime, harn
 async def test_the_workspace_image_has_an_editor_and_go(harness: DockerHarness) -> None:
     """The shipped template runs code-server; go, git, make, node and sshd work in it as an ordinary user."""
     await asyncio.to_thread(harness.dockerd.build_workspace_image)
+    built = harness.dockerd.cli("images", "-q", "--no-trunc", WORKSPACE_IMAGE)
+    await asyncio.to_thread(harness.dockerd.build_workspace_image)
+    assert harness.dockerd.cli("images", "-q", "--no-trunc", WORKSPACE_IMAGE) == built
     template: Template = parse((BUILTIN / "go-docker.toml").read_text(), "go-docker.toml")
     wanted = workspace()
     async with DockerRuntime(Settings(harness.home, Listen(), host=harness.dockerd.host)) as runtime:

@@ -174,6 +174,7 @@ class DockerRuntime:
         seen = await self._engine.inspect(container)
         if seen is None:
             raise Unavailable(f"the container of workspace {workspace.id} is gone")
+        self._open_loopback(seen)
         for step in plan.first_start:
             _ = self._tasks.spawn(f"{step.name} in {workspace.id}", self._step(seen, step.name, step.argv))
         return (await self._settle(seen))[0]
@@ -198,10 +199,8 @@ class DockerRuntime:
                 "a step of the first start was cut off", workspace=shape.workspace_of(container), error=error.detail
             )
             return
-        crashes = self._crashes.get(shape.workspace_of(container))
-        if status == 0 or crashes is None or crashes.generation != shape.generation_of(container):
-            return
-        self._notice(container, f"{name} failed with exit status {status}; its output is in the log")
+        if status != 0:
+            self._notice(container, f"{name} failed with exit status {status}; its output is in the log")
 
     async def _end(self, workspace_id: str) -> None:
         name = Names(workspace_id).all
@@ -233,11 +232,11 @@ class DockerRuntime:
     async def _settle(self, container: Mapping[str, Any]) -> tuple[Observation, float | None]:
         """Publish what is so with this container, start it again when that is due; with the seconds until then."""
         workspace_id = shape.workspace_of(container)
-        crashes = self._crashes_of(container)
-        state = container["State"]
-        if state["Status"] == "created":
+        crashes = await self._crashes_of(container)
+        if container["State"]["Status"] == "created":
             return self._publish(Observation(workspace_id, crashes.generation, Phase.stopped)), None
         if shape.is_running(container):
+            crashes.reason = ""
             self._output.follow(workspace_id, container["Id"])
             return self._publish(self._with(shape.observed(container), crashes)), None
         if crashes.count(shape.death_of(container), shape.why_dead(container), self._clock.now()):
@@ -267,17 +266,18 @@ class DockerRuntime:
             await self._keep(workspace_id, crashes)
             failed = Observation(workspace_id, crashes.generation, Phase.failed)
             return self._publish(self._with(failed, crashes)), None
-        crashes.reason = ""
+        self._open_loopback(container)
         again = await self._engine.inspect(container["Id"])
         if again is None:
             raise Unavailable(f"the container of workspace {workspace_id} is gone")
         return await self._settle(again)
 
-    def _crashes_of(self, container: Mapping[str, Any]) -> deaths.Crashes:
+    async def _crashes_of(self, container: Mapping[str, Any]) -> deaths.Crashes:
         workspace_id, generation = shape.workspace_of(container), shape.generation_of(container)
         crashes = self._crashes.get(workspace_id)
         if crashes is None or crashes.generation != generation:
-            crashes = self._crashes[workspace_id] = deaths.load(self._home.workspace(workspace_id), generation)
+            crashes = await asyncio.to_thread(deaths.load, self._home.workspace(workspace_id), generation)
+            self._crashes[workspace_id] = crashes
         return crashes
 
     def _with(self, observation: Observation, crashes: deaths.Crashes) -> Observation:
@@ -297,9 +297,20 @@ class DockerRuntime:
             self._publish(self._with(seen, crashes))
 
     def _notice(self, container: Mapping[str, Any], text: str) -> None:
-        crashes = self._crashes_of(container)
-        crashes.notices = (*crashes.notices, text)
-        self._looks.add(shape.workspace_of(container))
+        crashes = self._crashes.get(shape.workspace_of(container))
+        if crashes is not None and crashes.generation == shape.generation_of(container):
+            crashes.notices = (*crashes.notices, text)
+            self._looks.add(shape.workspace_of(container))
+
+    def _open_loopback(self, container: Mapping[str, Any]) -> None:
+        _ = self._tasks.spawn(f"loopback of {shape.workspace_of(container)}", self._opened(container))
+
+    async def _opened(self, container: Mapping[str, Any]) -> None:
+        try:
+            await self._guard.open_loopback(container["Id"])
+        except MooringError as error:
+            # A workspace that was stopped meanwhile is no news.
+            log.info("loopback is not reached from outside", container=container["Id"], error=error.detail)
 
     def _publish(self, observation: Observation) -> Observation:
         self._feed.publish(observation)

@@ -94,7 +94,7 @@ def document(
         "Image": image["Id"],
         "User": USER,
         "WorkingDir": HOME,
-        "Hostname": names.workspace_id,
+        "Hostname": launch.environment["MOORING_WORKSPACE_NAME"],
         "Entrypoint": list(launch.argv) or own,
         "Cmd": [],
         "Env": [f"HOME={HOME}", "USER=coder", *(f"{name}={value}" for name, value in launch.environment.items())],
@@ -119,6 +119,8 @@ def _host_config(names: Names, limits: Limits) -> dict[str, Any]:
             {"Type": "volume", "Target": "/tmp"},  # noqa: S108 - the container's own
             {"Type": "volume", "Target": "/var/tmp"},  # noqa: S108
         ],
+        # What `Guard.open_loopback` sends to loopback would be dropped as coming from outside.
+        "Sysctls": {"net.ipv4.conf.all.route_localnet": "1"},
         "RestartPolicy": {"Name": "no"},
         "LogConfig": {"Type": "json-file", "Config": _OUTPUT},
         "PidsLimit": limits.pids or _PIDS,

@@ -81,22 +81,22 @@ class DockerSession:
 
     async def output(self) -> AsyncIterator[tuple[Channel, bytes]]:
         try:
-            if self._tty:
-                while data := await self._reader.read(_CHUNK):
-                    yield Channel.stdout, data
-                return
-            while True:
-                stream, left = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
-                while left:
-                    data = await self._reader.read(min(left, _CHUNK))
-                    if not data:
-                        return
-                    left -= len(data)
-                    yield Channel.stderr if stream == _STDERR else Channel.stdout, data
+            async for item in self._raw() if self._tty else self._framed():
+                yield item
         except (asyncio.IncompleteReadError, ConnectionError):
-            return
-        finally:
-            self.hang_up()
+            pass  # the container or the engine was ended in between
+        self.hang_up()
+
+    async def _raw(self) -> AsyncIterator[tuple[Channel, bytes]]:
+        while data := await self._reader.read(_CHUNK):
+            yield Channel.stdout, data
+
+    async def _framed(self) -> AsyncIterator[tuple[Channel, bytes]]:
+        while True:
+            stream, left = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
+            while left and (data := await self._reader.read(min(left, _CHUNK))):
+                left -= len(data)
+                yield Channel.stderr if stream == _STDERR else Channel.stdout, data
 
     async def resize(self, columns: int, rows: int) -> None:
         if self._tty:

@@ -51,6 +51,15 @@ table inet mooring {
   }
 }
 """
+# Inside a workspace's own network namespace.
+LOOPBACK = """
+table ip mooring {
+  chain prerouting {
+    type nat hook prerouting priority -100; policy accept;
+    iifname "eth0" meta l4proto tcp dnat to 127.0.0.1
+  }
+}
+"""
 
 
 class Guard:
@@ -78,10 +87,28 @@ class Guard:
             await self._set()
             self._held = self._begun
 
+    async def open_loopback(self, container: str) -> None:
+        """Have what arrives at a container's own address answered by its 127.0.0.1.
+
+        Most development servers listen there alone, and would be out of reach of their URL. It holds as long as the
+        container runs. Raises what `ensure` raises.
+        """
+        status, said = await self._run(f"container:{container}", LOOPBACK)
+        if status != 0:
+            raise Misconfigured(f"nftables does not work in a workspace's network: {said or f'status {status}'}")
+
     async def _set(self) -> None:
+        status, said = await self._run("host", RULES)
+        if status != 0:
+            raise Misconfigured(
+                "workspaces are kept from the machine's own services by nftables, which does not work here, "
+                f"so none is started: {said or f'status {status}'}"
+            )
+
+    async def _run(self, network: str, rules: str) -> tuple[int, str]:
         image = await self._engine.image(self._image)
         async with asking("the guard of the workspaces' networks"):
-            container = await self._engine.docker.containers.create(_guard(image["Id"]))
+            container = await self._engine.docker.containers.create(_guard(image["Id"], network, rules))
         try:
             async with asking("the guard of the workspaces' networks", _GUARD_WITHIN_S):
                 await container.start()
@@ -89,22 +116,18 @@ class Guard:
                 said = "" if status == 0 else "".join(await container.log(stdout=True, stderr=True))
         finally:
             await self._engine.remove(container.id)
-        if status != 0:
-            raise Misconfigured(
-                "workspaces are kept from the machine's own services by nftables, which does not work here, "
-                f"so none is started: {said.strip()[-500:] or f'status {status}'}"
-            )
+        return status, said.strip()[-500:]
 
 
-def _guard(image: str) -> dict[str, Any]:
+def _guard(image: str, network: str, rules: str) -> dict[str, Any]:
     return {
         "Image": image,
         "User": "0:0",
-        "Entrypoint": ["/usr/sbin/nft", RULES],
+        "Entrypoint": ["/usr/sbin/nft", rules],
         "Cmd": [],
         "Labels": {"mooring.guard": "1"},
         "HostConfig": {
-            "NetworkMode": "host",
+            "NetworkMode": network,
             "UsernsMode": "host",
             "CapDrop": ["ALL"],
             "CapAdd": ["NET_ADMIN"],

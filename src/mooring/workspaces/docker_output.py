@@ -17,8 +17,9 @@ import aiohttp
 import orjson
 import structlog
 
+from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
-from mooring.errors import MooringError
+from mooring.errors import MooringError, NotFound
 from mooring.settings import Home
 from mooring.workspaces.docker_container import stamped
 from mooring.workspaces.docker_engine import DockerEngine
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 _HEADER = struct.Struct(">BxxxL")
 _FOLLOW_S = 0.5
 _DRAIN_WITHIN_S = 5.0
+_BACKOFF = Backoff(first=0.2, most=5.0)
 _DISK_FULL_S = 1.0
 
 
@@ -93,13 +95,18 @@ class Copy:
         """Why something could not be written yet, empty when all was."""
         return self._log.error if self._log.waiting else ""
 
+    def again(self) -> "Copy":
+        """What goes on after a broken connection, exactly as after a kill."""
+        self.close()
+        return Copy(self._folder, self.position.container)
+
     def close(self) -> None:
         """Let go of the file."""
         self._log.close()
 
     def _is_known(self, stamp: str) -> bool:
-        if stamp != self._resume:
-            return stamp < self._resume
+        if not stamp or stamp != self._resume:
+            return bool(stamp) and stamp < self._resume
         self._skip_messages -= 1
         return self._skip_messages >= 0
 
@@ -164,11 +171,21 @@ class Output:
 
     async def _follow(self, workspace_id: str, container: str) -> None:
         copy = await asyncio.to_thread(Copy, self.folder(workspace_id), container)
+        failures = 0
         try:
-            await self._copy(copy, container)
-        except MooringError as error:
-            # The engine went away. Whoever sees the container run again follows it again.
-            log.warning("a container's output is not followed", workspace=workspace_id, error=error.detail)
+            while True:
+                try:
+                    await self._copy(copy, container)
+                except NotFound:
+                    return
+                except MooringError as error:
+                    if failures == 0:
+                        log.warning("a container's output is not followed", workspace=workspace_id, error=error.detail)
+                else:
+                    return
+                await asyncio.sleep(_BACKOFF.delay(failures))
+                failures += 1
+                copy = await asyncio.to_thread(copy.again)
         finally:
             copy.close()
 
