@@ -3,7 +3,7 @@
 import asyncio
 import random
 
-from mooring.errors import Unavailable
+from mooring.errors import Conflict, LimitExceeded, Unavailable
 from mooring.gateway.memory import MemorySink
 from mooring.routes.ports import Delta, Revision
 
@@ -15,17 +15,27 @@ class FaultySink:
         self.inner = MemorySink(capacity=capacity)
         self.faulty = True
         self._rng = rng
+        self._unsure = False
+        self.violations: list[str] = []
 
     async def apply(self, revision: Revision, delta: Delta) -> None:
-        await self._fault("before")
-        await self.inner.apply(revision, delta)
-        await self._fault("after")
+        if self._unsure and not delta.complete:
+            self.violations.append(f"{revision}: a delta against a table that nobody knows")
+        self._unsure = True
+        await self._fault()
+        try:
+            await self.inner.apply(revision, delta)
+        except (Conflict, LimitExceeded):
+            self._unsure = False
+            raise
+        await self._fault()
+        self._unsure = False
 
     async def applied(self) -> Revision | None:
-        await self._fault("before")
+        await self._fault()
         return await self.inner.applied()
 
-    async def _fault(self, _when: str) -> None:
+    async def _fault(self) -> None:
         await asyncio.sleep(self._rng.choice((0, 0, 0.01)))
         kind = self._rng.randrange(12) if self.faulty else -1
         if kind == 0:

@@ -34,6 +34,7 @@ class Feed:
         # Short, since a restarted nginx serves nothing until its table has come.
         self._backoff = Backoff(first=0.02, most=0.25)
         self._live: Revision | None = None
+        self._in_doubt = False
         self._problem: str | None = None
         self._refused: dict[RouteKey, None] = {}
         self._retry_at = 0.0
@@ -68,6 +69,10 @@ class Feed:
                 attempt += 1
 
     async def _step(self, changes: Subscription) -> None:
+        if self._in_doubt:
+            # A sink that is away is asked, not sent the whole table again and again.
+            await self._applied()
+            self._in_doubt = False
         try:
             async with asyncio.timeout(self._check_s):
                 revision, delta = await anext(changes)
@@ -82,14 +87,17 @@ class Feed:
             if delta.complete:
                 raise
         except BaseException:
-            # Whether it arrived is not known; to apply it again is harmless, to forget it is not.
-            changes.note(delta)
+            # Whether it arrived is not known, so a later delta would be worked out against the wrong table.
+            self._live, self._in_doubt = None, True
+            changes.restart()
             raise
 
-    async def _check(self, changes: Subscription) -> None:
+    async def _applied(self) -> Revision | None:
         async with asyncio.timeout(ANSWER_S):
-            applied = await self._sink.applied()
-        if applied != self._live:
+            return await self._sink.applied()
+
+    async def _check(self, changes: Subscription) -> None:
+        if await self._applied() != self._live:
             log.info("the gateway has lost its table: sending all of it")
             self._live = None
             changes.restart()

@@ -1,6 +1,8 @@
 """The gateway's agent: composes its sources into one table, and keeps the data plane equal to it."""
 
 import asyncio
+import contextlib
+import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -9,6 +11,7 @@ import structlog
 
 from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
+from mooring.errors import MooringError
 from mooring.gateway.feed import Feed
 from mooring.gateway.snapshot import Snapshot
 from mooring.routes.ports import Revision, RouteSink, RouteSource, SectionChange
@@ -21,7 +24,11 @@ RESTORED_RANK = 1000
 
 
 class Agent:
-    """Follows `sources` and feeds `sink`. `restored`: what `Snapshot.load` found; `snapshot` keeps the table."""
+    """Follows `sources` and feeds `sink`. `restored`: what `Snapshot.load` found; `snapshot` keeps the table.
+
+    A sink that already has a table (an nginx that outlived the agent before) keeps it until every source is current,
+    for `adopt_s` seconds at most.
+    """
 
     def __init__(
         self,
@@ -30,10 +37,13 @@ class Agent:
         *,
         snapshot: Snapshot | None = None,
         restored: Sequence[SectionChange] = (),
+        adopt_s: float = 10.0,
     ) -> None:
         self.table = RouteTable()
         self._sources = tuple(sources)
+        self._sink = sink
         self._feed = Feed(self.table, sink)
+        self._adopt_s = adopt_s
         self._snapshot = snapshot
         self._backoff = Backoff(first=0.1, most=5.0)
         self._failures: dict[str, str] = {}
@@ -44,7 +54,7 @@ class Agent:
 
     def start(self, tasks: Tasks) -> None:
         """Start following and feeding; `tasks` owns the work."""
-        tasks.forever("feed", self._feed.run())
+        tasks.forever("feed", self._feed_for_ever())
         if self._snapshot is not None:
             tasks.forever("snapshot", self._snapshot.keep(self.table))
         for source in self._sources:
@@ -72,6 +82,20 @@ class Agent:
         found = [f"{name}: {text}" for name, text in self._failures.items()]
         found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
         return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
+
+    async def _feed_for_ever(self) -> None:
+        """Feed, at first only once the sources are current if the sink has a table: it is better than our kept one.
+
+        Ours holds no grants and withholds addresses, which would interrupt people while an agent is replaced.
+        """
+        with contextlib.suppress(MooringError, TimeoutError):
+            async with asyncio.timeout(self._adopt_s):
+                while await self._sink.applied() and self._is_behind():  # noqa: ASYNC110 - neither announces it
+                    await asyncio.sleep(0.05)
+        await self._feed.run()
+
+    def _is_behind(self) -> bool:
+        return any(map(math.isinf, self.stale().values()))
 
     async def _follow(self, source: RouteSource) -> None:
         attempt = 0

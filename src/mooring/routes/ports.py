@@ -89,7 +89,7 @@ class RouteSink(Protocol):
         No number is too small or the same: what did not fit comes in parts at the revision before it. Raises
         `LimitExceeded` when it does not fit, then nothing of it is live; `Conflict` for a delta that is not complete
         when no table of the revision's epoch is live (a fresh nginx would get one with holes); `Unavailable` when it
-        is not known whether it is live: the caller sends it again.
+        is not known whether it is live: the caller sends a complete one.
         """
 
     async def applied(self) -> Revision | None:

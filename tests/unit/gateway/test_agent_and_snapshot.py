@@ -14,7 +14,7 @@ from mooring.gateway.snapshot import Snapshot, withhold
 from mooring.gateway.stream import StreamSource
 from mooring.model.grants import Grants, SigningKey
 from mooring.model.routes import Backend, Filters, Redirect, RouteState
-from mooring.routes.ports import Revision, RouteKey, SectionChange
+from mooring.routes.ports import Delta, Revision, RouteKey, SectionChange
 from mooring.routes.table import RouteTable
 from mooring.routes.wire import Synced
 from support.following import until
@@ -127,6 +127,24 @@ async def test_applied_names_the_streams_revision_only_when_it_is_live() -> None
         await until(lambda: names(sink) == {"a"})
         source.queue.put_nowait(SectionChange("w", deletes=("big",), revision=Revision("e", 44)))
         await until(lambda: agent.applied() == Revision("e", 44))
+
+
+async def test_a_sink_that_outlived_an_agent_keeps_its_table_until_the_sources_are_current() -> None:
+    """A replaced agent interrupts nobody: its own kept table is older, and without grants."""
+    source, sink = ScriptedSource("workspaces"), MemorySink()
+    live = Delta(((RouteKey("workspaces", "a"), serving("a")),), complete=True, grants=GRANTS)
+    await sink.apply(Revision("earlier", 5), live)
+    source.age = float("inf")
+    restored = (SectionChange("workspaces", (serving("old"),), complete=True),)
+    async with running(Agent((source,), sink, restored=restored, adopt_s=3600)):
+        await asyncio.sleep(0.3)
+        assert await sink.applied() == Revision("earlier", 5)
+        source.queue.put_nowait(SectionChange("workspaces", (serving("b"),), complete=True, grants=GRANTS))
+        source.age = 0.0
+        await until(lambda: names(sink) == {"b"})
+    async with running(Agent((source,), sink, restored=restored, adopt_s=0.2)):
+        source.age = float("inf")
+        await until(lambda: names(sink) == {"old"})
 
 
 async def test_the_last_good_table_serves_at_the_next_start(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ async def becomes_equal(rng: random.Random) -> None:
         assert sink.inner._grants == (table.grants or Grants())
         assert await sink.inner.applied() == table.revision == feed.live
         assert feed.problems() == ()
+        assert sink.violations == []
 
 
 async def what_is_said_live_is_live(rng: random.Random) -> None:
