@@ -152,11 +152,14 @@ async def test_without_cgroups_the_limits_are_named_as_not_enforced(world: Proce
         seen = await runtime.apply(wanted, world.template("healthy"))
         assert seen.limited == ()
         assert set(seen.unlimited) == {"cpu", "memory", "pids", "storage"}
+        before = await runtime.usage(wanted.id)
         status, _ = await run(runtime, wanted, "python3", "-c", HOG)
         assert status == 0
         usage = await runtime.usage(wanted.id)
+        assert before is not None
         assert usage is not None
         assert usage.memory_bytes > 0
+        assert usage.cpu_s > before.cpu_s
 
 
 async def test_a_cgroup_of_v2_holds_and_ends_its_processes() -> None:

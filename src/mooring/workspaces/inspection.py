@@ -30,7 +30,7 @@ class Inspection:
         counted = counters(tuple(state["folders"]))
         memory = counted.memory_bytes
         return Usage(
-            cpu_s=sum(entry.cpu_s for entry in members) if counted.cpu_s is None else counted.cpu_s,
+            cpu_s=_summed(state, members) if counted.cpu_s is None else counted.cpu_s,
             memory_bytes=sum(entry.resident for entry in members) if memory is None else memory,
             commands=frozenset(procfs.name_of(entry) for entry in members),
         )
@@ -66,6 +66,13 @@ class Inspection:
                 self._table = procfs.processes()
                 self._read_at = time.monotonic()
             return self._table
+
+
+def _summed(state: State, members: list[procfs.Process]) -> float:
+    """CPU seconds of the living, and with the keeper's those of the dead: it waits for each that is orphaned."""
+    keeper = procfs.process(state["keeper"][0])
+    kept = keeper.cpu_s if keeper is not None and keeper.start == state["keeper"][1] else 0.0
+    return kept + sum(entry.cpu_s for entry in members)
 
 
 def _is(table: dict[int, procfs.Process], pid: int, start: int) -> bool:
