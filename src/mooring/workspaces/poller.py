@@ -1,4 +1,4 @@
-"""The keeper's event loop: descriptors, signals' wake-ups and timers on one poll(2). asyncio would cost it 12 MB.
+"""The keeper's event loop: descriptors, signals' wake-ups and timers on one poll(2). asyncio would double its memory.
 
 Imported by the keeper: no typing, no dataclasses.
 """
