@@ -1,0 +1,173 @@
+"""Requests that two programs could read in two ways: refused, or exactly one request with the routed Host."""
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+
+from mooring.model.routes import Access, Backend, Route
+from support.nginx import Backend as Running
+from support.nginx import Gateway, backend, gateway
+
+PUBLIC = Access(kind="public")
+
+
+@pytest.fixture
+async def running():  # noqa: ANN201 - an async fixture
+    """A backend that remembers what it was asked."""
+    async with backend() as started:
+        yield started
+
+
+@pytest.fixture
+async def edge(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
+    """A gateway with one route."""
+    async with gateway(tmp_path, header_timeout_s=1) as started:
+        await started.publish(Route(name="one", host="a.test", backends=(Backend(address=running.address),), access=PUBLIC))
+        yield started
+
+
+REFUSED_TARGETS = [
+    "/%2e%2e/x",
+    "/a/%2E/b",
+    "/a%2fb",
+    "/a%2Fb",
+    "/a%5cb",
+    "/a\\b",
+    "/../x",
+    "/a/../b",
+    "/a/./b",
+    "/a/..",
+    "/.",
+    "/..;/x",
+    "/a/..;x=1/b",
+    "/a%00b",
+    "/a%0d%0aX: y",
+    "/a%7fb",
+    "/a%zz",
+    "/a%",
+    "/a%2",
+    "/a\x01b",
+    "/a\x7fb",
+    "a",
+    "*",
+    "//../x",
+]
+
+
+@pytest.mark.parametrize("target", REFUSED_TARGETS)
+async def test_an_ambiguous_path_is_refused(edge: Gateway, running: Running, target: str) -> None:
+    """A path that can be decoded into another one never reaches a backend."""
+    reply = await edge.get("a.test", target)
+    assert reply.status == 400
+    assert running.seen == []
+
+
+@pytest.mark.parametrize("target", ["/a?", "/a?x=%2e%2e/%2f..\\", "/a;b=c", "/a/.hidden/...", "/%41%20b", "//a//", "/~u/*'()!"])
+async def test_other_targets_arrive_as_they_were_sent(edge: Gateway, running: Running, target: str) -> None:
+    """What is unambiguous is not touched, a query not looked at."""
+    assert (await edge.get("a.test", target)).status == 200
+    assert running.seen[0].target == target
+
+
+# {h} is the routed authority.
+SMUGGLED = {
+    "two lengths": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcdeGET /2 HTTP/1.1\r\nHost: {h}\r\n\r\n",
+    "length and chunked": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: {h}\r\n\r\n",
+    "length with a plus": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nContent-Length: +4\r\n\r\nabcd",
+    "negative length": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nContent-Length: -1\r\n\r\n",
+    "chunked twice": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    "other coding": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "tabbed coding": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nTransfer-Encoding:\tidentity\r\nContent-Length: 3\r\n\r\nabc",
+    "chunked of 1.0": b"POST /1 HTTP/1.0\r\nHost: {h}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bad chunk size": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n",
+    "huge chunk size": b"POST /1 HTTP/1.1\r\nHost: {h}\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\nabc\r\n0\r\n\r\n",
+    "two hosts": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nHost: other.test\r\n\r\n",
+    "no host": b"GET /1 HTTP/1.1\r\n\r\n",
+    "empty host": b"GET /1 HTTP/1.1\r\nHost:\r\n\r\n",
+    "host with path": b"GET /1 HTTP/1.1\r\nHost: {h}/x\r\n\r\n",
+    "host with user": b"GET /1 HTTP/1.1\r\nHost: other.test@{h}\r\n\r\n",
+    "host with space": b"GET /1 HTTP/1.1\r\nHost: {h} other.test\r\n\r\n",
+    "host with odd port": b"GET /1 HTTP/1.1\r\nHost: a.test:80x\r\n\r\n",
+    "absolute form, other host": b"GET http://a.test/1 HTTP/1.1\r\nHost: other.test\r\n\r\n",
+    "absolute form, other scheme": b"GET ftp://other.test/1 HTTP/1.1\r\nHost: {h}\r\n\r\n",
+    "absolute form": b"GET http://{h}/1 HTTP/1.1\r\nHost: {h}\r\n\r\n",
+    "folded header": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nX-A: b\r\n c: d\r\n\r\n",
+    "space before colon": b"GET /1 HTTP/1.1\r\nHost : {h}\r\nHost: {h}\r\n\r\n",
+    "bare line feeds": b"GET /1 HTTP/1.1\nHost: {h}\n\nGET /2 HTTP/1.1\nHost: other.test\n\n",
+    "bare carriage return": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nX-A: b\rHost: other.test\r\n\r\n",
+    "null in header": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nX-A: b\0c\r\n\r\n",
+    "0.9": b"GET /1\r\n\r\n",
+    "2.0": b"GET /1 HTTP/2.0\r\nHost: {h}\r\n\r\n",
+    "preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "connect": b"CONNECT other.test:80 HTTP/1.1\r\nHost: other.test:80\r\n\r\n",
+    "upgrade to h2c": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+    "hop-by-hop credential": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nConnection: close, X-Forwarded-For, Cookie\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+async def test_smuggling_is_refused_or_one_request_with_the_routed_host(edge: Gateway, running: Running, name: str) -> None:
+    """No backend ever sees a request that the gateway did not route, or a Host that was not routed."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await edge.bytes(SMUGGLED[name].replace(b"{h}", edge.authority("a.test").encode()))
+    own = {edge.authority("a.test"), "a.test"}
+    targets = [request.target for request in running.seen]
+    assert targets in ([], ["/1"])
+    for request in running.seen:
+        assert [value for header, value in request.headers if header == "host"][0] in own
+        assert len([value for header, value in request.headers if header == "host"]) == 1
+        assert not {"content-length", "transfer-encoding"} <= {header for header, _ in request.headers}
+
+
+async def test_slow_headers_are_given_up(edge: Gateway) -> None:
+    """A client that never ends its headers does not keep a connection."""
+    reader, writer = await edge.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+    since = time.monotonic()
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(10):
+            await reader.read()
+    assert time.monotonic() - since < 8
+    writer.transport.abort()
+
+
+async def test_endless_headers_are_refused(edge: Gateway, running: Running) -> None:
+    """A hundred megabytes of headers end after a few kilobytes of them."""
+    reader, writer = await edge.connect()
+    writer.write(b"GET / HTTP/1.1\r\nHost: a.test\r\n")
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(20):
+            for number in range(100):
+                writer.write(b"X-%d: " % number + b"a" * 2**20 + b"\r\n")
+                await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        answer = await reader.read()
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
+    writer.transport.abort()
+    assert running.seen == []
+    assert (await edge.get("a.test")).status == 200
+
+
+async def test_a_body_without_end_holds_up_nobody_else(edge: Gateway) -> None:
+    """An unfinished upload waits alone."""
+    _, writer = await edge.connect()
+    writer.write(b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    for _ in range(5):
+        assert (await edge.get("a.test")).status == 200
+    writer.transport.abort()
+
+
+async def test_refusals_are_counted(edge: Gateway) -> None:
+    """Each reason is a metric."""
+    await edge.get("a.test", "/%2e")
+    await edge.get("nobody.test")
+    deadline = time.monotonic() + 5
+    wanted = ('refused_total{reason="bad_request"} 1', 'refused_total{reason="unknown"} 1')
+    text = ""
+    while not all(line in text for line in wanted):
+        assert time.monotonic() < deadline
+        text = (await edge.sink.read()).metrics
