@@ -28,19 +28,20 @@ RECHECK_S = 120.0
 """Seconds between probes of a running editor: often enough to find one that hangs, rare enough for 200 of them."""
 MISSES = 3
 FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
+GATEWAY_AWAY_S = 5.0
 _PAGE = 500
 
 
 @dataclass(slots=True)
 class _Start:
-    """One start of an editor, on the monotonic clock."""
+    """One start of an editor, on the monotonic clock. `patience`: probes it may miss while it counts as running."""
 
     generation: int
     restarts: int
     began: float
     deadline: float
     answered: bool
-    misses: int = 0
+    patience: int
 
 
 class WorkspaceReconciler:
@@ -85,7 +86,8 @@ class WorkspaceReconciler:
         deadline = self._clock.monotonic() + within_s
         for workspace_id in self._alive():
             self.wake(workspace_id)
-        while self._alive() and self._clock.monotonic() < deadline:
+        # One whose start is under way is not seen yet: it would run on if only what is seen were waited for.
+        while (self._alive() or not self._loop.queue.idle) and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
         for workspace_id in self._alive():
             log.error("workspace did not stop in time", workspace=workspace_id, within_s=within_s)
@@ -200,8 +202,8 @@ class WorkspaceReconciler:
             answered = seen.editor is not None and await turn.answered()
         except Unavailable:
             # The gateway is away, which is no fault of the editor's: its time does not run.
-            start.deadline = self._clock.monotonic() + turn.template.editor.start_timeout_s
-            return self._pace(start)
+            start.deadline = max(start.deadline, self._clock.monotonic() + turn.template.editor.start_timeout_s)
+            return GATEWAY_AWAY_S if start.answered else self._pace(start)
         return await (self._answered(turn, start, seen) if answered else self._silent(turn, start))
 
     async def _start_of(self, turn: Turn, seen: Observation) -> _Start:
@@ -210,12 +212,17 @@ class WorkspaceReconciler:
         known = self._starts.get(workspace.id)
         if known is not None and (known.generation, known.restarts) == (seen.generation, seen.restarts):
             return known
+        adopted = known is None and workspace.phase is Phase.running
+        timeout_s = turn.template.editor.start_timeout_s
         start = _Start(
             generation=seen.generation,
             restarts=seen.restarts,
             began=now - max(0.0, since),
-            deadline=now + turn.template.editor.start_timeout_s,
-            answered=known is None and workspace.phase is Phase.running,
+            # What has run is never ended because it is silent.
+            deadline=float("inf") if adopted else now + timeout_s,
+            answered=adopted,
+            # After a reboot nothing runs: what the runtime found may be what it has just started.
+            patience=1 if adopted else MISSES,
         )
         self._starts[workspace.id] = start
         if known is not None and known.generation == seen.generation:
@@ -223,9 +230,8 @@ class WorkspaceReconciler:
         return start
 
     async def _answered(self, turn: Turn, start: _Start, seen: Observation) -> float:
-        start.misses = 0
         first = not start.answered
-        start.answered = True
+        start.answered, start.patience, start.deadline = True, MISSES, float("inf")
         await turn.become(Phase.running, limited=seen.limited)
         turn.publish(seen)
         if first:
@@ -242,10 +248,10 @@ class WorkspaceReconciler:
             self._observe(await turn.apply(Desired.stopped))
             return None
         if start.answered:
-            start.misses += 1
-            if start.misses < MISSES:
+            start.patience -= 1
+            if start.patience > 0:
                 return 1.0
-            start.answered, start.began, start.deadline = False, now, float("inf")
+            start.answered, start.began = False, now
             await turn.become(Phase.starting, "the editor does not answer any more")
             turn.publish(self._seen.get(turn.workspace.id))
             await turn.event("silent", "the editor does not answer any more")

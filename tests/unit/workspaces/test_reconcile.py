@@ -185,6 +185,46 @@ async def test_a_new_server_adopts_what_runs() -> None:
         assert await it.texts(made.id) == texts
 
 
+async def test_after_a_reboot_nothing_is_running_that_did_not_answer() -> None:
+    """What the database calls running and the runtime has to start again is starting until its editor answered."""
+    log = MemoryEventLog(SystemClock())
+    store = MemoryStore(log)
+    async with stage(store=store, events=log) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+    async with stage(store=store, events=log) as it:
+        it.probe.silent = True
+        await it.until(made.id, Phase.starting)
+        it.probe.silent = False
+        await it.until(made.id, Phase.running)
+
+
+async def test_an_editor_that_hangs_is_not_running_and_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After some unanswered probes it is starting, and running again once it answers; its processes are left alone."""
+    monkeypatch.setattr("mooring.workspaces.reconcile.RECHECK_S", 0.05)
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime, light=QUICK) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        it.probe.silent = True
+        await it.until(made.id, lambda w: w.reason == "the editor does not answer any more")
+        await asyncio.sleep(1.5)
+        assert (await it.store.get(made.id)).phase is Phase.starting
+        it.probe.silent = False
+        assert (await it.until(made.id, Phase.running)).generation == 1
+        assert await runtime.usage(made.id) is not None
+
+
+async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
+    """A workspace whose start has only been asked for when Mooring stops does not run on without it."""
+    runtime = SlowRuntime(SystemClock(), 0.2)
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.starting)
+        await it.reconciler.suspend()
+        assert await runtime.usage(made.id) is None
+
+
 async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
     """Suspending stops every workspace; the next server starts those that should run."""
     runtime = MemoryRuntime()
