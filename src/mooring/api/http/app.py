@@ -12,18 +12,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mooring.api.console import views
 from mooring.api.http import doors, events, exec, gateway, health, me, metrics, routes, templates, users, workspaces  # noqa: A004
 from mooring.api.http.auth import Calling
-from mooring.api.http.problem import answer
+from mooring.api.http.body import Bounded
+from mooring.api.http.problem import answer, problems
 from mooring.api.http.schemas import Problem
 from mooring.api.http.services import Services
 from mooring.errors import MooringError
 
-MOST_BODY = 2**20
-"""A workspace with the largest environment is a tenth of it."""
-_ERRORS: tuple[Any, ...] = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
+_ERRORS = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
 
 
 def create_app(services: Services) -> FastAPI:
     """The API and the console's pages, calling `services`."""
+    handlers: dict[Any, Any] = dict.fromkeys(_ERRORS, answer)
     app = FastAPI(
         title="Mooring",
         version="1",
@@ -33,13 +33,13 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=MOST_BODY,
-        exception_handlers=dict.fromkeys(_ERRORS, answer),
+        exception_handlers=handlers,
     )
     app.state.services = services
     for part in (health, metrics, doors, views):
         app.include_router(part.router)
     app.include_router(_api(app))
+    app.add_middleware(Bounded)
     app.add_middleware(Guarded)
     app.add_middleware(metrics.Counted, registry=services.registry)
     return app
@@ -89,5 +89,11 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schema["security"] = [{"bearer": []}]
         for path in ("/healthz", "/readyz"):
             schema["paths"][path]["get"]["security"] = []
+        for theirs in ("HTTPValidationError", "ValidationError"):
+            components["schemas"].pop(theirs, None)
+        for operation in (operation for item in schema["paths"].values() for operation in item.values()):
+            # FastAPI adds its own document of a mistake wherever a path has a parameter; ours is sent.
+            if "422" in operation["responses"]:
+                operation["responses"]["422"] = problems(422)[422]
         app.openapi_schema = schema
     return app.openapi_schema

@@ -26,7 +26,6 @@ router = APIRouter(
 )
 PING_S = 5.0
 GRANTS_FOR_S = 60.0
-MOST_BODY = 16 * 2**20
 
 
 @router.get("/sections", response_class=Response)
@@ -35,7 +34,7 @@ async def sections(services: Wired) -> Response:
     return Stream(_lines(services), ends=(services.closing.wait(),), media_type="application/x-ndjson")
 
 
-@router.post("/report", status_code=204, max_body_size=MOST_BODY, responses=problems(413))
+@router.post("/report", status_code=204, responses=problems(413))
 async def report(services: Wired, body: GatewayReport) -> Response:
     """What the gateway applied and saw."""
     services.reports.take(

@@ -14,8 +14,6 @@ from mooring.routes.ports import RouteKey
 from mooring.routes.published import PublishedSection
 
 router = APIRouter(prefix="/routes", tags=["routes"], responses=problems(401, 403, 503))
-MOST_BODY = 16 * 2**20
-"""20,000 routes of a usual size."""
 
 
 @router.get("", responses=problems(422))
@@ -57,7 +55,7 @@ async def sections(caller: Admin, services: Wired) -> Page[Section]:  # noqa: AR
     )
 
 
-@router.put("/sections/{source}", responses=problems(409, 413, 422), max_body_size=MOST_BODY)
+@router.put("/sections/{source}", responses=problems(409, 413, 422))
 async def publish(caller: Admin, services: Wired, source: str, body: SectionPublish) -> Section:  # noqa: ARG001
     """Publish all the routes of a source at once; the same again changes nothing."""
     await services.publisher.publish(PublishedSection(source, body.rank, body.routes))

@@ -1,0 +1,38 @@
+"""How long a body may be: counted as it comes, since a length that is announced need not be true, or there."""
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MOST = 2**20
+"""A workspace with the largest environment is a tenth of it."""
+MOST_TABLE = 16 * 2**20
+"""20,000 routes of a usual size, or the counters of as many."""
+_TABLES = ("/api/v1/routes/sections/", "/api/v1/gateway/report")
+
+
+class Bounded:
+    """Refuses a body that is too large before it is read, or as soon as too much of it has come."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        most = MOST_TABLE if scope["path"].startswith(_TABLES) else MOST
+        announced = Headers(scope=scope).get("content-length", "0")
+        left = most
+
+        async def bounded() -> Message:
+            nonlocal left
+            if announced.isdecimal() and int(announced) > most:
+                raise HTTPException(413)
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, bounded, send)

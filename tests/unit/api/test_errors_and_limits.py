@@ -1,0 +1,148 @@
+"""Errors look alike everywhere, bodies have an end, and the description of the API is complete."""
+
+from typing import Any
+
+import pytest
+from fastapi.routing import APIRoute, iter_route_contexts
+from structlog.testing import capture_logs
+
+from mooring.accounts.memory import MemoryAccounts
+from mooring.errors import Unavailable
+from support.api import Api
+
+
+async def test_what_http_itself_refuses_is_a_problem_too(it: Api) -> None:
+    """Unknown paths, other methods and other types have a code like everything else."""
+    client = it.client("ada")
+    for method, path, status, code in (
+        ("GET", "/api/v1/nothing", 404, "not_found"),
+        ("GET", "/api/v1/workspaces/", 404, "not_found"),
+        ("PUT", "/api/v1/me", 405, "method_not_allowed"),
+        ("GET", "/.mooring/nothing", 404, "not_found"),
+    ):
+        response = await client.request(method, path)
+        assert (response.status_code, response.json()["code"]) == (status, code), path
+        assert response.headers["content-type"] == "application/problem+json"
+    assert (await client.put("/api/v1/me")).headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("content", "type_", "text"),
+    [
+        (b"{", "application/json", "must be JSON"),
+        (b"", "application/json", "must be a JSON document"),
+        (b"[]", "application/json", "must be"),
+        (b'{"name": "one"}', "text/plain", "must be"),
+        (b"\xff\xfe", "application/json", "must be JSON"),
+        (b"[" * 100_000, "application/json", ""),
+    ],
+)
+async def test_a_body_that_is_no_document_is_refused(it: Api, content: bytes, type_: str, text: str) -> None:
+    """Broken, missing, foreign and absurdly nested bodies are the caller's mistake, said in a sentence."""
+    response = await it.client("ada").post("/api/v1/workspaces", content=content, headers={"Content-Type": type_})
+    assert response.status_code in (400, 422), response.text
+    assert text in response.json()["detail"]
+    assert "pydantic" not in response.text
+
+
+async def test_a_huge_body_is_refused(it: Api) -> None:
+    """A body that is too large is refused whether it says how long it is or not."""
+    client = it.client("ada")
+    body = b'{"name": "' + b"a" * 2**21 + b'"}'
+
+    async def pieces() -> Any:  # noqa: ANN401 - an asynchronous generator
+        for start in range(0, len(body), 65536):
+            yield body[start : start + 65536]
+
+    for content in (body, pieces()):
+        response = await client.post(
+            "/api/v1/workspaces", content=content, headers={"Content-Type": "application/json"}
+        )
+        assert response.status_code == 413
+        assert response.json()["code"] == "too_large"
+
+
+async def test_many_routes_are_not_a_huge_body(it: Api) -> None:
+    """A section may be larger than other documents."""
+    routes = [
+        {"name": f"r{n}", "host": f"h{n}.example", "backends": [{"address": "10.0.0.1:80"}]} for n in range(15_000)
+    ]
+    response = await it.client("ada").put("/api/v1/routes/sections/many", json={"routes": routes})
+    assert response.status_code == 200
+    assert response.json()["routes"] == 15_000
+
+
+@pytest.mark.parametrize("cursor", ["x", "!!!", "AAAA", "c1.x", "ü", "a" * 513])
+async def test_a_cursor_that_we_did_not_make_is_refused(it: Api, cursor: str) -> None:
+    """A cursor is checked, not trusted."""
+    for path in ("/api/v1/workspaces", "/api/v1/users", "/api/v1/routes"):
+        response = await it.client("ada").get(path, params={"cursor": cursor})
+        assert response.status_code == 422, path
+        assert response.json()["field"] == "cursor"
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "501", "x", "1e3"])
+async def test_a_limit_has_limits(it: Api, limit: str) -> None:
+    """A page has 1 to 500 items."""
+    response = await it.client("ada").get("/api/v1/workspaces", params={"limit": limit})
+    assert response.status_code == 422
+    assert response.json()["field"] == "limit"
+
+
+async def test_an_unforeseen_error_tells_nothing(it: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What we did not foresee is logged; the caller gets a code and no trace."""
+
+    async def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(MemoryAccounts, "users", broken)
+    with capture_logs() as logs:
+        response = await it.client("ada").get("/api/v1/users")
+    assert [entry["path"] for entry in logs] == ["/api/v1/users"]
+    assert response.status_code == 500
+    assert response.json()["code"] == "internal"
+    assert "secret" not in response.text
+
+
+async def test_a_database_that_is_away_is_said_to_be(it: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An outage is a 503 that says when to try again, and turns the server unready."""
+    client = it.client("ada")
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(MemoryAccounts, "token", away)
+    monkeypatch.setattr(MemoryAccounts, "users", away)
+    with capture_logs():
+        response = await client.get("/api/v1/me")
+        ready = await client.get("/readyz")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert ready.status_code == 503
+    database = next(watch for watch in ready.json()["watches"] if watch["name"] == "database")
+    assert not database["ok"]
+
+
+async def test_the_description_has_every_path_and_every_error(it: Api) -> None:
+    """OpenAPI lists each path of the API with a summary and with the problem document for what can go wrong."""
+    schema = (await it.client("ada").get("/api/v1/openapi.json")).json()
+    assert schema["openapi"].startswith("3.1")
+    known = {(path, method.upper()) for path, item in schema["paths"].items() for method in item}
+    routes = {
+        (context.path, method)
+        for context in iter_route_contexts(it.app.routes)
+        if isinstance(context.route, APIRoute) and context.path.startswith("/api/v1/")
+        for method in context.route.methods or ()
+    } - {("/api/v1/openapi.json", "GET")}
+    assert routes <= known
+    for path, item in schema["paths"].items():
+        for method, operation in item.items():
+            errors = {code: answer for code, answer in operation["responses"].items() if code[0] in "45"}
+            assert operation["description"], (method, path)
+            if path in ("/healthz", "/readyz"):
+                continue
+            assert "401" in errors, (method, path)
+            for code, answer in errors.items():
+                assert list(answer["content"]) == ["application/problem+json"], (method, path, code)
+            if "requestBody" in operation or any(p["in"] != "path" for p in operation.get("parameters", ())):
+                assert "422" in errors, (method, path)
+    assert "HTTPValidationError" not in schema["components"]["schemas"]
