@@ -113,6 +113,16 @@ def test_a_file_is_called_like_a_template(stem: str) -> None:
         parse(GOOD.format(version=1, text=""), f"{stem}.toml")
 
 
+def test_the_reference_shows_a_good_template() -> None:
+    """The example of the reference can be copied, and names every key that there is."""
+    page = (Path(__file__).parents[3] / "docs/reference/templates.md").read_text()
+    example = page.split("```toml\n")[1].split("```")[0]
+    template = parse(example, "tools.toml")
+    left_out = {"name", "repository"} | {"storage"}
+    for part in (template, template.editor, template.limits, template.idle):
+        assert set(type(part).model_fields) - part.model_fields_set <= left_out
+
+
 async def test_files_that_cannot_be_read_are_mistakes(catalogue: Catalogue, team: Path) -> None:
     """Bytes that are no text and a file that is too large are told, and hide nothing."""
     team.mkdir()
