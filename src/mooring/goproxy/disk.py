@@ -5,6 +5,7 @@ spool on the same file system, flushed, and renamed: a reader sees all of it or 
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import secrets
@@ -83,7 +84,7 @@ class DiskStore:
         except OSError as error:
             raise _translated(error) from error
         finally:
-            file.unlink(missing_ok=True)
+            _gone(file)
 
     async def open(self, name: str) -> DiskBlob | None:
         path = f"{self._download}/{name}"
@@ -113,7 +114,7 @@ class DiskStore:
         except OSError as error:
             raise _translated(error) from error
         finally:
-            file.unlink(missing_ok=True)
+            _gone(file)
 
     async def adopt(self, name: str, file: Path) -> None:
         try:
@@ -161,6 +162,12 @@ class DiskStore:
 
 def _some(walk: Iterator[Entry]) -> list[Entry]:
     return [entry for _, entry in zip(range(512), walk, strict=False)]
+
+
+def _gone(file: Path) -> None:
+    """What cannot be removed now is removed at a later start; it must not hide the error that led here."""
+    with contextlib.suppress(OSError):
+        file.unlink()
 
 
 def _translated(error: OSError) -> Unavailable:

@@ -1,6 +1,7 @@
 """The use cases: answer an ask from the store or else from a source, verified before anybody sees the end of it."""
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -196,7 +197,8 @@ class Proxy:
             del self._flights[ask.name]
             flight.end(failure)
             flight.land()
-            flight.spool.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                flight.spool.unlink()
 
     async def _receive_zip(self, ask: Ask, flight: Flight) -> None:
         async with self._parts.source(ask.module).zip(ask) as download:

@@ -133,7 +133,7 @@ def parse_tile(path: str) -> Tile:
         number = int(match[3].replace("x", "").replace("/", ""))
         if 1 <= height <= _MAX_HEIGHT and level <= _MAX_LEVEL:
             tile = Tile(height, level, number, int(partial) if partial else 1 << height)
-            if tile.path == path and tile.width <= 1 << height and number < _MAX_SIZE:
+            if tile.path == path and 0 < tile.width <= 1 << height and number < _MAX_SIZE:
                 return tile
     raise NotFound(f"malformed tile path {path[:80]!r}")
 

@@ -1,0 +1,128 @@
+"""Which modules may be used, and by whom."""
+
+import base64
+import os
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import Forbidden, InvalidInput, Unauthenticated
+from mooring.goproxy import access
+from mooring.goproxy.access import Access
+from mooring.goproxy.policy import Filter, Mark
+
+RULES = """
+# an allow-list
+-
++ example.com/team
+D example.com/tools
+- example.com/team/old          # use example.com/team/new
+- example.com/team/lib <v1.4.2,v1.6.0   # CVE-2026-1234: take v1.4.2 or v1.6.1
+"""
+
+
+def rules(tmp_path: Path, text: str = RULES) -> Filter:
+    """A filter of this text."""
+    file = tmp_path / "filter"
+    file.write_text(text)
+    return Filter(file)
+
+
+@pytest.mark.parametrize(
+    ("module", "version", "reason"),
+    [
+        ("example.com/other", "v1.0.0", "is not allowed here"),
+        ("example.com/team/old", "", "use example.com/team/new"),
+        ("example.com/team/old/sub", "v1.0.0", "use example.com/team/new"),
+        ("example.com/team/lib", "v1.4.1", "CVE-2026-1234"),
+        ("example.com/team/lib", "v1.6.0", "take v1.4.2"),
+    ],
+)
+def test_what_a_rule_excludes_is_refused_with_its_reason(
+    tmp_path: Path, module: str, version: str, reason: str
+) -> None:
+    """The longest pattern decides, versions count, and the text after # is what the developer reads."""
+    with pytest.raises(Forbidden, match=reason):
+        rules(tmp_path).mark(module, version)
+
+
+def test_what_no_rule_excludes_is_included(tmp_path: Path) -> None:
+    """Other versions, other modules of the team, and what is to be had elsewhere."""
+    found = rules(tmp_path)
+    assert found.mark("example.com/team/lib", "v1.4.2") is Mark.include
+    assert found.mark("example.com/team/lib") is Mark.include
+    assert found.mark("example.com/team/x", "v1.0.0") is Mark.include
+    assert found.mark("example.com/tools/x", "v1.0.0") is Mark.direct
+    assert Filter(None).mark("example.com/x") is Mark.include
+
+
+@pytest.mark.parametrize("line", ["* example.com", "+ example.com 1.2", "include example.com", "- example.com <1.0"])
+def test_a_line_that_is_no_rule_is_named(tmp_path: Path, line: str) -> None:
+    """A filter file with a mistake does not start, and says which line."""
+    with pytest.raises(InvalidInput, match="line 2"):
+        rules(tmp_path, f"+ example.com\n{line}\n")
+
+
+def test_a_change_counts_at_once_and_a_mistake_leaves_the_last_rules(tmp_path: Path) -> None:
+    """The file is read again when it changes; one that is broken or gone opens nothing."""
+    found = rules(tmp_path, "- example.com/x\n")
+    file = tmp_path / "filter"
+    for text in ("+ +\n- broken broken", None):
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
+        with pytest.raises(Forbidden):
+            found.mark("example.com/x")
+    file.write_text("- example.com/y\n")
+    assert found.mark("example.com/x") is Mark.include
+
+
+def basic(token: str) -> bytes:
+    """What the go command sends for a line of .netrc."""
+    return b"Basic " + base64.b64encode(f"ann:{token}".encode())
+
+
+def test_a_token_opens_in_each_of_its_three_forms(tmp_path: Path) -> None:
+    """As the password of basic authentication, as a bearer token, and as a path segment."""
+    file = tmp_path / "tokens"
+    token = access.make(file, "ann", ("git.example/team",))
+    found = Access(file)
+    for authorization, segment in ((basic(token), ""), (b"Bearer " + token.encode(), ""), (b"", token)):
+        subject = found.subject(authorization, segment)
+        assert subject.name == "ann"
+        assert subject.owns("git.example/team/x")
+        with pytest.raises(Forbidden):
+            subject.check("git.example/other")
+    assert token not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("authorization", [b"", b"Basic !!!", b"Basic", b"Bearer wrong", basic("wrong"), b"Digest x"])
+def test_everything_else_is_refused(tmp_path: Path, authorization: bytes) -> None:
+    """No token, a wrong one, a malformed header."""
+    file = tmp_path / "tokens"
+    access.make(file, "ann", ())
+    with pytest.raises(Unauthenticated):
+        Access(file).subject(authorization, "")
+
+
+def test_a_token_that_is_removed_opens_no_more(tmp_path: Path) -> None:
+    """The file is read again when it changes, and an absent one opens to nobody."""
+    file = tmp_path / "tokens"
+    token = access.make(file, "ann", ())
+    found = Access(file)
+    found.subject(b"", token)
+    file.write_text("")
+    os.utime(file, ns=(1, 1))
+    with pytest.raises(Unauthenticated):
+        found.subject(b"", token)
+    file.unlink()
+    with pytest.raises(Unauthenticated):
+        found.subject(b"", token)
+
+
+def test_the_segment_is_split_off() -> None:
+    """The token is no part of the path that is served or logged."""
+    assert access.segment(b"/t-abc/example.com/x/@v/list") == ("abc", b"/example.com/x/@v/list")
+    assert access.segment(b"/example.com/x/@v/list") == ("", b"/example.com/x/@v/list")
