@@ -118,7 +118,7 @@ async def test_an_editor_survives_a_restart_of_the_gateway(mooring: Mooring, bro
     await editor.open(link)
     await editor.open_terminal()
     await editor.page.evaluate("window.notReloaded = true")
-    for pid in processes_of(mooring, "mooring.server.role", "gateway") + processes_of(mooring, "nginx: master"):
+    for pid in mooring.processes("mooring.server.role", "gateway") + mooring.processes("nginx: master"):
         os.kill(pid, signal.SIGKILL)
     await answering(mooring)
     await editor.type("echo back > back.txt\n")
@@ -133,21 +133,6 @@ async def status_at(mooring: Mooring, host: str, cookies: dict[str, str]) -> int
     async with httpx2.AsyncClient() as client:
         url = f"http://127.0.0.1:{mooring.port}/healthz"
         return (await client.get(url, headers={"Host": host, "Cookie": header})).status_code
-
-
-def processes_of(mooring: Mooring, *words: str) -> list[int]:
-    """The processes below the supervisor's home whose command line has all the words."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                parents = (entry / "environ").read_bytes().decode(errors="replace")
-            except OSError:
-                continue
-            if all(word in command for word in words) and (str(mooring.home) in command + parents):
-                found.append(int(entry.name))
-    return found
 
 
 async def answering(mooring: Mooring) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
+
 from mooring.settings import cache
 
 MOORING = cache() / "venv/bin/mooring"
@@ -108,6 +110,39 @@ class Mooring:
         """The same with `-o json`, read."""
         return json.loads(self.cli(*arguments, "-o", "json").stdout)
 
+    def status(self, host: str, path: str = "/healthz") -> int:
+        """What the public listener answers to the administrator; 0 when nothing answers."""
+        headers = {"Host": host, "Authorization": f"Bearer {self.token}"}
+        try:
+            return httpx2.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=5).status_code
+        except httpx2.TransportError:
+            return 0
+
+    def processes(self, *words: str) -> list[int]:
+        """The processes of this installation whose command line has all the words."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdecimal():
+                continue
+            try:
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                around = (entry / "environ").read_bytes().decode(errors="replace") + str((entry / "cwd").readlink())
+            except OSError:
+                continue
+            if all(word in command for word in words) and self._is_ours(int(entry.name), command + around):
+                found.append(int(entry.name))
+        return found
+
+    def _is_ours(self, pid: int, text: str) -> bool:
+        if str(self.home) in text:
+            return True
+        while pid > 1 and pid != self.pid:
+            try:
+                pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            except OSError:
+                return False
+        return pid == self.pid
+
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
         if self._process is None:
@@ -139,4 +174,7 @@ def installation(*options: str) -> Iterator[Mooring]:
         yield mooring
     finally:
         mooring.stop()
+        for pid in mooring.processes():
+            # A test that killed the supervisor leaves workspaces, as it should.
+            os.kill(pid, signal.SIGKILL)
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,175 @@
+"""Every process of a whole Mooring is killed, alone and all at once: nothing is lost, and states are true again."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.mooring import Mooring, installation
+
+_TEMPLATE = """
+version = 1
+runtime = "process"
+[editor]
+command = ["/usr/bin/python3", "-I", "-S", "{program}", "{socket}"]
+[idle]
+after_s = 0
+"""
+WITHIN_S = 30.0
+
+
+@pytest.fixture
+def mooring() -> Iterator[Mooring]:
+    """A fresh installation with the template `light`, and one running workspace `steady` made from it."""
+    with installation() as running:
+        program = running.home.parent / "light_editor.py"
+        program.write_text((Path(__file__).parent.parent / "support/light_editor.py").read_text())
+        program.chmod(0o644)
+        (running.home / "templates/light.toml").write_text(_TEMPLATE.replace("{program}", str(program)))
+        running.cli("workspace", "create", "steady", "--template", "light", "--wait")
+        yield running
+
+
+def until(condition: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the condition gives
+    """The first true value of `condition`, asked for again and again."""
+    deadline = time.monotonic() + WITHIN_S
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true"
+        pause()
+    return value
+
+
+def pause() -> None:
+    """Let the others work."""
+    time.sleep(0.05)  # noqa: TID251 - a test without a loop
+
+
+def kill(pids: list[int]) -> None:
+    """Kill them as nobody can see coming."""
+    assert pids, "there is nothing to kill"
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def shown(mooring: Mooring, name: str = "steady") -> dict[str, Any]:
+    """The workspace as the API shows it."""
+    document = mooring.json("workspace", "show", name)
+    assert isinstance(document, dict)
+    return document
+
+
+def editor(mooring: Mooring, name: str = "steady") -> int:
+    """The process id of its editor."""
+    (pid,) = mooring.processes("light_editor.py", f"/run/w/{shown(mooring, name)['id']}/")
+    return pid
+
+
+def answers(mooring: Mooring, name: str = "steady") -> bool:
+    """Whether the editor answers at its URL."""
+    return mooring.status(f"{name}--admin.localhost") == 200
+
+
+def kinds(mooring: Mooring) -> list[str]:
+    """The kinds of the workspace's events."""
+    lines = mooring.cli("workspace", "events", "steady", "-o", "json").stdout.splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+def ready(mooring: Mooring) -> bool:
+    """Whether the server says that it is ready."""
+    return mooring.status("localhost", "/readyz") == 200
+
+
+def works(mooring: Mooring) -> None:
+    """The main job still works: a new workspace answers at its URL, and goes again."""
+    mooring.cli("workspace", "create", "later", "--template", "light", "--wait")
+    assert answers(mooring, "later")
+    mooring.cli("workspace", "delete", "later", "--yes", "--wait")
+
+
+def test_a_killed_server_costs_no_workspace(mooring: Mooring) -> None:
+    """The editor keeps answering while no server runs; the next server adopts it as it is."""
+    before = editor(mooring)
+    kill(mooring.processes("mooring.server.role", "server"))
+    assert answers(mooring)
+    until(lambda: ready(mooring))
+    assert editor(mooring) == before
+    assert shown(mooring)["phase"] == "running"
+    assert kinds(mooring).count("starting") == 1
+    works(mooring)
+
+
+def test_a_killed_agent_leaves_nginx_serving(mooring: Mooring) -> None:
+    """Nginx goes on with every route; the next agent adopts it, and new routes reach it."""
+    masters = mooring.processes("nginx: master")
+    kill(mooring.processes("mooring.server.role", "gateway"))
+    assert answers(mooring)
+    until(lambda: len(mooring.processes("mooring.server.role", "gateway")) == 1)
+    works(mooring)
+    assert mooring.processes("nginx: master") == masters
+
+
+def test_killed_workers_and_masters_come_back_with_all_routes(mooring: Mooring) -> None:
+    """A new worker has the table at once; a new master gets it again."""
+    kill(mooring.processes("nginx: worker"))
+    until(lambda: answers(mooring))
+    kill(mooring.processes("nginx: master"))
+    until(lambda: answers(mooring))
+    works(mooring)
+
+
+def test_a_killed_editor_is_started_again_and_the_event_says_so(mooring: Mooring) -> None:
+    """The crash is visible, and the workspace runs again."""
+    before = editor(mooring)
+    kill([before])
+    until(lambda: "crashed" in kinds(mooring))
+    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    assert editor(mooring) != before
+
+
+def test_children_end_with_a_killed_supervisor_and_workspaces_do_not(mooring: Mooring) -> None:
+    """The next `mooring up` finds its port free and adopts what still runs."""
+    before = editor(mooring)
+    mooring.kill()
+    until(lambda: not mooring.processes("mooring.server.role") and not mooring.processes("nginx:"))
+    assert Path(f"/proc/{before}").exists()
+    mooring.start()
+    until(lambda: answers(mooring))
+    assert editor(mooring) == before
+    assert shown(mooring)["phase"] == "running"
+
+
+def test_everything_is_killed_at_once(mooring: Mooring) -> None:
+    """Supervisor, server, agent, nginx, keeper and editor: the next start has the workspace, and it runs again."""
+    marker = mooring.home / "workspaces" / shown(mooring)["id"] / "home" / "kept.txt"
+    marker.write_text("kept")
+    pids = [mooring.pid, *mooring.processes()]
+    kill(list(dict.fromkeys(pids)))
+    mooring.kill()
+    mooring.start()
+    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    assert marker.read_text() == "kept"
+    works(mooring)
+
+
+def test_a_normal_stop_leaves_nothing_and_the_next_start_brings_it_back(mooring: Mooring) -> None:
+    """Ctrl-C ends every process of it; what was wanted stays wanted."""
+    assert mooring.stop() == 0
+    assert mooring.processes() == []
+    mooring.start()
+    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+
+
+def test_a_second_start_on_the_same_home_says_who_has_it(mooring: Mooring) -> None:
+    """Two servers on one database are refused, with what to type."""
+    refused = mooring.cli("up", "--port", str(mooring.port + 1), check=False)
+    assert refused.returncode == 5
+    assert f"pid {mooring.pid}" in refused.stderr
+    assert "mooring down" in refused.stderr
+    assert mooring.cli("down").returncode == 0
+    assert mooring.processes() == []
