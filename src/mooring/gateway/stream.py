@@ -42,6 +42,7 @@ class StreamSource:
         self._seen: set[str] = set()
         self._proved_at = -math.inf
         self._synced = False
+        self._forget_at: float | None = None
         self._problem: str | None = None
         self._backoff = Backoff(first=0.1, most=5.0)
 
@@ -52,27 +53,36 @@ class StreamSource:
         return () if self._problem is None else (self._problem,)
 
     async def watch(self) -> AsyncGenerator[SectionChange, None]:
-        loop = asyncio.get_running_loop()
-        lines: asyncio.Queue[Line | _Connected] = asyncio.Queue(_WAITING_LINES)
-        forget_at: float | None = None
+        self._forget_at = None
         async with Tasks(f"{self.name}-stream") as tasks:
-            tasks.forever("read", self._read(lines))
             while True:
-                try:
-                    async with asyncio.timeout_at(forget_at):
-                        line = await lines.get()
-                except TimeoutError:
-                    log.warning("access grants expired: nothing heard from the server", source=self.name)
-                    forget_at = None
-                    yield SectionChange(source=self.name, grants=Grants())
-                    continue
-                if isinstance(line, SectionChange) and line.grants is not None:
-                    forget_at = loop.time() + self._link.grants_s
-                elif not isinstance(line, _Connected) and forget_at is not None:
-                    lifetime = line.grants_for_s if isinstance(line, Ping) else self._link.grants_s
-                    forget_at = loop.time() + min(lifetime, self._link.grants_s)
-                for change in self._take(line):
-                    yield change
+                lines: asyncio.Queue[Line | _Connected] = asyncio.Queue(_WAITING_LINES)
+                reader = tasks.spawn("read", self._read(lines))
+                while (line := await self._next(lines)) is not None:
+                    for change in self._take(line):
+                        yield change
+                log.warning("access grants expired: nothing heard from the server", source=self.name)
+                # A connection that still lives would bring pings and never the grants again.
+                reader.cancel()
+                yield SectionChange(source=self.name, grants=Grants())
+
+    async def _next(self, lines: asyncio.Queue[Line | _Connected]) -> Line | _Connected | None:
+        """The next line; None when grants expire before it comes."""
+        try:
+            async with asyncio.timeout_at(self._forget_at):
+                line = await lines.get()
+        except TimeoutError:
+            self._forget_at = None
+            return None
+        self._renew(line)
+        return line
+
+    def _renew(self, line: Line | _Connected) -> None:
+        """Any line but the mark of a new connection renews the grants, if there are any."""
+        brings = isinstance(line, SectionChange) and line.grants is not None
+        if brings or (self._forget_at is not None and not isinstance(line, _Connected)):
+            lifetime = line.grants_for_s if isinstance(line, Ping) else self._link.grants_s
+            self._forget_at = asyncio.get_running_loop().time() + min(lifetime, self._link.grants_s)
 
     def _take(self, line: Line | _Connected) -> Iterable[SectionChange]:
         if isinstance(line, _Connected):
@@ -123,18 +133,16 @@ class StreamSource:
                 buffer = bytearray()
                 async for chunk in response.aiter_raw():
                     buffer += chunk
-                    for raw in _complete_lines(buffer):
+                    if len(buffer) > LONGEST_LINE:
+                        raise InvalidInput(f"a line of the stream is longer than {LONGEST_LINE} bytes")
+                    for raw in _complete_lines(buffer) if b"\n" in chunk else ():
                         yield decode(raw)
         raise Unavailable("the server ended the stream")
 
 
 def _complete_lines(buffer: bytearray) -> list[bytes]:
     """Take the complete lines off the front of `buffer`."""
-    end = buffer.rfind(b"\n")
-    if end < 0:
-        if len(buffer) > LONGEST_LINE:
-            raise InvalidInput(f"a line of the stream is longer than {LONGEST_LINE} bytes")
-        return []
+    end = buffer.rindex(b"\n")
     lines = bytes(buffer[:end]).split(b"\n")
     del buffer[: end + 1]
     return lines

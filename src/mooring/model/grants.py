@@ -11,7 +11,7 @@ import base64
 import hashlib
 import hmac
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mooring.errors import Unauthenticated
 
@@ -27,7 +27,7 @@ class SigningKey:
     """A key that signs sessions. `secret` is 32 random bytes; `not_after` is in seconds since the epoch."""
 
     id: str
-    secret: bytes
+    secret: bytes = field(repr=False)
     not_after: int
 
 

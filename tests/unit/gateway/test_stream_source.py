@@ -127,11 +127,14 @@ async def test_grants_end_when_nothing_is_heard(server: SectionServer) -> None:
 
 
 async def test_a_ping_may_say_that_grants_end_sooner(server: SectionServer) -> None:
-    """The server may shorten what the gateway would allow, and never lengthen it."""
+    """The server may shorten what the gateway would allow; after the end they are asked for anew, and come again."""
     async with following(StreamSource(server.link(grants_s=3600))) as followed:
         await until(lambda: followed.table.grants == GRANTS)
         await server.send(Ping(Revision("e", 1), 0.1))
-        await until(lambda: followed.table.grants == Grants())
+        await until(lambda: any(change.grants == Grants() for change in followed.changes))
+        await until(lambda: followed.table.grants == GRANTS)
+        assert len(server.requests) == 2
+        assert set(followed.routes) == {"a", "b"}
 
 
 async def test_a_bad_line_keeps_what_was_good(server: SectionServer) -> None:
