@@ -12,6 +12,7 @@ import structlog
 from mooring.control.backoff import Backoff
 from mooring.errors import Misconfigured, MooringError, Unavailable
 from mooring.gateway.admin import Admin
+from mooring.gateway.authority import LocalAuthority
 from mooring.gateway.config import NginxSettings, fingerprint, render
 from mooring.gateway.leftover import Record, end, master, orphans, read_record, write_record
 from mooring.gateway.processes import Process, process
@@ -137,6 +138,8 @@ class Nginx:
         for made in (self.settings.home.run, folder, folder / "tmp"):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "nginx.conf").write_text(render(self.settings))
+        if any(listener.tls for listener in self.settings.listeners):
+            LocalAuthority(folder / "placeholder", "placeholder.invalid").pem()
         (folder / "startup.log").write_bytes(b"")
         # A killed nginx leaves its socket's name, which the next one could not bind.
         self.settings.home.gateway_socket.unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""Certificates for `--tls`: one that was given, or one of a local authority made at the first start."""
+
+import asyncio
+import datetime as dt
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from mooring.errors import Misconfigured, MooringError
+from mooring.gateway.nginx import NginxSink
+
+log = structlog.get_logger(__name__)
+
+AUTHORITY_DAYS = 3650
+LEAF_DAYS = 90
+RENEW_DAYS = 30
+"""Before its end a leaf is replaced, so that a gateway that was off for a month still has a valid one."""
+LOOK_EVERY_S = 10.0
+"""A changed certificate is in use within a minute; files are cheap to look at."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAuthority:
+    """An authority whose key never leaves `folder`; its leaf is for `domain` and everything one label below it."""
+
+    folder: Path
+    domain: str
+
+    @property
+    def certificate(self) -> Path:
+        """What a person's browser must trust."""
+        return self.folder / "authority.crt"
+
+    @property
+    def leaf(self) -> Path:
+        """The chain and key in use."""
+        return self.folder / "gateway.pem"
+
+    def pem(self) -> str:
+        """The leaf's chain and key as one PEM text; makes the authority and the leaf when they are missing or old.
+
+        Raises:
+            Misconfigured: the folder cannot be written, or holds something else.
+        """
+        try:
+            if not self._current():
+                _write(self.leaf, self._issue())
+            return self.leaf.read_text()
+        except (OSError, ValueError) as error:
+            raise Misconfigured(f"the local authority in {self.folder}: {error}", field="tls") from error
+
+    def _current(self) -> bool:
+        if not self.leaf.exists() or not self.certificate.exists():
+            return False
+        found = x509.load_pem_x509_certificate(self.leaf.read_bytes())
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        soon = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=RENEW_DAYS)
+        return self.domain in names.get_values_for_type(x509.DNSName) and found.not_valid_after_utc > soon
+
+    def _authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+        file = self.folder / "authority.key"
+        if self.certificate.exists() and file.exists():
+            key = serialization.load_pem_private_key(file.read_bytes(), None)
+            if not isinstance(key, ec.EllipticCurvePrivateKey):
+                raise ValueError(f"{file} holds no elliptic curve key")
+            return x509.load_pem_x509_certificate(self.certificate.read_bytes()), key
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(f"Mooring local authority for {self.domain}")
+        made = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
+        made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        # It can vouch for nothing but this domain, whoever gets hold of its key.
+        permitted = x509.NameConstraints([x509.DNSName(self.domain)], None)
+        made = made.add_extension(permitted, critical=True)
+        made = made.add_extension(_usage(signs_certificates=True), critical=True)
+        certificate = made.sign(key, hashes.SHA256())
+        _write(file, _private(key))
+        _write(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        return certificate, key
+
+    def _issue(self) -> bytes:
+        issuer, issuer_key = self._authority()
+        key = ec.generate_private_key(ec.SECP256R1())
+        names = [x509.DNSName(self.domain), x509.DNSName(f"*.{self.domain}")]
+        made = _builder(_name(self.domain), issuer.subject, key.public_key(), LEAF_DAYS)
+        made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        made = made.add_extension(_usage(signs_certificates=False), critical=True)
+        made = made.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        public = issuer_key.public_key()
+        made = made.add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
+        leaf = made.sign(issuer_key, hashes.SHA256())
+        encoding = serialization.Encoding.PEM
+        return leaf.public_bytes(encoding) + issuer.public_bytes(encoding) + _private(key)
+
+
+@dataclass(frozen=True, slots=True)
+class GivenCertificate:
+    """A chain and a key that the operator renews by replacing the files."""
+
+    chain: Path
+    key: Path
+
+    def pem(self) -> str:
+        """Both as one PEM text.
+
+        Raises:
+            Misconfigured: a file cannot be read, or the key is not the certificate's.
+        """
+        try:
+            chain, key = self.chain.read_bytes(), self.key.read_bytes()
+            public = serialization.load_pem_private_key(key, None).public_key()
+            certified = x509.load_pem_x509_certificate(chain).public_key()
+        except (OSError, ValueError, TypeError) as error:
+            raise Misconfigured(f"certificate {self.chain}, key {self.key}: {error}", field="tls") from error
+        if _public(public) != _public(certified):
+            raise Misconfigured(f"the key in {self.key} is not that of the certificate in {self.chain}", field="tls")
+        return f"{chain.decode()}\n{key.decode()}"
+
+
+Certificates = LocalAuthority | GivenCertificate
+
+
+async def keep_certificate(source: Certificates, sink: NginxSink, *, look_every_s: float = LOOK_EVERY_S) -> None:
+    """Give nginx the certificate, for ever: again when it changes, and again to an nginx that has lost it.
+
+    A broken file leaves the last good certificate in use and is named in the log.
+    """
+    problem: str | None = None
+    while True:
+        try:
+            await sink.certificate(await asyncio.to_thread(source.pem))
+        except MooringError as error:
+            if error.detail != problem:
+                log.error("certificate", reason=error.detail)  # noqa: TRY400 - the detail says it all
+            problem = error.detail
+        else:
+            problem = None
+        await asyncio.sleep(look_every_s if problem is None else 1.0)
+
+
+def _name(text: str) -> x509.Name:
+    # A common name holds at most 64 characters (RFC 5280); the names that count are the alternative ones.
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(tz=dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        # Clocks of other machines may be behind.
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _public(key: object) -> bytes:
+    assert hasattr(key, "public_bytes")  # noqa: S101 - each kind of key has it, their union does not say so
+    found: bytes = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return found
+
+
+def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace the file as a whole, readable by nobody else from its first byte on."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
+        file.write(data)
+    new.replace(path)

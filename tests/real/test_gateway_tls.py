@@ -1,0 +1,131 @@
+"""TLS at the gateway: a given certificate or the local authority's, changed without a reload, HTTP/2."""
+
+import asyncio
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from mooring.control.tasks import Tasks
+from mooring.errors import Misconfigured
+from mooring.gateway.authority import GivenCertificate, LocalAuthority, keep_certificate
+from mooring.model.routes import Access, Backend, Route
+from support.certificates import self_signed
+from support.grants import GRANTS, cookie
+from support.nginx import Gateway, backend, gateway
+
+
+@pytest.fixture
+async def edge(tmp_path: Path):  # noqa: ANN201 - an async fixture
+    """A gateway that speaks TLS."""
+    async with gateway(tmp_path / "g", tls=True) as started:
+        yield started
+
+
+async def served(edge: Gateway, name: str = "w.mooring.test", authority: Path | None = None) -> x509.Certificate:
+    """The certificate of a handshake; with an authority it must be valid for the name."""
+    context = ssl.create_default_context(cafile=authority) if authority else ssl.create_default_context()
+    if authority is None:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=context, server_hostname=name)
+    der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return x509.load_der_x509_certificate(der)
+
+
+async def test_the_local_authority_is_trusted_for_the_domain_and_its_hosts(edge: Gateway, tmp_path: Path) -> None:
+    """A client that trusts the authority accepts the console's and every workspace's host, and no other name."""
+    source = LocalAuthority(tmp_path / "tls", "mooring.test")
+    await edge.sink.certificate(source.pem())
+    for name in ("mooring.test", "a--b.mooring.test"):
+        await served(edge, name, source.certificate)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        await served(edge, "other.test", source.certificate)
+    assert source.leaf.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "tls/authority.key").stat().st_mode & 0o777 == 0o600
+    assert source.pem() == source.leaf.read_text()
+
+
+async def test_a_changed_certificate_is_used_without_a_reload(edge: Gateway, tmp_path: Path) -> None:
+    """The next handshake after the files changed has the new certificate; the workers and open connections stay."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    first, second = self_signed("a.test"), self_signed("b.test")
+    chain.write_bytes(first[0])
+    key.write_bytes(first[1])
+    workers = (await edge.sink.read()).workers
+    async with Tasks("test") as tasks:
+        tasks.spawn("certificate", keep_certificate(GivenCertificate(chain, key), edge.sink, look_every_s=0.1))
+        assert await eventually(edge, "a.test")
+        key.write_bytes(second[1])
+        await asyncio.sleep(0.3)
+        assert (await served(edge)).subject.rfc4514_string() == "CN=a.test"
+        chain.write_bytes(second[0])
+        assert await eventually(edge, "b.test")
+    assert set(workers) <= set((await edge.sink.read()).workers)
+
+
+async def eventually(edge: Gateway, name: str) -> bool:
+    """Whether handshakes come to have that certificate."""
+    deadline = time.monotonic() + 10
+    while (await served(edge)).subject.rfc4514_string() != f"CN={name}":
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+async def test_a_key_of_another_certificate_is_refused_by_name(tmp_path: Path) -> None:
+    """The operator reads which file does not fit, and a missing one is named."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    chain.write_bytes(self_signed("a.test")[0])
+    with pytest.raises(Misconfigured, match=r"k\.pem"):
+        GivenCertificate(chain, key).pem()
+    key.write_bytes(self_signed("b.test")[1])
+    with pytest.raises(Misconfigured, match="is not that of the certificate"):
+        GivenCertificate(chain, key).pem()
+
+
+async def test_http2_and_websockets_work_over_tls(edge: Gateway, tmp_path: Path) -> None:
+    """Browsers speak HTTP/2; a WebSocket takes HTTP/1.1; both know their scheme and the secure cookie."""
+    source = LocalAuthority(tmp_path / "tls", "mooring.test")
+    await edge.sink.certificate(source.pem())
+    host = "a--b.mooring.test"
+
+    async def echo(socket: ServerConnection) -> None:
+        async for message in socket:
+            await socket.send(message)
+
+    async with backend() as running, serve(echo, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        access = Access(kind="subjects", subjects=("ann",))
+        await edge.publish(
+            Route(name="http", host=host, backends=(Backend(address=running.address),), access=access),
+            Route(name="ws", host=host, path="/ws", backends=(Backend(address=f"127.0.0.1:{port}"),), access=access),
+            grants=GRANTS,
+        )
+        secure = f"__Host-{cookie(host)}"
+        command = (
+            *("curl", "-sS", "--http2", "--cacert", str(source.certificate), "-H", f"Cookie: {secure}; x=1"),
+            *("--resolve", f"{host}:{edge.port}:127.0.0.1", "-w", "%{http_version}", f"https://{host}:{edge.port}/h2"),
+        )
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True, timeout=20)
+        assert done.stdout.endswith("}2")
+        seen = dict(running.seen[0].headers)
+        assert (seen["x-forwarded-proto"], seen["cookie"]) == ("https", "x=1")
+        assert seen["host"] == edge.authority(host)
+        context = ssl.create_default_context(cafile=source.certificate)
+        async with connect(
+            f"wss://{edge.authority(host)}/ws",
+            host="127.0.0.1",
+            port=edge.port,
+            ssl=context,
+            proxy=None,
+            additional_headers={"Cookie": secure, "Origin": f"https://{edge.authority(host)}"},
+        ) as socket:
+            await socket.send("over TLS")
+            assert await socket.recv() == "over TLS"
