@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -15,6 +16,7 @@ from mooring.control.tasks import Tasks
 from mooring.model.workspace import Desired, Phase
 from mooring.workspaces.ports import Engine
 from support.api import Api, api
+from support.certificates import self_signed
 
 WITHIN_S = 60
 
@@ -78,8 +80,18 @@ async def run(*command: str | Path, environment: Mapping[str, str], data: bytes 
 
 
 @asynccontextmanager
-async def command_line(folder: Path, *, runtime: Engine | None = None) -> AsyncIterator[Cli]:
-    """A server on a loopback port, and the command line of its administrator `ada`."""
+async def command_line(folder: Path, *, runtime: Engine | None = None, tls: bool = False) -> AsyncIterator[Cli]:
+    """A server on a loopback port, and the command line of its administrator `ada`.
+
+    With `tls` its certificate is for the name `localhost` and for no address.
+    """
+    home = folder / "home"
+    (home / "run").mkdir(parents=True)
+    more: dict[str, Any] = {}
+    if tls:
+        for name, pem in zip(("cert.pem", "key.pem"), self_signed("localhost"), strict=True):
+            (home / name).write_bytes(pem)
+        more = {"ssl_certfile": home / "cert.pem", "ssl_keyfile": home / "key.pem"}
     async with api(runtime=runtime) as it:
         config = uvicorn.Config(
             it.app,
@@ -89,6 +101,7 @@ async def command_line(folder: Path, *, runtime: Engine | None = None) -> AsyncI
             log_config=None,
             ws="websockets-sansio",
             timeout_graceful_shutdown=2,
+            **more,
         )
         server = uvicorn.Server(config)
         async with Tasks("uvicorn") as tasks:
@@ -96,8 +109,7 @@ async def command_line(folder: Path, *, runtime: Engine | None = None) -> AsyncI
             try:
                 await until(lambda: server.started)
                 port = server.servers[0].sockets[0].getsockname()[1]
-                home = folder / "home"
-                announce(home, port, it.tokens["ada"])
+                announce(home, port, it.tokens["ada"], home / "cert.pem" if tls else None)
                 yield Cli(it, home, port)
             finally:
                 it.services.closing.set()
@@ -105,10 +117,16 @@ async def command_line(folder: Path, *, runtime: Engine | None = None) -> AsyncI
                 await running
 
 
-def announce(home: Path, port: int, token: str) -> None:
+def announce(home: Path, port: int, token: str, authority: Path | None = None) -> None:
     """What `mooring up` leaves for the command line on the same machine."""
     (home / "run").mkdir(parents=True, exist_ok=True)
-    document = {"url": f"http://localhost:{port}", "console": "localhost", "address": "127.0.0.1", "port": port}
+    document = {
+        "url": f"{'https' if authority else 'http'}://localhost:{port}",
+        "console": "localhost",
+        "address": "127.0.0.1",
+        "port": port,
+        "authority": str(authority) if authority else None,
+    }
     (home / "run" / "endpoint.json").write_text(json.dumps(document))
     (home / "admin-token").write_text(token + "\n")
 

@@ -4,6 +4,7 @@ Clients that wait are made of repeated short questions and of server-sent events
 in between is no error as long as it comes back in time.
 """
 
+import contextlib
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -153,7 +154,8 @@ class Api:
         timeout = httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S, read=patience_s)
         headers = {"Accept": "text/event-stream"}
         try:
-            with self._http.stream("GET", _path(path, query), headers=headers, timeout=timeout) as response:
+            request = self._http.build_request("GET", _path(path, query), headers=headers, timeout=timeout)
+            with contextlib.closing(self._ask(request, stream=True)) as response:
                 if response.is_error:
                     response.read()
                     _refuse(response)
@@ -176,6 +178,11 @@ class Api:
         if not owner and is_id(name):
             return self.get(f"workspaces/{name}", Workspace)
         raise NotFound(_("there is no workspace {name} (see: mooring workspace list)").format(name=repr(reference)))
+
+    def _ask(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
+        # The address is not the name: the certificate is the console's.
+        request.extensions = {**request.extensions, "sni_hostname": self.endpoint.host}
+        return self._http.send(request, stream=stream)
 
     def _answered(
         self,
@@ -209,7 +216,8 @@ class Api:
             headers["Content-Type"] = "application/json"
             content = body.model_dump_json(exclude_unset=True)
         try:
-            response = self._http.request(method, _path(path, query or {}), content=content, headers=headers)
+            request = self._http.build_request(method, _path(path, query or {}), content=content, headers=headers)
+            response = self._ask(request)
         except httpx2.TransportError as error:
             raise self.endpoint.silent(_why(error)) from error
         if not response.is_success:

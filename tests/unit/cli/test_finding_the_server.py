@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.cli import Cli, announce, run
+from support.cli import Cli, announce, command_line, run, runs
 
 LIST = (sys.executable, "-m", "mooring", "workspace", "list", "-o", "json")
 
@@ -96,3 +96,19 @@ async def test_another_server_answers(tmp_path: Path) -> None:
         done = await run(*LIST, environment=environment(tmp_path))
     text = f"mooring: http://localhost:{port} answered something that is not Mooring's"
     assert (done.status, done.err[: len(text)]) == (1, text)
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """A certificate is checked against the console's name, by the authority that is named; streams and exec too."""
+    async with command_line(tmp_path, tls=True) as cli:
+        await runs(cli, "demo")
+        assert (await cli.good("workspace", "list")).out.splitlines()[1].startswith("demo")
+        assert (
+            "created from light"
+            in (await cli.good("workspace", "logs", "demo")).out + (await cli.good("workspace", "events", "demo")).out
+        )
+        done = await cli("workspace", "exec", "demo", "--", "cat", data=b"through TLS")
+        assert (done.status, done.out) == (0, "through TLS"), done
+        at = {"MOORING_URL": f"https://localhost:{cli.port}", "MOORING_TOKEN": cli.api.tokens["ada"]}
+        stranger = await run(*LIST, environment=environment(tmp_path / "person", **at))
+        assert (stranger.status, "certificate" in stranger.err) == (9, True), stranger

@@ -98,6 +98,22 @@ async def test_git_clones_over_ssh(workspace: Workspace, tmp_path: Path) -> None
     assert (await workspace.run("git", "-C", str(tmp_path / "clone"), "log", "--format=%s")).out == "first\n"
 
 
+async def test_a_port_of_the_workspace_is_forwarded(workspace: Workspace) -> None:
+    """Forwarding, which VS Code's Remote-SSH is made of, reaches what listens beside the workspace."""
+
+    async def shout(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write((await reader.read()).upper())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(shout, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        command = ["ssh", "-F", str(workspace.config), "-W", f"127.0.0.1:{port}", "mooring.demo"]
+        done = await workspace.run(*command, data=b"quiet")
+    assert (done.status, done.out) == (0, "QUIET"), done
+
+
 async def test_two_first_connections_at_once(workspace: Workspace) -> None:
     """Both get in, and later ones find the same host key: nobody is warned about a changed one."""
     async with asyncio.TaskGroup() as group:
