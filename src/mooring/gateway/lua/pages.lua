@@ -6,11 +6,17 @@ local _M = {}
 local NAMES = { "unknown", "stopped", "starting", "unavailable", "forbidden" }
 local pages = {}
 
+local function read(name)
+    local file = assert(io.open(settings.pages .. "/" .. name .. ".html"))
+    local text = file:read("*a")
+    file:close()
+    return text
+end
+
 function _M.load()
+    local before, after = string.match(read("frame"), "^(.*){{{body}}}(.*)$")
     for _, name in ipairs(NAMES) do
-        local file = assert(io.open(settings.pages .. "/" .. name .. ".html"))
-        pages[name] = file:read("*a")
-        file:close()
+        pages[name] = before .. read(name) .. after
     end
 end
 
