@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from mooring import settings
-from mooring.errors import Conflict, Misconfigured
+from mooring.control.tasks import Tasks
+from mooring.errors import Conflict, Misconfigured, Unavailable
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Home, Listen
+from mooring.workspaces.keepers import Link, is_kept, start_keeper
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.process import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
@@ -277,6 +279,49 @@ async def test_a_process_with_a_recycled_pid_is_never_touched(world: ProcessHarn
     finally:
         bystander.kill()
         bystander.wait()
+
+
+async def test_a_state_file_that_is_no_state_is_no_obstacle(world: ProcessHarness) -> None:
+    """An empty, a broken and a foreign state file count as none: the workspace starts and stops."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, template)
+        for number, text in enumerate(("", "{", "[1]", '{"phase": "starting", "boot": "x", "generation": 1}'), 2):
+            await runtime.apply(stopped(wanted), template)
+            (world.place(wanted) / "state.json").write_text(text)
+            seen = await runtime.apply(workspace(generation=number), template)
+            assert await answered(seen)
+
+
+async def test_a_keeper_that_cannot_begin_says_why(world: ProcessHarness) -> None:
+    """The error of a start holds the keeper's last words, not only where to look for them."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, template)
+        await runtime.apply(stopped(wanted), template)
+        os.chown(world.place(wanted), 0, 0)
+        with pytest.raises(Unavailable, match="Permission denied"):
+            await runtime.apply(workspace(generation=2), template)
+        os.chown(world.place(wanted), *(account() or ()))
+        assert await answered(await runtime.apply(workspace(generation=2), template))
+
+
+async def test_a_keeper_without_an_order_goes_away(world: ProcessHarness) -> None:
+    """A server that died between starting a keeper and telling it what to keep leaves nothing in the way."""
+    wanted = workspace()
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, world.template("healthy"))
+        await runtime.apply(stopped(wanted), world.template("healthy"))
+        pid = start_keeper(world.place(wanted), wanted.id, account())
+        link = await Link.connect(world.place(wanted), wanted.id)
+        assert is_kept(world.place(wanted))
+        async with Tasks("test") as tasks:
+            link.follow(tasks, lambda _: None, lambda _: None)
+            link.close()
+            async with asyncio.timeout(WITHIN_S):
+                await link.ended.wait()
+                await asyncio.to_thread(os.waitpid, pid, 0)
+        assert await answered(await runtime.apply(workspace(generation=2), world.template("healthy")))
 
 
 async def test_a_keeper_that_hangs_does_not_stop_a_stop(world: ProcessHarness) -> None:

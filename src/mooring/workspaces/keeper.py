@@ -156,6 +156,8 @@ class Keeper:
         self._poller.forget(descriptor)
         if (client := self._clients.pop(descriptor, None)) is not None:
             client.close()
+        if self._life is None:
+            self._poller.stop()  # whoever would have given the order is gone
         # Its commands run on and end with the workspace, but a new connection may get the same descriptor.
         self._commands = {
             pid: (-1 if owner == descriptor else owner, key) for pid, (owner, key) in self._commands.items()

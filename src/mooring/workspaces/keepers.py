@@ -18,12 +18,17 @@ from mooring.workspaces import keeper, procfs
 from mooring.workspaces.lifecycle import FINAL
 
 STATE_FILE = "state.json"
-ANSWER_WITHIN_S = 5.0
+ANSWER_WITHIN_S = 10.0
 _LOCK_FILE = "keeper.lock"
 _SOCKET = "keeper.sock"
 _LOG = "keeper.log"
 _SOURCES = str(Path(keeper.__file__).parents[2])
 _PROGRAM = "import sys; sys.path.append(sys.argv[1]); from mooring.workspaces.keeper import main; main()"
+
+_KEYS = {
+    *("id", "boot", "keeper", "editor", "phase", "reason", "notice", "left", "restarts", "crashes", "generation"),
+    *("socket", "port", "folders", "limited", "unlimited"),
+}
 
 State = dict[str, Any]
 
@@ -34,7 +39,7 @@ def saved_state(place: Path) -> State | None:
         state = json.loads((place / STATE_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) and {"boot", "phase", "generation"} <= state.keys() else None
+    return state if isinstance(state, dict) and state.keys() >= _KEYS else None
 
 
 def is_kept(place: Path) -> bool:
@@ -125,8 +130,9 @@ def left_editor(state: State, marker: Sequence[str]) -> bool:
 class Link:
     """A connection to one keeper. `state` is the last one heard; `changed` is called at each, `lost` at the end."""
 
-    def __init__(self, workspace_id: str, connection: socket.socket) -> None:
+    def __init__(self, workspace_id: str, place: Path, connection: socket.socket) -> None:
         self.id = workspace_id
+        self._place = place
         self.state: State = {}
         self.ended = asyncio.Event()
         self._connection = connection
@@ -150,24 +156,24 @@ class Link:
         except BaseException:
             connection.close()
             raise
-        return cls(workspace_id, connection)
+        return cls(workspace_id, place, connection)
 
     def follow(self, tasks: Tasks, changed: Callable[["Link"], None], lost: Callable[["Link"], None]) -> None:
         """Hear the keeper in a task of `tasks`."""
         _ = tasks.spawn(f"keeper/{self.id}", self._follow(changed, lost))
 
-    async def heard(self) -> State:
+    async def heard(self, within_s: float = ANSWER_WITHIN_S) -> State:
         """The state, once the keeper has told one.
 
         Raises:
             Unavailable: when it does not within some seconds, or ended before.
         """
         try:
-            await asyncio.wait_for(self._heard.wait(), ANSWER_WITHIN_S)
+            await asyncio.wait_for(self._heard.wait(), within_s)
         except TimeoutError as error:
             raise Unavailable(f"the keeper of workspace {self.id} does not answer") from error
         if not self.state:
-            raise Unavailable(f"the keeper of workspace {self.id} ended at its start; see its keeper.log")
+            raise Unavailable(f"the keeper of workspace {self.id} ended at its start: {_last_line(self._place / _LOG)}")
         return self.state
 
     async def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
@@ -194,7 +200,10 @@ class Link:
         started = self._expect(f"exec/{key}")
         exited = self._expect(f"exit/{key}")
         await self.send({**message, "op": "exec", "key": key}, descriptors)
-        answer = await asyncio.wait_for(started, ANSWER_WITHIN_S)
+        try:
+            answer = await asyncio.wait_for(started, ANSWER_WITHIN_S)
+        except TimeoutError as error:
+            raise Unavailable(f"the keeper of workspace {self.id} does not answer") from error
         if "error" in answer:
             self._waiting.pop(f"exit/{key}", None)
             raise Conflict(str(answer["error"]))
@@ -246,6 +255,14 @@ class Link:
             if not future.done():
                 future.set_result({"error": "the keeper is gone", "status": 255})
         self._waiting.clear()
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text(errors="replace").split("\n")
+    except OSError:
+        return "it said nothing"
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def reap(children: set[int]) -> None:

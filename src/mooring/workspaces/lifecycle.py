@@ -64,6 +64,7 @@ class Life:
             "reason": "",
             "notice": "",
             "exit": None,
+            "left": 0,
             "restarts": order.restarts,
             "crashes": self._crashes,
             "generation": order.generation,
@@ -234,6 +235,7 @@ class Life:
             return
         if left:
             self._ending = ("failed", f"{left} processes do not end, not even when killed")
+        self.state["left"] = left
         self._finish()
 
     def _finish(self) -> None:

@@ -49,6 +49,7 @@ log = structlog.get_logger(__name__)
 
 _END_WITHIN_S = 22.0
 _SURVEY_S = 5.0
+_RUNNING_ANSWERS_S = 3.0
 _LOG_POLL_S = 0.25
 _RECOVER_TRIES = 8
 _FREE_TRIES = 9
@@ -237,11 +238,11 @@ class ProcessRuntime:
     async def _sweep(self, workspace_id: str, saved: State | None) -> None:
         if saved is None:
             return
-        if saved["phase"] not in FINAL and _is_now(saved):
+        if (saved["phase"] not in FINAL or saved["left"]) and _is_now(saved):
             link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             _ = await self._until_free(workspace_id)
-            if link.state["phase"] != "stopped":
+            if link.state["left"]:
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
         await asyncio.to_thread(remove, tuple(saved["folders"]))
 
@@ -266,13 +267,14 @@ class ProcessRuntime:
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             link = None
         if link is not None and not link.ended.is_set():
+            await link.heard(_RUNNING_ANSWERS_S)
             return link
         place = self._folders.place(workspace_id)
         if not await asyncio.to_thread(is_kept, place):
             return None
         try:
             link = await self._connect(workspace_id)
-            await link.heard()
+            await link.heard(_RUNNING_ANSWERS_S)
         except Unavailable:
             if (silent := self._links.pop(workspace_id, None)) is not None:
                 silent.close()
