@@ -9,6 +9,8 @@ import typer
 from mooring.cli.language import _
 from mooring.cli.output import note
 from mooring.errors import InvalidInput
+from mooring.model.names import check_owner
+from mooring.model.routes import Access
 from mooring.settings import FileSource, Installation, Listen, RedisSource, cache, first_person, home
 
 _HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
@@ -30,6 +32,13 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     redis: Annotated[
         str | None, typer.Option(envvar="MOORING_REDIS", help=_("redis:// URL of a hash of hosts."))
     ] = None,
+    redis_hash: Annotated[str, typer.Option(help=_("Name of that hash."))] = "hosts",
+    redis_access: Annotated[
+        str, typer.Option(help=_("Who may enter its routes: public, authenticated, or users: maria,joe."))
+    ] = "authenticated",
+    redis_strip_prefix: Annotated[
+        bool, typer.Option("--redis-strip-prefix", help=_("Take /ws/FIELD off the path that its backends see."))
+    ] = False,
     workers: Annotated[int, typer.Option(help=_("nginx worker processes."), min=1, max=256)] = 2,
 ) -> None:
     """Start Mooring on this machine, in the foreground. Ctrl-C stops all of it; workspaces keep their files."""
@@ -44,7 +53,15 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         workers=workers,
         owner=first_person(),
         routes_file=FileSource(routes_file.absolute()).path if routes_file else None,
-        redis=RedisSource(paths_host=f"ws.{domain}", url=redis) if redis else None,
+        redis=RedisSource(
+            paths_host=f"ws.{domain}",
+            url=redis,
+            hash=redis_hash,
+            strip_prefix=redis_strip_prefix,
+            access=_access(redis_access),
+        )
+        if redis
+        else None,
     )
     if bind not in {"127.0.0.1", "::1"} and domain == "localhost":
         note(_("Other machines reach {bind} only with --domain: *.localhost is each machine's own.").format(bind=bind))
@@ -52,6 +69,13 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     from mooring.server.embedded import up as run  # noqa: PLC0415
 
     run(installation, user, _announce)
+
+
+def _access(text: str) -> Access:
+    if text in {"public", "authenticated"}:
+        return Access(kind="public" if text == "public" else "authenticated")
+    users = tuple(check_owner(name.strip(), field="--redis-access") for name in text.split(","))
+    return Access(kind="subjects", subjects=users)
 
 
 def _absolute(path: Path | None) -> Path | None:
