@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -61,10 +62,18 @@ class Counted:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = getattr(scope.get("route"), "path", "unknown")
-                method = scope["method"] if path != "unknown" else "any"
+                method, path = _labels(scope, message["status"])
                 self._requests.labels(method, path, message["status"]).inc()
                 self._seconds.labels(method, path).observe(time.perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, counted)
+
+
+def _labels(scope: Scope, status: int) -> tuple[str, str]:
+    """Method and path of a request without anything that the caller chose: each label costs memory for ever."""
+    if "endpoint" not in scope:
+        return "any", "unknown"
+    names = {str(value): f"{{{name}}}" for name, value in scope["path_params"].items()}
+    path = "/".join(names.get(segment, segment) for segment in scope["path"].split("/"))
+    return "any" if status == HTTPStatus.METHOD_NOT_ALLOWED else scope["method"], path
