@@ -66,8 +66,7 @@ class Api:
             headers={"Host": endpoint.netloc, "Authorization": f"Bearer {endpoint.token}"},
             timeout=httpx2.Timeout(timeout_s, connect=min(CONNECT_S, timeout_s)),
             verify=tls if tls is not None else True,
-            # A proxy of the environment would be asked for an address that only this machine knows.
-            trust_env=not endpoint.local,
+            trust_env=not endpoint.direct,
         )
 
     def __enter__(self) -> Self:

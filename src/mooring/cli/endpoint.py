@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mooring.cli.language import _
-from mooring.errors import Misconfigured, MooringError, Unauthenticated, Unavailable
+from mooring.errors import Misconfigured, Unauthenticated, Unavailable
 from mooring.settings import Home, Remote, home, remote
 
 OTHERS_MAY_READ = 0o077
@@ -46,6 +46,11 @@ class Endpoint:
     @property
     def scheme(self) -> str:
         return urlsplit(self.url).scheme
+
+    @property
+    def direct(self) -> bool:
+        """Whether a proxy of the environment would be asked for an address that only this machine knows."""
+        return self.local or self.address == "::1" or self.address.startswith("127.")
 
     def tls(self) -> ssl.SSLContext | None:
         """What TLS trusts: the system's authorities, or the one that is named; None for clear text."""
@@ -121,9 +126,13 @@ def _here(place: Home, asked: Remote) -> Endpoint:
         raise Unauthenticated(
             _("cannot read {path}: {why}").format(path=place.admin_token, why=error.strerror)
         ) from error
-    address = _loopback(document["address"])
-    authority = Path(document["authority"]) if document.get("authority") else None
-    return Endpoint(document["url"].rstrip("/"), address, int(document["port"]), token, authority, local=True)
+    try:
+        address = _loopback(document["address"])
+        authority = Path(document["authority"]) if document.get("authority") else None
+        return Endpoint(_checked(document["url"], "url"), address, int(document["port"]), token, authority, local=True)
+    except (KeyError, TypeError, ValueError) as error:
+        text = _("{path} is not what mooring up writes; start Mooring again")
+        raise Misconfigured(text.format(path=place.run / "endpoint.json")) from error
 
 
 def _running(place: Home) -> dict[str, Any]:
@@ -136,7 +145,7 @@ def _running(place: Home) -> dict[str, Any]:
         text = _("no Mooring runs here ({home}). Start it: mooring up; or name a server with MOORING_URL")
         raise Unavailable(text.format(home=place.root)) from error
     except (OSError, ValueError) as error:
-        raise MooringError(f"{path}: {error}") from error
+        raise Misconfigured(f"{path}: {error}") from error
     return document
 
 

@@ -111,7 +111,7 @@ async def opened(endpoint: Endpoint, call: Call) -> AsyncIterator[Session]:
         port=endpoint.port,
         ssl=endpoint.tls(),
         additional_headers={"Authorization": f"Bearer {endpoint.token}"},
-        proxy=None if endpoint.local else True,
+        proxy=None if endpoint.direct else True,
         compression=None,
         open_timeout=OPEN_S,
         close_timeout=CLOSE_S,

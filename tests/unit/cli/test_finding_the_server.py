@@ -35,6 +35,22 @@ async def test_a_server_that_is_gone(tmp_path: Path) -> None:
     assert (done.status, done.err) == (9, text)
 
 
+async def test_what_the_server_left_is_broken(tmp_path: Path) -> None:
+    """A file that a full disk cut short is named, with what to do."""
+    announce(tmp_path / "home", 9, "token")
+    path = tmp_path / "home" / "run" / "endpoint.json"
+    for text in ("", "{", "[]", "{}", '{"url": "http://localhost:9", "address": "here", "port": 9}'):
+        path.write_text(text)
+        done = await run(*LIST, environment=environment(tmp_path))
+        assert (done.status, done.err.count("\n"), str(path) in done.err) == (3, 1, True), (text, done)
+
+
+async def test_a_proxy_is_not_asked_about_this_machine(cli: Cli) -> None:
+    """A proxy of the environment cannot know a loopback address."""
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    assert (await cli("workspace", "list", "-o", "json", **proxies)).out == "[]\n"
+
+
 async def test_a_server_elsewhere(cli: Cli, tmp_path: Path) -> None:
     """MOORING_URL with MOORING_TOKEN goes before everything; a `.localhost` name needs no resolver."""
     for host in ("localhost", "mooring.localhost", "127.0.0.1"):
