@@ -17,6 +17,7 @@ from mooring.goproxy.changing import Changing
 from mooring.goproxy.checks import checked
 from mooring.goproxy.faults import BadUpstream, NoSpace
 from mooring.goproxy.flight import Flight, Once
+from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import Ask, Kind
 from mooring.goproxy.names import ask as ask_for
 from mooring.goproxy.ports import Answer, FullStore, Source, Verification
@@ -124,13 +125,10 @@ class Proxy:
 
     async def kept_hash(self, ask: Ask) -> str:
         """The hash that was verified when a zip came. Raises NotFound when it is not kept."""
-        blob = await self._store.open(f"{ask.name}hash")
-        if blob is None:
+        kept = await read(self._store, f"{ask.name}hash")
+        if kept is None:
             return await self.zip_hash(ask.module, ask.version)
-        try:
-            return (await blob.read(0, blob.size)).decode(errors="replace").strip()
-        finally:
-            blob.close()
+        return kept.decode(errors="replace").strip()
 
     async def ensure(self, ask: Ask) -> None:
         """Have a file in the store. Raises as `get`."""
@@ -151,7 +149,7 @@ class Proxy:
         if ask.kind is Kind.mod:
             h1 = dirhash.of_mod(data)
             await self._parts.verification(ask.module).check(ask.module, f"{ask.version}/go.mod", h1)
-        await self._keep(ask.name, data)
+        await keep(self._store, ask.name, data)
         return data
 
     async def _small(self, ask: Ask) -> bytes:
@@ -160,13 +158,6 @@ class Proxy:
         except NotFound as error:
             self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
             raise
-
-    async def _keep(self, name: str, data: bytes) -> None:
-        try:
-            await self._store.put(name, data)
-        except Unavailable as error:
-            # The answer is right, whether or not it can be kept.
-            log.warning("not kept", file=name, error=error.detail)
 
     def _flight(self, ask: Ask) -> Flight:
         flight = self._flights.get(ask.name)
@@ -216,4 +207,4 @@ class Proxy:
         except Unavailable as error:
             log.warning("not kept", file=ask.name, error=error.detail)
         else:
-            await self._keep(f"{ask.name}hash", h1.encode())
+            await keep(self._store, f"{ask.name}hash", h1.encode())

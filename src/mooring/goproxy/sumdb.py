@@ -12,6 +12,7 @@ from mooring.errors import NotFound
 from mooring.goproxy import tlog
 from mooring.goproxy.faults import BadTree, BadUpstream, Mismatch
 from mooring.goproxy.flight import Once
+from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import escape, parse_lookup
 from mooring.goproxy.note import Verifier, check
 from mooring.goproxy.ports import Remote, Store
@@ -49,7 +50,7 @@ class SumDB:
     async def lookup(self, name: str) -> bytes:
         """The proved answer of `lookup/NAME`, from what we keep if possible."""
         file = f"sumdb/{self.name}/lookup/{name}"
-        if (kept := await _read(self._store, file)) is not None:
+        if (kept := await read(self._store, file)) is not None:
             return kept
         return await self._once.do(file, lambda: self._lookup(name, file))
 
@@ -67,7 +68,7 @@ class SumDB:
         tile = tlog.tile_of((0, number), tree.size)
         if tlog.from_tile((0, number), tile, await self._prove(tile, tree)) != tlog.leaf_hash(text):
             raise BadTree(f"{self.name} sends a record of {name} that is not in its tree")
-        await self._store.put(file, answer)
+        await keep(self._store, file, answer)
         return answer
 
     async def answer(self, rest: str) -> bytes:
@@ -111,7 +112,7 @@ class SumDB:
             return await self._remote.get(path)
         async with self._advancing:
             await self._restore()
-        if not tile.within(self._head.size) and (kept := await _read(self._store, self._file(tile))) is None:
+        if not tile.within(self._head.size) and (kept := await read(self._store, self._file(tile))) is None:
             await self.latest()
         tree = self._head
         if not tile.within(tree.size):
@@ -138,12 +139,12 @@ class SumDB:
                 self._consistent.popitem(last=False)
             if new is tree:
                 self._head = tree
-                await self._store.put(f"sumdb/{self.name}/latest", signed)
+                await keep(self._store, f"sumdb/{self.name}/latest", signed)
 
     async def _restore(self) -> None:
         if self._restored:
             return
-        kept = await _read(self._store, f"sumdb/{self.name}/latest")
+        kept = await read(self._store, f"sumdb/{self.name}/latest")
         if kept is not None:
             self._head = tlog.parse_tree(check(kept, self.verifier))
         self._restored = True
@@ -200,13 +201,13 @@ class SumDB:
         self._proved[tile] = data
         if len(self._proved) > _TILES_IN_MEMORY:
             self._proved.popitem(last=False)
-        if await _read(self._store, self._file(tile)) is None:
-            await self._store.put(self._file(tile), data)
+        if await read(self._store, self._file(tile)) is None:
+            await keep(self._store, self._file(tile), data)
 
     async def _fetch(self, tile: Tile) -> bytes:
         """A tile as kept or as the database sends it, not proved."""
         for candidate in (tile, tile.whole):
-            kept = await _read(self._store, self._file(candidate))
+            kept = await read(self._store, self._file(candidate))
             if kept is not None and len(kept) >= tile.width * HASH:
                 return kept[: tile.width * HASH]
         return await self._once.do(f"unproved/{self._file(tile)}", lambda: self._download(tile))
@@ -222,17 +223,6 @@ class SumDB:
         if len(data) != tile.width * HASH:
             raise BadUpstream(f"{self.name} sends {len(data)} bytes as {tile.path}")
         return data
-
-
-async def _read(store: Store, name: str) -> bytes | None:
-    blob = await store.open(name)
-    if blob is None:
-        return None
-    try:
-        # An empty file is what the go command leaves for a moment where it writes one.
-        return await blob.read(0, blob.size) or None
-    finally:
-        blob.close()
 
 
 class PublicRecord:

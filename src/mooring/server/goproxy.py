@@ -37,6 +37,7 @@ from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
+from mooring.server.logs import to_stdout
 from mooring.settings import environment
 
 log = structlog.get_logger(__name__)
@@ -204,6 +205,7 @@ async def _evict(eviction: Eviction, max_bytes: int) -> None:
 
 def serve(config: Config, address: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve in the foreground until a signal says stop; `announce` gets the address once it answers."""
+    to_stdout()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_until_signal(config, address, port, announce))
 

@@ -4,6 +4,7 @@ import logging
 import logging.handlers
 from pathlib import Path
 
+import orjson
 import structlog
 
 _MAX_BYTES = 16 * 2**20
@@ -34,6 +35,21 @@ def to_file(path: Path) -> None:
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+
+
+def to_stdout() -> None:
+    """Send this process's log to its standard output, one JSON line an event, by the shortest way there is."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(orjson.dumps),
+        ],
+        logger_factory=structlog.BytesLoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
