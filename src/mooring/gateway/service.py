@@ -19,6 +19,8 @@ from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
 
+MOST_CONFLICTS = 20
+"""Named in a report; the server only sees those between its own sections."""
 RESTORED_RANK = 1000
 """For a kept section without a rank: behind everything that says who it is."""
 
@@ -81,6 +83,8 @@ class Agent:
         """What is wrong now, a line each, for a person."""
         found = [f"{name}: {text}" for name, text in self._failures.items()]
         found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
+        lost = ((c.loser, c.winner) for c in self.table.conflicts()[:MOST_CONFLICTS])
+        found += [f"{a.source}: {a.name} is not served: {b.name} of {b.source} goes first" for a, b in lost]
         return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
 
     async def _feed_for_ever(self) -> None:

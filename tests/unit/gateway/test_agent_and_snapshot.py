@@ -71,7 +71,7 @@ async def test_every_source_ends_in_one_table() -> None:
         await until(lambda: names(sink) == {"a", "x"})
         await until(lambda: agent.live() == agent.table.revision)
         assert agent.stale() == {"workspaces": 0.5, "file": 0.5}
-        assert agent.problems() == ()
+        assert agent.problems() == ("file: mine is not served: x of workspaces goes first",)
 
 
 async def test_a_change_may_carry_its_own_rank() -> None:
