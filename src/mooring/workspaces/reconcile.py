@@ -26,7 +26,7 @@ RETRY = Backoff(first=0.1, most=3.0)
 FIRST_LOOK_WITHIN_S = 5.0
 RECHECK_S = 120.0
 """Seconds between probes of a running editor: often enough to find one that hangs, rare enough for 200 of them."""
-MISSES = 3
+PATIENCE_S, ADOPTED_PATIENCE_S = 3.0, 2.0
 FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 _PAGE = 500
@@ -34,14 +34,15 @@ _PAGE = 500
 
 @dataclass(slots=True)
 class _Start:
-    """One start of an editor, on the monotonic clock. `patience`: probes it may miss while it counts as running."""
+    """One start of an editor, on the monotonic clock. `patience_s`: how long it may be silent while it runs."""
 
     generation: int
     restarts: int
     began: float
     deadline: float
     answered: bool
-    patience: int
+    patience_s: float
+    silent_since: float | None = None
 
 
 class WorkspaceReconciler:
@@ -221,17 +222,19 @@ class WorkspaceReconciler:
             # What has run is never ended because it is silent.
             deadline=float("inf") if adopted else now + timeout_s,
             answered=adopted,
-            # After a reboot nothing runs: what the runtime found may be what it has just started.
-            patience=1 if adopted else MISSES,
+            # Perhaps the gateway does not have its routes yet; perhaps the machine was rebooted and nothing runs.
+            patience_s=ADOPTED_PATIENCE_S if adopted else PATIENCE_S,
         )
-        self._starts[workspace.id] = start
         if known is not None and known.generation == seen.generation:
+            # Told before it is remembered: a database that is away now would swallow the event for good.
             await turn.event("crashed", f"the editor ended and was started again: {seen.reason}".rstrip(": "))
+        self._starts[workspace.id] = start
         return start
 
     async def _answered(self, turn: Turn, start: _Start, seen: Observation) -> float:
         first = not start.answered
-        start.answered, start.patience, start.deadline = True, MISSES, float("inf")
+        start.answered, start.deadline = True, float("inf")
+        start.silent_since, start.patience_s = None, PATIENCE_S
         await turn.become(Phase.running, limited=seen.limited)
         turn.publish(seen)
         if first:
@@ -248,9 +251,9 @@ class WorkspaceReconciler:
             self._observe(await turn.apply(Desired.stopped))
             return None
         if start.answered:
-            start.patience -= 1
-            if start.patience > 0:
-                return 1.0
+            start.silent_since = now if start.silent_since is None else start.silent_since
+            if now - start.silent_since < start.patience_s:
+                return SLOWEST_PROBE_S
             start.answered, start.began = False, now
             await turn.become(Phase.starting, "the editor does not answer any more")
             turn.publish(self._seen.get(turn.workspace.id))
@@ -274,6 +277,8 @@ class WorkspaceReconciler:
     async def _explain(self, turn: Turn, error: Unavailable) -> None:
         """Say once what is waited for; not possible when it is the database that is away."""
         workspace = turn.workspace
+        # A page that says it is starting, and not one that says there is no such workspace.
+        turn.publish(self._seen.get(workspace.id))
         if self._waiting.get(workspace.id) == error.detail:
             return
         try:

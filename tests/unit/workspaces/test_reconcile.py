@@ -186,7 +186,7 @@ async def test_a_new_server_adopts_what_runs() -> None:
 
 
 async def test_after_a_reboot_nothing_is_running_that_did_not_answer() -> None:
-    """What the database calls running and the runtime has to start again is starting until its editor answered."""
+    """What the database calls running and the runtime has to start again is soon starting, until it answered."""
     log = MemoryEventLog(SystemClock())
     store = MemoryStore(log)
     async with stage(store=store, events=log) as it:
