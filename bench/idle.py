@@ -13,20 +13,12 @@ from support.mooring import Mooring, installation
 
 WORKSPACES = 200
 WATCHED_S = 60.0
-_LIGHT = """
-version = 1
-runtime = "process"
-[editor]
-command = ["/usr/bin/python3", "-I", "-S", "{home}/../light_editor.py", "{socket}"]
-[idle]
-after_s = 0
-"""
 
 
 async def run() -> list[dict[str, Any]]:
     """Rows for the table."""
     with installation() as mooring:
-        _add_light_template(mooring.home)
+        mooring.add_light_template()
         async with httpx2.AsyncClient(
             base_url=f"http://127.0.0.1:{mooring.port}",
             headers={"Host": "localhost", "Authorization": f"Bearer {mooring.token}"},
@@ -44,15 +36,6 @@ async def run() -> list[dict[str, Any]]:
         {"name": f"{name}, CPU", "value": used, "unit": "% of a core", "limit": 3.0},
         {"name": f"{name}, memory", "value": resident, "unit": "MB", "limit": 150.0},
     ]
-
-
-def _add_light_template(home: Path) -> None:
-    program = Path(__file__).parent.parent / "tests/support/light_editor.py"
-    shared = home.parent / "light_editor.py"
-    shared.write_text(program.read_text())
-    shared.chmod(0o644)
-    (home / "templates").mkdir(exist_ok=True)
-    (home / "templates/light.toml").write_text(_LIGHT.replace("{home}/../light_editor.py", str(shared)))
 
 
 async def _create_all(client: httpx2.AsyncClient) -> None:

@@ -3,50 +3,23 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.mooring import Mooring, installation
-
-_TEMPLATE = """
-version = 1
-runtime = "process"
-[editor]
-command = ["/usr/bin/python3", "-I", "-S", "{program}", "{socket}"]
-[idle]
-after_s = 0
-"""
-WITHIN_S = 30.0
+from support.waiting import until
 
 
 @pytest.fixture
 def mooring() -> Iterator[Mooring]:
     """A fresh installation with the template `light`, and one running workspace `steady` made from it."""
     with installation() as running:
-        program = running.home.parent / "light_editor.py"
-        program.write_text((Path(__file__).parent.parent / "support/light_editor.py").read_text())
-        program.chmod(0o644)
-        (running.home / "templates/light.toml").write_text(_TEMPLATE.replace("{program}", str(program)))
+        running.add_light_template()
         running.cli("workspace", "create", "steady", "--template", "light", "--wait")
         yield running
-
-
-def until(condition: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the condition gives
-    """The first true value of `condition`, asked for again and again."""
-    deadline = time.monotonic() + WITHIN_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "the condition did not come true"
-        pause()
-    return value
-
-
-def pause() -> None:
-    """Let the others work."""
-    time.sleep(0.05)  # noqa: TID251 - a test without a loop
 
 
 def kill(pids: list[int]) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,14 @@ from mooring.settings import cache
 MOORING = cache() / "venv/bin/mooring"
 _READY = "Mooring is ready: "
 _WITHIN_S = 120.0
+_LIGHT = """
+version = 1
+runtime = "process"
+[editor]
+command = ["/usr/bin/python3", "-I", "-S", "{program}", "{socket}"]
+[idle]
+after_s = 0
+"""
 
 
 def free_port() -> int:
@@ -36,6 +44,7 @@ class Mooring:
     home: Path
     port: int
     options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
     output: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
@@ -70,7 +79,8 @@ class Mooring:
     def environment(self) -> dict[str, str]:
         """What its commands run with."""
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "MOORING_CACHE") if name in os.environ}  # noqa: TID251
-        return {**kept, "HOME": str(self.home.parent), "MOORING_HOME": str(self.home), "NO_COLOR": "1"}
+        own = {"HOME": str(self.home.parent), "MOORING_HOME": str(self.home), "NO_COLOR": "1"}
+        return {**kept, **self.variables, **own}
 
     @property
     def pid(self) -> int:
@@ -143,6 +153,15 @@ class Mooring:
                 return False
         return pid == self.pid
 
+    def add_light_template(self) -> None:
+        """A template `light` whose editor is a few lines of Python, at a place that the workspaces can read."""
+        program = self.home.parent / "light_editor.py"
+        program.write_text((Path(__file__).parent / "light_editor.py").read_text())
+        program.chmod(0o644)
+        folder = self.home / "templates"
+        folder.mkdir(exist_ok=True)
+        (folder / "light.toml").write_text(_LIGHT.replace("{program}", str(program)))
+
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
         if self._process is None:
@@ -164,11 +183,11 @@ class Mooring:
 
 
 @contextmanager
-def installation(*options: str) -> Iterator[Mooring]:
+def installation(*options: str, **variables: str) -> Iterator[Mooring]:
     """A home in a short folder (sockets have short names), gone afterwards with every process of it."""
     folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
     folder.chmod(0o755)
-    mooring = Mooring(folder / "home", free_port(), options)
+    mooring = Mooring(folder / "home", free_port(), options, variables)
     try:
         mooring.start()
         yield mooring

@@ -1,0 +1,48 @@
+"""A whole Mooring whose workspaces are containers, through its gateway and its command line."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import docker
+from support.mooring import Mooring, installation
+
+
+@pytest.fixture(scope="module")
+def mooring() -> Iterator[Mooring]:
+    """An installation that may use the tests' engine, with the workspace image built."""
+    engine = docker.shared()
+    engine.build_workspace_image()
+    # Started by root, Mooring is the user mooring.
+    engine.run.chmod(0o711)
+    shutil.chown(engine.socket, group="mooring")
+    with installation(DOCKER_HOST=engine.host) as running:
+        yield running
+        for workspace_id in ids(running):
+            running.cli("workspace", "delete", workspace_id, "--yes", "--wait")
+
+
+def ids(mooring: Mooring) -> list[str]:
+    """The workspaces that exist."""
+    listed = mooring.json("workspace", "list")
+    items = listed["items"] if isinstance(listed, dict) else listed
+    assert isinstance(items, list)
+    return [item["name"] for item in items]
+
+
+def test_a_container_is_a_workspace_like_any_other(mooring: Mooring) -> None:
+    """Created from the shipped template it answers through the gateway, takes commands, stops, and keeps its files."""
+    mooring.cli("workspace", "create", "demo", "--template", "code-server-docker", "--wait")
+    url = mooring.cli("workspace", "url", "demo").stdout.strip()
+    host = url.partition("://")[2].partition(":")[0]
+    assert mooring.status(host) == 200
+    mooring.cli("workspace", "exec", "demo", "--", "sh", "-c", "echo kept > file; id -u")
+    mooring.cli("workspace", "stop", "demo", "--wait")
+    assert mooring.status(host) != 200
+    mooring.cli("workspace", "start", "demo", "--wait")
+    assert mooring.status(host) == 200
+    assert mooring.cli("workspace", "exec", "demo", "--", "cat", "file").stdout == "kept\n"
+    assert "code-server" in mooring.cli("workspace", "logs", "demo").stdout
+    assert not (Path(mooring.home) / "workspaces/owner").exists()
