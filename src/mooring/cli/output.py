@@ -93,7 +93,8 @@ def record(item: BaseModel, fields: Mapping[str, str], form: Format) -> None:
     for name, value in fields.items():
         for number, line in enumerate(value.splitlines()):
             label = "" if number else name
-            console().print(Text(f"{label:<{longest}}", "bold") + Text(f"  {clean(line)}"), soft_wrap=True)
+            text = Text.assemble((f"{label:<{longest}}", "bold"), f"  {clean(line)}")
+            console().print(text, soft_wrap=True)
 
 
 def value(name: str, text: str, form: Format) -> None:

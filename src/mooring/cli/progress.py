@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
@@ -16,6 +16,10 @@ from mooring.cli.plain import clean
 from mooring.errors import DeadlineExceeded, MooringError, NotFound, Unavailable
 from mooring.model.workspace import Phase
 
+if TYPE_CHECKING:
+    from rich.status import Status
+    from rich.text import Text
+
 LOOK_S = 1.0
 """How long to listen for an event before looking again: not every change has one."""
 AGAIN_S = 0.3
@@ -25,14 +29,15 @@ Timeout = Annotated[int, typer.Option("--timeout", help=_("Seconds to wait at mo
 
 
 class _Line:
-    """The live line: `Waiting for NAME: the newest event`."""
+    """The live line: the workspace's name and its newest event."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._status: Any = None
+        self._said = ""
+        self._status: Status | None = None
         terminal = console(stderr=True)
         if terminal.is_terminal:
-            self._status = terminal.status(self._text(_("waiting")), spinner="dots")
+            self._status = terminal.status(self._text(_("waiting")))
 
     def __enter__(self) -> Self:
         if self._status is not None:
@@ -44,14 +49,20 @@ class _Line:
             self._status.stop()
 
     def say(self, text: str) -> None:
-        """Show what happened."""
+        """Show what happened; the same again is not news."""
+        if text == self._said:
+            return
+        self._said = text
         if self._status is not None:
             self._status.update(self._text(text))
         else:
-            note(self._text(text))
+            note(self._text(text).plain)
 
-    def _text(self, text: str) -> str:
-        return f"{self._name}: {clean(text)}"
+    def _text(self, text: str) -> "Text":
+        from rich.text import Text  # noqa: PLC0415 - see color
+
+        # Not a plain string: Rich would take brackets in it for its own markup.
+        return Text(f"{self._name}: {clean(text)}", no_wrap=True, overflow="ellipsis")
 
 
 def newest_event(api: Api, workspace: Workspace) -> int:

@@ -45,6 +45,8 @@ async def test_a_start_that_fails_says_why(cli: Cli) -> None:
     ) as screen:
         await cli.api.stage.until(made, Phase.starting)
         await screen.shows("demo: ")
+        await cli.api.stage.events.append(made, "note", "[/red] [bold]brackets")
+        await screen.shows("demo: [/red] [bold]brackets")
         cli.api.stage.runtime.fail(made, "no space left")  # type: ignore[attr-defined]
         await screen.shows("mooring: demo failed: ")
         await screen.shows("no space left")
