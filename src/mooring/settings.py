@@ -275,6 +275,12 @@ def docker_socket() -> Path:
     return Path(given.removeprefix("unix://")) if given.startswith("unix://") else Path("/var/run/docker.sock")
 
 
+def docker_host() -> str | None:
+    """DOCKER_HOST when it is a unix socket, else None: workspaces are reached at addresses of this machine only."""
+    given = os.environ.get("DOCKER_HOST", "")
+    return given if given.startswith("unix://") else None
+
+
 def first_person() -> str:
     """The name of the administrator of `mooring up`: the login name where it may be an owner's, else `admin`."""
     name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name

@@ -11,7 +11,7 @@ from mooring.cli.output import note
 from mooring.errors import InvalidInput
 from mooring.model.names import check_owner
 from mooring.model.routes import Access
-from mooring.settings import FileSource, Installation, Listen, RedisSource, cache, first_person, home
+from mooring.settings import FileSource, Installation, Listen, RedisSource, cache, docker_host, first_person, home
 
 _HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
 _MAX_PORT = 65535
@@ -50,6 +50,7 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         listen=listen,
         editor=cache() / "editor/bin/code-server",
         database_url=database,
+        docker_host=docker_host(),
         workers=workers,
         owner=first_person(),
         routes_file=FileSource(routes_file.absolute()).path if routes_file else None,
