@@ -4,7 +4,9 @@ from urllib.parse import quote
 
 import pytest
 
+from mooring.model.routes import Route
 from mooring.model.workspace import Phase
+from mooring.routes.ports import SectionChange
 from support.api import CONSOLE, Api, ticket_of
 
 
@@ -127,6 +129,18 @@ async def test_open_is_no_open_redirect(it: Api, url: str) -> None:
     else:
         assert response.status_code == 422
         assert "location" not in response.headers
+
+
+async def test_open_knows_the_hosts_of_routes_that_the_caller_may_enter(it: Api) -> None:
+    """A host outside our domain is followed only when a route that serves it lets the caller in."""
+    route = {"name": "a", "host": "blue.example", "backends": [{"address": "10.0.0.1:80"}]}
+    made = Route.model_validate(route | {"access": {"kind": "subjects", "subjects": ["bob"]}})
+    it.services.table.apply(SectionChange("deploys", (made,)), 500)
+    url = {"url": "http://blue.example:8080/x"}
+    allowed = await (await it.browser("bob")).get("/open", params=url)
+    assert ticket_of(allowed.headers["location"])[0] == "blue.example"
+    refused = await (await it.browser("eve")).get("/open", params=url)
+    assert refused.status_code == 422
 
 
 async def test_open_does_not_tell_anothers_workspace_from_none(it: Api) -> None:

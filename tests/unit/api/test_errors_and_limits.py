@@ -146,3 +146,33 @@ async def test_the_description_has_every_path_and_every_error(it: Api) -> None:
             if "requestBody" in operation or any(p["in"] != "path" for p in operation.get("parameters", ())):
                 assert "422" in errors, (method, path)
     assert "HTTPValidationError" not in schema["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/users/a%00b",
+        "/api/v1/users/a%0ab",
+        "/api/v1/users/ada/tokens/%00",
+        "/api/v1/templates/%7f",
+        "/api/v1/workspaces?name=%00",
+        "/api/v1/workspaces?owner=a%00",
+        "/open?url=%00",
+        "/.mooring/ticket?ticket=%00",
+    ],
+)
+async def test_control_characters_in_an_address_are_refused(it: Api, path: str) -> None:
+    """No database is asked for a text that it cannot hold."""
+    response = await it.client("ada").get(path)
+    assert response.status_code == 422
+    assert "control character" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("label", ['"\\u0000"', '"a\\nb"', '"\\ud800"', '"\\u007f"', "1", '"' + "a" * 101 + '"'])
+async def test_a_label_is_one_line_of_text(it: Api, label: str) -> None:
+    """Control characters, half a character and other types are no label."""
+    response = await it.client("ada").post(
+        "/api/v1/users/ada/tokens", content='{"label": ' + label + "}", headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code == 422
+    assert response.json()["field"] == "label"

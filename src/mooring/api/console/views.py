@@ -10,6 +10,7 @@ from mooring.api.console.pages import Pages, see_other
 from mooring.api.http.auth import Wired, as_subject, check_origin, cookie_caller
 from mooring.api.http.links import read_host, ticket_link
 from mooring.api.http.render import workspace_documents
+from mooring.api.http.routes import may_enter
 from mooring.api.http.services import Services
 from mooring.errors import InvalidInput, MooringError, NotFound, Unauthenticated, outcome
 from mooring.model.names import is_id
@@ -18,6 +19,7 @@ from mooring.model.workspace import Workspace
 router = APIRouter(include_in_schema=False)
 pages = Pages()
 _MOST_SHOWN = 500
+_ELSEWHERE = "This link does not lead to anything here."
 
 
 @router.get("/")
@@ -76,7 +78,7 @@ async def _own(services: Services, caller: Caller, workspace_id: str) -> Workspa
 
 
 async def _destination(services: Services, caller: Caller, url: str) -> tuple[str, str]:
-    """Host and path of `url`: a workspace of the caller's, the path forms' host, or a route's host below our domain.
+    """Host and path of `url`: a workspace of the caller's, a host below our domain, or one that a route is for.
 
     Everything below our domain is our gateway, which lets a subject in or not: the ticket only says who it is.
 
@@ -85,6 +87,10 @@ async def _destination(services: Services, caller: Caller, url: str) -> tuple[st
         NotFound: when it is another's workspace.
     """
     host, path = _split(services, url)
+    if not host.endswith(f".{services.hosts.domain}"):
+        routes = services.table.routes().values()
+        if not any(route.host == host and may_enter(caller, route) for route in routes):
+            raise InvalidInput(_ELSEWHERE, field="url")
     if at := read_host(services.hosts, host):
         workspace = await services.workspaces.find(as_subject(caller), at.owner, at.name)
         await _own(services, caller, workspace.id)
@@ -92,17 +98,14 @@ async def _destination(services: Services, caller: Caller, url: str) -> tuple[st
 
 
 def _split(services: Services, url: str) -> tuple[str, str]:
-    ours = InvalidInput("This link does not lead to a workspace here.", field="url")
     try:
         parts = urlsplit(url)
-        host = parts.hostname or ""
-    except ValueError:
-        raise ours from None
+    except ValueError as error:
+        raise InvalidInput(_ELSEWHERE, field="url") from error
+    host = parts.hostname or ""
     # Compared as a whole, so that no user part, other port or spelling of the host slips through.
-    if f"{parts.scheme}://{parts.netloc}" != services.listen.url(host, "") or not host.endswith(
-        f".{services.hosts.domain}"
-    ):
-        raise ours
+    if not host or f"{parts.scheme}://{parts.netloc}" != services.listen.url(host, ""):
+        raise InvalidInput(_ELSEWHERE, field="url")
     return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mooring.api.console import views
 from mooring.api.http import doors, events, exec, gateway, health, me, metrics, routes, templates, users, workspaces  # noqa: A004
 from mooring.api.http.auth import Calling
-from mooring.api.http.body import Bounded
+from mooring.api.http.limits import Bounded
 from mooring.api.http.problem import answer, problems
 from mooring.api.http.schemas import Problem
 from mooring.api.http.services import Services

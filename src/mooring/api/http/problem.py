@@ -27,17 +27,20 @@ _BY_STATUS = {row.http: row.title for row in OUTCOMES.values()} | {code: row[1] 
 
 async def answer(connection: Request | WebSocket, error: Exception) -> Response | None:
     """The answer to a request that ended in `error`; what we did not foresee goes to the log, not to the caller."""
-    problem, headers = describe(error)
-    if problem.status >= 500:  # noqa: PLR2004 - the server's own faults
-        log.error("request failed", path=connection.url.path, code=problem.code, exc_info=error)
-    response = Response(
-        problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE
-    )
+    response = render(error)
+    if response.status_code >= 500:  # noqa: PLR2004 - the server's own faults
+        log.error("request failed", path=connection.url.path, status=response.status_code, exc_info=error)
     if isinstance(connection, WebSocket) and connection.application_state is not WebSocketState.CONNECTING:
         # It is no HTTP exchange any more.
         await connection.close(1011)
         return None
     return response
+
+
+def render(error: Exception) -> Response:
+    """The problem document of `error` as an answer."""
+    problem, headers = describe(error)
+    return Response(problem.model_dump_json(exclude_none=True), problem.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def describe(error: Exception) -> tuple[Problem, dict[str, str]]:

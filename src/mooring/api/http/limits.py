@@ -1,23 +1,38 @@
-"""How long a body may be: counted as it comes, since a length that is announced need not be true, or there."""
+"""What is refused before anybody looks at it: a body without end, and control characters in an address.
+
+A body is counted as it comes, since a length that is announced need not be true, or there.
+"""
+
+import re
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mooring.api.http.problem import render
+from mooring.errors import InvalidInput
+
 MOST = 2**20
 """A workspace with the largest environment is a tenth of it."""
 MOST_TABLE = 16 * 2**20
 """20,000 routes of a usual size, or the counters of as many."""
+# No id or name of ours holds one, and PostgreSQL refuses NUL in any text. A command in a query may hold line breaks.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NUL = b"%00"
 _TABLES = ("/api/v1/routes/sections/", "/api/v1/gateway/report")
 
 
 class Bounded:
-    """Refuses a body that is too large before it is read, or as soon as too much of it has come."""
+    """Refuses a body that is too large before it is read, or as soon as too much of it has come; and bad addresses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if _CONTROL.search(scope["path"]) or _NUL in scope["query_string"]:
+            error = InvalidInput("the address must hold no control character", field="path")
+            await render(error)(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
