@@ -1,9 +1,7 @@
 -- What goes to the server itself: everything on the console's host, and `/.mooring/` on every host. It checks access.
 local _M = {}
 
-function _M.pass(authority)
-    ngx.var.mooring_authority = authority
-    ngx.var.mooring_pass = "http://api" .. ngx.var.request_uri
+function _M.pass()
     return ngx.exec("@api")
 end
 

@@ -8,9 +8,10 @@ local certificates = ngx.shared.certificates
 
 local _M = {}
 
--- Keys of buckets begin with a listener's name, so no bucket can have this one.
-local REVISION = "@revision"
+-- Keys of buckets begin with a listener's name, a letter; their texts are kept under the key with `=` in front.
+local REVISION, VERSION = "@revision", "@version"
 
+-- Puts back what `set_all` found.
 local function restore(dict, before)
     for i = #before, 1, -1 do
         local key, value = before[i][1], before[i][2]
@@ -25,19 +26,52 @@ local function restore(dict, before)
     end
 end
 
--- Sets all of `sets` or none; false when the dictionary is full.
+-- Sets all of `sets` or none: what was there before, nil when the dictionary is full.
 local function set_all(dict, sets)
     local before = {}
     for key, value in pairs(sets) do
         before[#before + 1] = { key, (dict:get(key)) }
         local ok, err = dict:safe_set(key, value)
         if not ok then
-            ngx.log(ngx.ERR, "routes: ", err)
+            ngx.log(ngx.ERR, "shared memory: ", err)
             restore(dict, before)
-            return false
+            return nil
         end
     end
-    return true, before
+    return before
+end
+
+-- Texts first, then a new version of each: a worker that sees the version finds the text, and one that has a bucket
+-- decoded looks at no text before all have arrived.
+local function set_buckets(sets)
+    local texts, versions = {}, {}
+    local version = routes:incr(VERSION, 1, 0)
+    for key, text in pairs(sets) do
+        texts["=" .. key], versions[key] = text, version
+    end
+    local old_texts = set_all(routes, texts)
+    if not old_texts then
+        return nil
+    end
+    local old_versions = set_all(routes, versions)
+    if not old_versions then
+        restore(routes, old_texts)
+        return nil
+    end
+    return function()
+        restore(routes, old_texts)
+        -- Never the old number again: under it a worker may have kept what it read in between.
+        local again = routes:incr(VERSION, 1, 0)
+        for _, entry in ipairs(old_versions) do
+            entry[2] = entry[2] and again
+        end
+        restore(routes, old_versions)
+    end
+end
+
+local function delete_bucket(key)
+    routes:delete(key)
+    routes:delete("=" .. key)
 end
 
 -- What a long frame brought in parts, collected until `apply`.
@@ -63,15 +97,14 @@ end
 
 local function sweep(sets)
     for _, key in ipairs(routes:get_keys(0)) do
-        if key ~= REVISION and sets[key] == nil then
-            routes:delete(key)
+        if sets[key] == nil and string.find(key, "^[^@=]") then
+            delete_bucket(key)
         end
     end
 end
 
 local function change_grants(change)
-    local ok = set_all(grants, change.sets)
-    if not ok then
+    if not set_all(grants, change.sets) then
         return false
     end
     for _, key in ipairs(change.deletes) do
@@ -96,21 +129,20 @@ function _M.apply(frame, connection)
     if not frame.complete and live ~= frame.epoch then
         return { error = "stale" }
     end
-    sets[REVISION] = frame.revision
-    local ok, before = set_all(routes, sets)
-    if not ok then
+    local undo = set_buckets(sets)
+    if not undo then
         return { error = "full" }
     end
-    if frame.grants ~= cjson.null and frame.grants and not change_grants(frame.grants) then
-        restore(routes, before)
+    local changes_grants = frame.grants and frame.grants ~= cjson.null
+    if changes_grants and not change_grants(frame.grants) or not routes:safe_set(REVISION, frame.revision) then
+        undo()
         return { error = "full" }
     end
     for _, key in ipairs(frame.deletes) do
-        routes:delete(key)
+        delete_bucket(key)
     end
     if frame.complete then
         sweep(sets)
-        routes:flush_expired()
     end
     for _, id in ipairs(frame.gone) do
         metrics.forget(id)

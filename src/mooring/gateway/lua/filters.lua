@@ -47,6 +47,9 @@ end
 
 -- Cookie and Authorization travel by variable, so that Mooring's own stay behind.
 function _M.credentials(state, change)
+    if not change then
+        return
+    end
     for name, field in pairs({ cookie = "cookie", authorization = "authorization" }) do
         for _, removed in ipairs(change.remove or {}) do
             if removed == name then

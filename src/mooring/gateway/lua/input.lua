@@ -14,6 +14,7 @@ local _M = {}
 local WORDS = {
     "$acceptTerminalInteraction",
     "\14remoteterminal\1\6$input",
+    "\14remoteterminal\1\14$createProcess",
     '"source":"keyboard"',
     '"source":"mouse"',
     '"detailedSource":"keyboard"',

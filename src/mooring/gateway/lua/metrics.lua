@@ -22,6 +22,9 @@ local BOUNDS = { 0.005, 0.025, 0.1, 0.5, 2.5, 10, math.huge }
 local PLACES = FIRST_BUCKET + #BOUNDS
 local ENTRY_BYTES = PLACES * 8
 
+-- To ask for the length of every request costs more than the few bytes that it would add.
+local BODILESS = { GET = true, HEAD = true, OPTIONS = true }
+
 local pending, refused = {}, {}
 local Entry = ffi.typeof("double[?]")
 
@@ -55,7 +58,9 @@ local function count(state)
     local seconds = ngx.now() - ngx.req.start_time()
     add(found, class - 1, 1)
     add(found, BYTES_OUT, tonumber(var.bytes_sent))
-    add(found, BYTES_IN, tonumber(var.request_length))
+    if not BODILESS[ngx.req.get_method()] then
+        add(found, BYTES_IN, tonumber(var.request_length))
+    end
     add(found, SECONDS, seconds)
     local bucket = 1
     while seconds > BOUNDS[bucket] do

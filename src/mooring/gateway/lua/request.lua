@@ -57,28 +57,37 @@ local function located(state)
     return true
 end
 
--- Tells nginx where to send it; gives the name of the location that does it, nil for this one.
-local function aim(state)
-    local var, backend = ngx.var, state.backend
-    local target = filters.target(state)
+-- The location that sends the request on, nil when it is the one that the request is in.
+local function location_of(state)
+    local backend, route = state.backend, state.route
     if backend.files then
         return "@files"
     end
-    local method = ngx.req.get_method()
-    state.idempotent = IDEMPOTENT[method]
-    var.mooring_authority = state.authority
+    state.idempotent = IDEMPOTENT[ngx.req.get_method()]
+    if backend.tls then
+        return backend.tls.verify and "@other" or "@unverified"
+    end
+    return (route.rewrite or not state.idempotent) and "@other" or nil
+end
+
+-- What may be said of the person, for `proxy_set_header`.
+local function disclose(state)
     if state.cookie and state.cookie ~= "" then
-        var.mooring_cookie = state.cookie
+        ngx.var.mooring_cookie = state.cookie
     end
     if state.authorization then
-        var.mooring_authorization = state.authorization
+        ngx.var.mooring_authorization = state.authorization
     end
-    if backend.tls then
-        var.mooring_name = backend.tls.name
-        var.mooring_pass = "https://fresh" .. target
-        return not backend.tls.verify and "@https_unverified" or nil
+end
+
+-- The address for `proxy_pass`, its path the raw bytes of the request but for a rewritten prefix.
+local function aim(state)
+    local tls = state.backend.tls
+    if tls then
+        ngx.var.mooring_name = tls.name
     end
-    var.mooring_pass = (state.idempotent and "http://kept" or "http://fresh") .. target
+    local upstream = (not tls and state.idempotent) and "http://kept" or tls and "https://fresh" or "http://fresh"
+    ngx.var.mooring_pass = upstream .. filters.target(state)
 end
 
 local function forward(state)
@@ -93,10 +102,11 @@ local function forward(state)
         balance.opened(state.backend)
         state.counted = true
     end
-    local location = aim(state)
+    local location = location_of(state)
     if location then
         return ngx.exec(location)
     end
+    disclose(state)
 end
 
 local function passes_to_starting(state)
@@ -121,7 +131,7 @@ function _M.handle(listener)
         return answers.bad_request()
     end
     if host == settings.console or reserved(path) then
-        return api.pass(authority)
+        return api.pass()
     end
     local state = routed(listener, path, query, host, authority)
     if not state then
@@ -156,9 +166,11 @@ function _M.resume(listener)
     if not located(state) then
         return ngx.exit(503)
     end
-    if state.backend.files then
+    if location_of(state) == "@files" then
         filters.file(state)
     else
+        filters.credentials(state, state.route.request_headers)
+        disclose(state)
         aim(state)
     end
 end

@@ -1,4 +1,4 @@
--- The table as a worker sees it: buckets in the shared dictionary, each decoded once while its text is the same.
+-- The table as a worker sees it: buckets in the shared dictionary, each decoded once a version.
 local cjson = require("cjson.safe")
 local match = require("match")
 local memory = require("memory")
@@ -11,22 +11,23 @@ local _M = {}
 
 local decoded = memory.new(16384)
 
--- The decoded bucket, nil when there is none.
+-- The decoded bucket, nil when there is none. A version that is new comes after its text (apply.lua), so what is kept
+-- under the version of now is never older than it.
 local function bucket_of(key)
-    local raw = dict:get(key)
-    if not raw then
+    local version = dict:get(key)
+    if not version then
         return nil
     end
     local bucket = decoded:get(key)
-    if bucket and bucket.raw == raw then
+    if bucket and bucket.version == version then
         return bucket
     end
-    bucket = cjson.decode(raw)
+    local text = dict:get("=" .. key)
+    bucket = text and cjson.decode(text)
     if not bucket then
-        ngx.log(ngx.ERR, "bucket is not JSON: ", key)
         return nil
     end
-    bucket.raw = raw
+    bucket.version = version
     decoded:set(key, bucket)
     return bucket
 end
