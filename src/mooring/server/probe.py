@@ -12,6 +12,7 @@ from mooring.settings import Listen
 from mooring.workspaces.launch import health_path
 
 _WITHIN_S = 1.0
+_REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
@@ -45,7 +46,7 @@ class GatewayProbe:
         """The answer's status; 0 when it does not come in time.
 
         Raises:
-            Unavailable: the gateway takes no connection, or closes it without an answer.
+            Unavailable: the gateway takes no connection, closes it without an answer, or refuses the probe itself.
         """
         writer = None
         try:
@@ -54,7 +55,7 @@ class GatewayProbe:
                     self._address, self._port, ssl=self._tls, server_hostname=host if self._tls else None
                 )
                 writer.write(request.encode())
-                line = await reader.readline()
+                head = await _head(reader)
         except TimeoutError:
             return 0
         except OSError as error:
@@ -62,10 +63,21 @@ class GatewayProbe:
         finally:
             if writer is not None:
                 writer.close()
-        parts = line.split(b" ", 2)
+        parts = head.split(b" ", 2)
         if len(parts) < 2 or not parts[1].isdigit():  # noqa: PLR2004 - version and status
             raise Unavailable("the gateway closed the connection without an answer")
+        if int(parts[1]) in _REFUSED and b"application/problem+json" in head:
+            # After a restart of this server the gateway does not know its token for some seconds.
+            raise Unavailable("the gateway does not let the probe in yet")
         return int(parts[1])
+
+
+async def _head(reader: asyncio.StreamReader) -> bytes:
+    """Status line and headers."""
+    head = b""
+    while (line := await reader.readline()).strip():
+        head += line
+    return head
 
 
 def _own_certificate() -> ssl.SSLContext:
