@@ -36,6 +36,11 @@ class Home:
         return self.root / "keys"
 
     @property
+    def tls(self) -> Path:
+        """The local certificate authority of `--tls`; `authority.crt` in it is what a browser must trust."""
+        return self.keys / "tls"
+
+    @property
     def admin_token(self) -> Path:
         """The administrator's bearer token, 0600, for the CLI on this machine."""
         return self.root / "admin-token"

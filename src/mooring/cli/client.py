@@ -80,7 +80,7 @@ class Api:
     def health(self) -> Health:
         """What the server says of itself, ready or not."""
         try:
-            return Health.model_validate_json(self._http.get("/readyz").content)
+            return Health.model_validate_json(self._ask(self._http.build_request("GET", "/readyz")).content)
         except httpx2.TransportError as error:
             raise self.endpoint.silent(_why(error)) from error
         except ValidationError as error:

@@ -15,13 +15,19 @@ from mooring.settings import FileSource, Installation, Listen, RedisSource, cach
 
 _HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
 _MAX_PORT = 65535
+_TRUST = _("""The certificate is of a local authority. To have it trusted, once:
+  this machine  sudo cp {path} /usr/local/share/ca-certificates/mooring.crt && sudo update-ca-certificates
+  Chromium      certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n mooring -i {path}
+  Firefox       Settings, Privacy, View Certificates, Authorities, Import""")
 
 
 def up(  # noqa: PLR0913 - one parameter a command line option
     *,
     bind: Annotated[str, typer.Option(help=_("Address to listen on; 0.0.0.0 opens it to the network."))] = "127.0.0.1",
     port: Annotated[int, typer.Option(help=_("Port of everything."), min=1, max=_MAX_PORT)] = 8080,
-    domain: Annotated[str, typer.Option(help=_("Domain that workspaces get names below."))] = "localhost",
+    domain: Annotated[
+        str | None, typer.Option(help=_("Domain that workspaces get names below (localhost)."), show_default=False)
+    ] = None,
     tls: Annotated[bool, typer.Option("--tls", help=_("Serve HTTPS; makes a local authority by default."))] = False,
     tls_certificate: Annotated[Path | None, typer.Option(help=_("Certificate chain, PEM."), exists=True)] = None,
     tls_key: Annotated[Path | None, typer.Option(help=_("Its key, PEM."), exists=True)] = None,
@@ -44,7 +50,10 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     """Start Mooring on this machine, in the foreground. Ctrl-C stops all of it; workspaces keep their files."""
     if (tls_certificate is None) != (tls_key is None):
         raise InvalidInput(_("--tls-certificate and --tls-key go together"), field="--tls-key")
-    listen = Listen(bind, port, domain, _absolute(tls_certificate), _absolute(tls_key), tls or tls_key is not None)
+    secure = tls or tls_key is not None
+    # No browser takes a certificate for *.localhost, which is a wildcard below a top-level domain.
+    domain = domain or ("mooring.localhost" if secure else "localhost")
+    listen = Listen(bind, port, domain, _absolute(tls_certificate), _absolute(tls_key), secure)
     installation = Installation(
         home=home(home_),
         listen=listen,
@@ -64,7 +73,9 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         if redis
         else None,
     )
-    if bind not in {"127.0.0.1", "::1"} and domain == "localhost":
+    if secure and tls_key is None:
+        note(_TRUST.format(path=installation.home.tls / "authority.crt"))
+    if bind not in {"127.0.0.1", "::1"} and domain.endswith("localhost"):
         note(_("Other machines reach {bind} only with --domain: *.localhost is each machine's own.").format(bind=bind))
     # Only this command needs the server's parts.
     from mooring.server.embedded import up as run  # noqa: PLC0415

@@ -219,12 +219,12 @@ async def _announce(plane: Plane, ready: int | None) -> None:
     token = await plane.accounts.ensure_admin(plane.installation.owner, known)
     if token != known:
         write_secret(home.admin_token, token + "\n")
-    authority = home.keys / "authority.pem"
+    while not await plane.probe.ready():
+        await plane.clock.sleep(0.02)
+    authority = home.tls / "authority.crt"
     write_endpoint(plane.installation, authority if authority.exists() else None)
     if ready is None:
         return
-    while not await plane.probe.ready():
-        await plane.clock.sleep(0.02)
     owner = await _owner_of(plane, token)
     ticket, _ = await plane.accounts.issue_ticket(owner, host=listen.domain, path="/", lifetime_s=_READY_TICKET_S)
     try:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mooring.control.tasks import Tasks
 from mooring.discovery.file import FileSource
 from mooring.discovery.redis import RedisSource
+from mooring.gateway.authority import Certificates, GivenCertificate, LocalAuthority, keep_certificate
 from mooring.gateway.config import Listener, NginxSettings
 from mooring.gateway.nginx import NginxSink
 from mooring.gateway.report import Reporter
@@ -20,6 +21,8 @@ from mooring.settings import FileSource as FileSettings
 from mooring.settings import Installation, ServerLink
 
 GATEWAY_ID = "local"
+_CERTIFICATE_S = 0.5
+"""Between looks: an nginx that was killed has no certificate until the next one."""
 
 
 async def run(installation: Installation, listener: int, lifetime: Lifetime) -> None:
@@ -39,6 +42,8 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime) -> 
         try:
             await nginx.start()
             tasks.forever("nginx", nginx.run())
+            if (source := _certificates(installation)) is not None:
+                tasks.forever("certificate", keep_certificate(source, sink, look_every_s=_CERTIFICATE_S))
             restored = snapshot.load()
             sources = _sources(installation, link, known=[change.source for change in restored])
             agent = Agent(sources, sink, snapshot=snapshot, restored=restored)
@@ -59,6 +64,15 @@ def _nginx_settings(installation: Installation) -> NginxSettings:
         listeners=(Listener("main", listen.address, listen.port, tls=listen.tls),),
         workers=installation.workers,
     )
+
+
+def _certificates(installation: Installation) -> Certificates | None:
+    listen = installation.listen
+    if not listen.tls:
+        return None
+    if listen.tls_certificate is not None and listen.tls_key is not None:
+        return GivenCertificate(listen.tls_certificate, listen.tls_key)
+    return LocalAuthority(installation.home.tls, listen.domain)
 
 
 def _sources(installation: Installation, link: ServerLink, known: Sequence[str]) -> tuple[RouteSource, ...]:
