@@ -152,6 +152,7 @@ async def test_without_cgroups_the_limits_are_named_as_not_enforced(world: Proce
         seen = await runtime.apply(wanted, world.template("healthy"))
         assert seen.limited == ()
         assert set(seen.unlimited) == {"cpu", "memory", "pids", "storage"}
+        await answered(seen)
         before = await runtime.usage(wanted.id)
         status, _ = await run(runtime, wanted, "python3", "-c", HOG)
         assert status == 0

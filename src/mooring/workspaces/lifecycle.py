@@ -224,7 +224,8 @@ class Life:
         self._changed()
         self.note("stopping" if phase == "stopped" else reason.partition("\n")[0])
         grace = self._order.grace_s if phase == "stopped" else 1.0
-        rounds = Sweep(self._order.folders, self._order.marker, grace)
+        marker = self._order.marker if self._order.orphans else []
+        rounds = Sweep(self._order.folders, marker, grace)
         self._round(rounds, time.monotonic(), grace + GIVE_UP_AFTER_S)
 
     def _round(self, rounds: Sweep, since: float, limit: float) -> None:

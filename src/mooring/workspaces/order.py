@@ -19,12 +19,13 @@ class Order:
     """One start of a workspace. `adopt` (pid, start time) is an editor that already runs; `folders` are its cgroups.
 
     `user` (uid, gid) is whom the keeper becomes, None when it is that user already. `memory` is the limit as a person
-    wrote it. `restarts` and `crashes` (seconds since the epoch) go on from the keeper before.
+    wrote it. `orphans`: a keeper before may have left processes that are nobody's now. `restarts` and `crashes`
+    (seconds since the epoch) go on from the keeper before.
     """
 
     __slots__ = (
         "adopt", "argv", "crashes", "cwd", "environment", "fifo", "folders", "generation", "grace_s", "id", "instance",
-        "limited", "log", "memory", "port", "restarts", "socket", "state", "steps", "unlimited", "user",
+        "limited", "log", "memory", "orphans", "port", "restarts", "socket", "state", "steps", "unlimited", "user",
     )  # fmt: skip
     id: str
     instance: str
@@ -44,6 +45,7 @@ class Order:
     fifo: str
     user: list[int] | None
     adopt: list[int] | None
+    orphans: bool
     restarts: int
     crashes: list[float]
     grace_s: float

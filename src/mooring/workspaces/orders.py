@@ -30,9 +30,9 @@ class Orders:
     def sweep(self, workspace_id: str, saved: State) -> Order:
         """An order to end what a keeper left; `saved` is its last state."""
         kept = {name: saved[name] for name in ("generation", "folders", "restarts", "crashes")}
-        return Order({**self._blank(workspace_id), **kept})
+        return Order({**self._blank(workspace_id), **kept, "orphans": True})
 
-    def keep(self, workspace: Workspace, template: Template, left: State | None) -> Order:
+    def keep(self, workspace: Workspace, template: Template, left: State | None, *, orphans: bool) -> Order:
         """What the keeper is told; makes folders and cgroups."""
         self._folders.make(workspace.id)
         plan = self._launch(workspace, template)
@@ -60,6 +60,7 @@ class Orders:
                 "unlimited": list(placement.unlimited),
                 "memory": limits.memory or "",
                 "adopt": left["editor"] if left else None,
+                "orphans": orphans,
                 "restarts": left["restarts"] if left else 0,
                 "crashes": left["crashes"] if left else [],
             }
@@ -99,6 +100,7 @@ class Orders:
             "fifo": str(place / "output"),
             "user": list(self._folders.owner) if self._folders.owner else None,
             "adopt": None,
+            "orphans": False,
             "restarts": 0,
             "crashes": [],
             "grace_s": GRACE_S,

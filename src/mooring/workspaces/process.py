@@ -184,12 +184,13 @@ class ProcessRuntime:
             return self._publish(observed(link.state))
         if link is None and is_this and saved is not None and _is_now(saved) and saved["phase"] == "failed":
             return self._publish(observed(saved))
-        adopt = None
-        if link is None and is_this:
-            adopt = await asyncio.to_thread(self._left_editor, saved)
-        else:
+        resumed = link is None and is_this
+        if not resumed:
             await self._end(workspace.id)
-        return await self._start(workspace, template, saved if adopt else None)
+        left = saved if resumed and await asyncio.to_thread(self._left_editor, saved) else None
+        order = await asyncio.to_thread(self._orders.keep, workspace, template, left, orphans=resumed)
+        kept = await self._keep(order, "keep")
+        return self._publish(observed(kept.state))
 
     async def _known(self, workspace_id: str) -> tuple[Link | None, State | None]:
         """The keeper that lives, and the last state; one that is giving up is waited for, since it will say why."""
@@ -201,11 +202,6 @@ class ProcessRuntime:
 
     def _left_editor(self, saved: State | None) -> bool:
         return saved is not None and left_editor(saved, marker(saved["id"], self._folders.instance))
-
-    async def _start(self, workspace: Workspace, template: Template, left: State | None) -> Observation:
-        order = await asyncio.to_thread(self._orders.keep, workspace, template, left)
-        link = await self._keep(order, "keep")
-        return self._publish(observed(await link.heard()))
 
     async def _keep(self, order: Order, kind: str) -> Link:
         place = self._folders.place(order.id)

@@ -1,4 +1,4 @@
-# ruff: noqa: PTH115, PTH123, PTH208 - pathlib would cost each keeper a megabyte
+# ruff: noqa: PTH110, PTH115, PTH123, PTH208 - pathlib would cost each keeper a megabyte
 """Reads /proc: who a process is, what descends from it, where it listens. Changes nothing but by a checked pidfd.
 
 Also imported by the keeper, so it may import only what costs next to nothing: no typing, no dataclasses.
@@ -79,6 +79,33 @@ def name_of(entry: Process) -> str:
     except OSError:
         called = ""
     return called.rpartition("/")[2] or entry.command
+
+
+def tree(root: int) -> set[int]:
+    """The pids below `root`, which must be this process or live on; costs what is below it, not what the machine runs.
+
+    Source: /proc/<pid>/task/<tid>/children in proc(5); kernels built without it are read whole.
+    """
+    if not os.path.exists(f"/proc/{root}/task/{root}/children"):
+        return descendants(processes(), [root])
+    found: set[int] = set()
+    ahead = [root]
+    while ahead:
+        new = _children(ahead.pop()) - found
+        found |= new
+        ahead += new
+    return found
+
+
+def _children(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found.update(int(child) for child in file.read().split())
+    except (FileNotFoundError, ProcessLookupError):
+        return found  # it ends just now; its children come to the keeper and are found in the next round
+    return found
 
 
 def has_environment(pid: int, wanted: Iterable[str]) -> bool:

@@ -92,3 +92,16 @@ def test_listeners_of_loopback_and_of_every_address(
         ((host, kind, inode),) = procfs.listeners(port)
         assert (host, kind) == expected
         assert inode in procfs.sockets(os.getpid())
+
+
+def test_the_tree_below_a_process(sleeper: subprocess.Popen[bytes]) -> None:
+    """Children and theirs are found, one that a shell started too."""
+    with subprocess.Popen(["sh", "-c", "sleep 1000 & echo $!; wait"], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        grandchild = int(shell.stdout.readline())
+        try:
+            assert procfs.tree(os.getpid()) >= {sleeper.pid, shell.pid, grandchild}
+            assert procfs.tree(shell.pid) == {grandchild}
+            assert procfs.tree(shell.pid) == procfs.descendants(procfs.processes(), [shell.pid])
+        finally:
+            os.kill(grandchild, 9)
