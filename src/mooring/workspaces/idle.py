@@ -25,6 +25,7 @@ WINDOW_S = 60.0
 HEARD_WITHIN_S = 15.0
 """A gateway reports every two seconds: one that is silent for longer may know of input that we do not."""
 GRACE_S = 60.0
+"""Seconds after the first report in which nobody is stopped: a gateway that was restarted too has to hear first."""
 KEEP_EVERY_S = 300.0
 _SOONEST_S = 1.0
 _PAGE = 500
@@ -91,11 +92,11 @@ class IdleLoop:
         running = [workspace for workspace in await self._all() if _runs(workspace)]
         known = {workspace.id for workspace in running}
         self._work = {workspace_id: work for workspace_id, work in self._work.items() if workspace_id in known}
-        trusted = self._gateways_are_heard()
+        heard_for_s = self._heard_for_s()
         soonest = LOOK_EVERY_S
         for workspace in running:
             try:
-                left = await self._one(workspace, trusted=trusted)
+                left = await self._one(workspace, heard_for_s)
             except (StaleRevision, NotFound):
                 # Somebody changed it meanwhile; the next look sees what.
                 continue
@@ -105,7 +106,7 @@ class IdleLoop:
             soonest = min(soonest, max(_SOONEST_S, left))
         return soonest
 
-    async def _one(self, workspace: Workspace, *, trusted: bool) -> float:
+    async def _one(self, workspace: Workspace, heard_for_s: float) -> float:
         """Seconds until it would stop."""
         now = self._clock.now()
         rule = workspace.spec.idle
@@ -116,18 +117,18 @@ class IdleLoop:
         end = stops_at(self.activity(workspace), rule)
         if end is None or end > now:
             return LOOK_EVERY_S if end is None else end - now
-        if trusted and work is not None and work.measured:
+        if heard_for_s >= min(GRACE_S, rule.after_s) and work is not None and work.measured:
             await self._parts.stop(workspace, f"idle for {_span(rule)}")
         return LOOK_EVERY_S
 
-    def _gateways_are_heard(self) -> bool:
-        """Whether what the gateways saw is known now, and has been for long enough to have been told."""
+    def _heard_for_s(self) -> float:
+        """For how long gateways have told this server what they see; negative when that is not known now."""
         if self._parts.input.heard_s() > HEARD_WITHIN_S:
-            return False
+            return -1.0
         now = self._clock.monotonic()
         if self._first_heard is None:
             self._first_heard = now
-        return now - self._first_heard >= GRACE_S
+        return now - self._first_heard
 
     async def _measure(self, workspace: Workspace, now: float) -> _Work | None:
         """What it did since the last measurement; None when it cannot be told."""
