@@ -100,6 +100,9 @@ async def command_line(folder: Path, *, runtime: Engine | None = None, tls: bool
             lifespan="off",
             log_config=None,
             ws="websockets-sansio",
+            ws_ping_interval=0.3,
+            # As the server does it: a slow reader answers no ping for as long as it is slow.
+            ws_ping_timeout=None,
             timeout_graceful_shutdown=2,
             **more,
         )

@@ -29,6 +29,8 @@ class Web:
                 app,
                 http="httptools",
                 ws="websockets-sansio",
+                # `exec … | less` answers no ping for as long as it is not read: a deadline would cut its output off.
+                ws_ping_timeout=None,
                 lifespan="off",
                 log_config=None,
                 access_log=False,

@@ -142,16 +142,16 @@ async def test_a_slow_reader_loses_nothing(cli: Cli) -> None:
         "--",
         "head",
         "-c",
-        "8000000",
+        "40000000",
         "/dev/zero",
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env=cli.environment(),
         limit=1024,
     )
-    await asyncio.sleep(2)
+    await asyncio.sleep(3)
     out, _ = await process.communicate()
-    assert (process.returncode, len(out)) == (0, 8_000_000)
+    assert (process.returncode, len(out)) == (0, 40_000_000)
 
 
 async def test_refusals_are_the_servers_words(cli: Cli) -> None:
