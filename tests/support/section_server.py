@@ -40,7 +40,7 @@ class SectionServer:
 
     def link(self, **more: object) -> ServerLink:
         """The settings of a gateway of this server, with waits that suit a test."""
-        quick = {"connect_s": 5.0, "silence_s": 5.0, "report_every_s": 0.05}
+        quick = {"connect_s": 5.0, "silence_s": 60.0, "report_every_s": 0.05}
         return ServerLink(**({"token_file": self.token_file, "socket": self.socket} | quick | more))
 
     @property

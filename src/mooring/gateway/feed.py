@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import orjson
 import structlog
 
 from mooring.control.backoff import Backoff
@@ -10,6 +11,7 @@ from mooring.errors import Conflict, LimitExceeded, MooringError
 from mooring.model.routes import Route
 from mooring.routes.ports import Delta, Revision, RouteKey, RouteSink
 from mooring.routes.table import RouteTable, Subscription
+from mooring.routes.wire import route_document
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +117,9 @@ class Feed:
         try:
             await self._sink.apply(at, delta)
         except LimitExceeded as error:
-            refused = [key for key, _ in await self._fit(base, delta)]
+            # The smallest first: so most routes are served, and a huge one displaces none.
+            smallest_first = replace(delta, upserts=tuple(sorted(delta.upserts, key=_size)))
+            refused = [key for key, _ in await self._fit(base, smallest_first)]
             # What such a route said before may be wrong by now: its address may belong to somebody else.
             await self._sink.apply(base, Delta(deletes=tuple(refused)))
             self._live = base
@@ -126,6 +130,8 @@ class Feed:
         self._live = at
         if not self._refused:
             self._note(None)
+        elif delta.deletes:
+            self._retry_at = 0.0  # There may be room now.
 
     async def _fit(self, base: Revision, delta: Delta) -> tuple[tuple[RouteKey, Route], ...]:
         """Apply as much of `delta` as fits, at the old revision `base`. The routes that do not."""
@@ -152,3 +158,7 @@ class Feed:
         elif problem is None and self._problem is not None:
             log.info("the gateway's table is up to date again")
         self._problem = problem
+
+
+def _size(entry: tuple[RouteKey, Route]) -> int:
+    return len(orjson.dumps(route_document(entry[1])))
