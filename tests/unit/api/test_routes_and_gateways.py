@@ -98,7 +98,7 @@ async def test_the_table_says_who_lost(it: Api) -> None:
 
 
 async def test_a_member_sees_the_routes_that_they_may_enter(it: Api) -> None:
-    """Routes for other subjects are not shown to a member, and sections not at all."""
+    """Routes for other subjects, sections, and addresses behind the gateway are not shown to a member."""
     routes = [
         Route.model_validate(route("hers", access={"kind": "subjects", "subjects": ["eve"]})),
         Route.model_validate(route("his", access={"kind": "subjects", "subjects": ["bob"]})),
@@ -106,7 +106,9 @@ async def test_a_member_sees_the_routes_that_they_may_enter(it: Api) -> None:
     ]
     it.services.table.apply(SectionChange("workspaces", tuple(routes)), 10)
     bob = it.client("bob")
-    assert [item["name"] for item in (await bob.get("/api/v1/routes")).json()["items"]] == ["his", "open"]
+    seen = (await bob.get("/api/v1/routes")).json()["items"]
+    assert [item["name"] for item in seen] == ["his", "open"]
+    assert [item["route"]["backends"] for item in seen] == [[], []]
     assert (await bob.get("/api/v1/routes/sections")).status_code == 403
     assert (await bob.put("/api/v1/routes/sections/x", json={})).status_code == 403
 

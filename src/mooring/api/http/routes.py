@@ -33,7 +33,7 @@ async def page(caller: Calling, services: Wired, cursor: Cursor = None, limit: L
             source=key.source,
             name=key.name,
             rank=sections[key.source].rank,
-            route=sections[key.source].routes[key.name],
+            route=_shown(caller, sections[key.source].routes[key.name]),
             lost_to=RouteName(source=winner.source, name=winner.name) if (winner := lost.get(key)) else None,
         )
         for key in keys[:limit]
@@ -72,6 +72,11 @@ async def withdraw(caller: Admin, services: Wired, source: str) -> Response:  # 
 def may_enter(caller: Caller, route: Route) -> bool:
     """Whether the caller may know of a route: because it may enter it, or manages all."""
     return caller.admin or route.access.kind != "subjects" or caller.user in route.access.subjects
+
+
+def _shown(caller: Caller, route: Route) -> Route:
+    """Addresses behind the gateway are for who manages it: a member sees where a route is, not what is behind."""
+    return route if caller.admin else route.model_copy(update={"backends": ()})
 
 
 def _key(position: str | None) -> RouteKey:
