@@ -37,10 +37,10 @@ def go() -> Path:
     return Path(found)
 
 
-def make_zip(module: str, version: str, files: Mapping[str, bytes | str]) -> bytes:
-    """A module's zip, as the go command writes one."""
+def make_zip(module: str, version: str, files: Mapping[str, bytes | str], *, stored: bool = False) -> bytes:
+    """A module's zip, as the go command writes one; `stored` saves the time of compressing."""
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
             archive.writestr(f"{module}@{version}/{name}", content)
     return out.getvalue()
@@ -96,12 +96,13 @@ class Upstream:
         *,
         requires: Mapping[str, str] | None = None,
         recorded: bool = True,
+        stored: bool = False,
     ) -> bytes:
         """Publish a version and record it in the database; its zip."""
         required = "".join(f"require {path} {wanted}\n" for path, wanted in (requires or {}).items())
         mod = f"module {module}\n\ngo 1.21\n\n{required}"
         content = {"go.mod": mod, **(files or {"x.go": "package x\n\nconst Version = " + json.dumps(version) + "\n"})}
-        archive = make_zip(module, version, content)
+        archive = make_zip(module, version, content, stored=stored)
         base = ask(module, version, Kind.zip).name.removesuffix(".zip")
         mod = content["go.mod"] if isinstance(content["go.mod"], str) else content["go.mod"].decode()
         with self._lock:

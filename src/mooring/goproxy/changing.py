@@ -32,6 +32,7 @@ class Changing:
         self._lifetime_s = lifetime_s
         self._failed_s = failed_s
         self._failed = Remembered(1000)
+        self._unversioned = Remembered(100_000)
 
     async def get(self, ask: Ask, *, fetch: bool) -> Answer:
         """The answer. Raises as the service."""
@@ -69,12 +70,16 @@ class Changing:
 
     async def _from_versions(self, ask: Ask, error: MooringError | None = None) -> Answer:
         """A list made of the versions that are kept."""
-        if ask.kind is Kind.list:
-            found = await self._kept_versions(ask.module)
-            if found:
-                listed = [version for version in found if not semver.is_pseudo(version)]
-                return Answer("stale", data="".join(f"{version}\n" for version in listed).encode())
-        raise error or NotFound(f"{ask.label} is not kept here")
+        error = error or NotFound(f"{ask.label} is not kept here")
+        if ask.kind is not Kind.list or self._unversioned.get(ask.name, self._clock.now()) is not None:
+            raise error
+        found = await self._kept_versions(ask.module)
+        if not found:
+            # Nearly every path that is asked for was never published: no folder is read for each request for it.
+            self._unversioned.put(ask.name, self._clock.now() + self._lifetime_s, error)
+            raise error
+        listed = [version for version in found if not semver.is_pseudo(version)]
+        return Answer("stale", data="".join(f"{version}\n" for version in listed).encode())
 
     async def _kept_versions(self, module: str) -> list[str]:
         prefix = f"{escape(module)}/@v/"

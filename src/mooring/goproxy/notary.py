@@ -51,6 +51,9 @@ class Notary:
         """What belongs into GOSUMDB."""
         return self._ledger.signer.verifier.text
 
+    async def prepare(self, module: str, version: str) -> None:
+        """Everything is here."""
+
     async def check(self, module: str, version: str, h1: str) -> None:
         recorded = self._hashes.get(f"{module} {version}")
         if recorded is None:

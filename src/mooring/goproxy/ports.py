@@ -125,6 +125,9 @@ class Remote(Protocol):
 class Verification(Protocol):
     """Who knows the right hash of each module version."""
 
+    async def prepare(self, module: str, version: str) -> None:
+        """Look the hash up ahead, while the file is still on its way. Never raises a MooringError."""
+
     async def check(self, module: str, version: str, h1: str) -> None:
         """Pass when `h1` is the hash of `version` (or of `version/go.mod`).
 

@@ -144,7 +144,14 @@ class Proxy:
         self._raise_if_absent(ask)
         return await self._once.do(ask.name, lambda: self._fetch_once(ask))
 
+    def _prepare(self, ask: Ask) -> None:
+        """One way to the database and back is saved for everything that is cold."""
+        verification = self._parts.verification(ask.module)
+        _ = self._tasks.spawn(f"prepare {ask.label}", verification.prepare(ask.module, ask.version))
+
     async def _fetch_once(self, ask: Ask) -> bytes:
+        if ask.kind is Kind.mod:
+            self._prepare(ask)
         data = checked(ask, await self._small(ask))
         if ask.kind is Kind.mod:
             h1 = dirhash.of_mod(data)
@@ -192,6 +199,7 @@ class Proxy:
                 flight.spool.unlink()
 
     async def _receive_zip(self, ask: Ask, flight: Flight) -> None:
+        self._prepare(ask)
         async with self._parts.source(ask.module).zip(ask) as download:
             flight.size = download.size
             async for chunk in download.chunks:

@@ -6,9 +6,10 @@ proved is kept, at the place where the go command keeps it: `sumdb/NAME/…`.
 """
 
 import asyncio
+import contextlib
 from collections import OrderedDict
 
-from mooring.errors import NotFound
+from mooring.errors import MooringError, NotFound
 from mooring.goproxy import tlog
 from mooring.goproxy.faults import BadTree, BadUpstream, Mismatch
 from mooring.goproxy.flight import Once
@@ -230,6 +231,10 @@ class PublicRecord:
 
     def __init__(self, database: SumDB) -> None:
         self._database = database
+
+    async def prepare(self, module: str, version: str) -> None:
+        with contextlib.suppress(MooringError):
+            await self._database.lines(module, version)
 
     async def check(self, module: str, version: str, h1: str) -> None:
         try:

@@ -178,14 +178,29 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
     with tempfile.TemporaryDirectory(prefix="import-", dir=root) as temporary:
         try:
-            with tarfile.open(source) as archive:
-                archive.extractall(temporary, members=_members(archive), filter="data")
+            _extract(source, Path(temporary) / _DOWNLOAD)
         except (OSError, tarfile.TarError) as error:
             raise InvalidInput(f"{source} is no export of a module store: {error}", field="from") from error
         yield Path(temporary) / _DOWNLOAD
 
 
-def _members(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    for member in archive:
-        if member.isreg() and member.name.startswith(_DOWNLOAD):
-            yield member
+def _extract(source: Path, to: Path) -> None:
+    to.mkdir(parents=True)
+    with tarfile.open(source) as archive:
+        for member in archive:
+            name = member.name.removeprefix(_DOWNLOAD)
+            content = archive.extractfile(member) if member.isreg() and _importable(name) else None
+            if content is not None:
+                target = to / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("wb") as file:
+                    shutil.copyfileobj(content, file)
+
+
+def _importable(name: str) -> bool:
+    """Only names of the protocol are made into files: others could lead anywhere."""
+    try:
+        found = parse(b"/" + name.removesuffix("hash").encode())
+    except NotFound:
+        return False
+    return isinstance(found, Ask) or ".." not in found.rest.split("/")

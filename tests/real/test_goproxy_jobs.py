@@ -1,0 +1,195 @@
+"""Work on a store: fill it ahead, carry it into a closed network, hash it again, keep it small; by the CLI."""
+
+import base64
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from mooring.goproxy.config import Config
+from mooring.goproxy.gocommand import Credentials
+from support.gitserver import HOST, GitServer, certificate
+from support.goproxies import running
+from support.goupstream import GoUser, Upstream, go, make_zip
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    """Three modules, each requiring the next."""
+    with Upstream(tmp_path / "upstream").serving() as served:
+        served.publish("example.com/c", "v1.0.0")
+        served.publish("example.com/b", "v1.0.0", requires={"example.com/c": "v1.0.0"})
+        served.publish("example.com/a", "v1.0.0", requires={"example.com/b": "v1.0.0"})
+        yield served
+
+
+def cli(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run `mooring goproxy …` as an administrator does."""
+    command = [str(Path(sys.executable).parent / "mooring"), "goproxy", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert not check or done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def options(store: Path, upstream: Upstream) -> list[str | Path]:
+    """The settings of a store in front of the local upstream."""
+    return ["--store", store, "--upstream", upstream.url, "--sumdb", upstream.sumdb, "--go", go()]
+
+
+def project(tmp_path: Path) -> Path:
+    """A go.mod that needs all three."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "go.mod").write_text("module example.com/main\n\ngo 1.16\n\nrequire example.com/a v1.0.0\n")
+    return folder / "go.mod"
+
+
+def closed(tmp_path: Path, store: Path, upstream: Upstream) -> dict[str, str]:
+    """What a person behind a proxy without any upstream gets of the project: by module, its sum."""
+    with running(Config(store, upstream="off", sumdb=upstream.sumdb, go=go())) as proxy:
+        ann = GoUser(tmp_path / "ann", proxy.url, upstream.sumdb)
+        ann.go("mod", "download", "all", cwd=tmp_path / "project")
+    lines = (tmp_path / "project/go.sum").read_text().splitlines()
+    return {line.split()[0]: line.split()[2] for line in lines if "/go.mod" not in line}
+
+
+def test_a_closed_network_is_complete(tmp_path: Path, upstream: Upstream) -> None:
+    """Warmed from a go.mod, exported, imported elsewhere: a build there needs no upstream, the database included."""
+    mod = project(tmp_path)
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    assert "9 of 9" in cli(*options(outside, upstream), "warm", mod).stdout
+    assert cli(*options(outside, upstream), "export", tmp_path / "modules.tar").stdout
+    upstream.asked.clear()
+    cli(
+        "--store",
+        inside,
+        "--upstream",
+        "off",
+        "--sumdb",
+        upstream.sumdb,
+        "--go",
+        go(),
+        "import",
+        tmp_path / "modules.tar",
+    )
+    assert sorted(closed(tmp_path, inside, upstream)) == ["example.com/a", "example.com/b", "example.com/c"]
+    assert not upstream.asked
+
+
+def test_an_export_that_was_changed_is_not_believed(tmp_path: Path, upstream: Upstream) -> None:
+    """What is imported is verified as if it was fetched: a changed zip stays outside and is named."""
+    outside, inside = tmp_path / "outside", tmp_path / "inside"
+    cli(*options(outside, upstream), "warm", project(tmp_path))
+    changed = outside / "cache/download/example.com/b/@v/v1.0.0.zip"
+    changed.write_bytes(make_zip("example.com/b", "v1.0.0", {"x.go": "package evil\n"}))
+    done = cli("--store", inside, "--upstream", "off", "--sumdb", upstream.sumdb, "import", outside, check=False)
+    assert done.returncode == 5
+    assert "example.com/b@v1.0.0: example.com/b@v1.0.0: checksum mismatch" in done.stderr
+    assert (inside / "cache/download/example.com/a/@v/v1.0.0.zip").exists()
+    assert not (inside / "cache/download/example.com/b/@v/v1.0.0.zip").exists()
+
+
+def test_a_module_cache_can_be_taken_over(tmp_path: Path, upstream: Upstream) -> None:
+    """The download cache of a person's go command becomes the store's content, verified."""
+    with running(Config(tmp_path / "first", upstream=upstream.url, sumdb=upstream.sumdb, go=go())) as proxy:
+        GoUser(tmp_path / "bob", proxy.url, upstream.sumdb).download("example.com/c@v1.0.0")
+    store = tmp_path / "store"
+    cli(*options(store, upstream), "import", tmp_path / "bob/modcache")
+    assert (store / "cache/download/example.com/c/@v/v1.0.0.zip").exists()
+
+
+def test_verify_finds_what_is_wrong(tmp_path: Path, upstream: Upstream) -> None:
+    """A store that is right is said to be; a changed zip, a changed go.mod and a damaged file are each named."""
+    store = tmp_path / "store"
+    cli(*options(store, upstream), "warm", project(tmp_path))
+    assert "0 wrong" in cli(*options(store, upstream), "verify").stdout
+    modules = store / "cache/download/example.com"
+    (modules / "a/@v/v1.0.0.zip").write_bytes(make_zip("example.com/a", "v1.0.0", {"x.go": "package evil\n"}))
+    (modules / "b/@v/v1.0.0.mod").write_text("module example.com/b\n")
+    (modules / "c/@v/v1.0.0.zip").write_bytes(b"PK half a zip")
+    done = cli(*options(store, upstream), "verify", check=False)
+    assert done.returncode == 5
+    assert sorted(line.split()[1] for line in done.stdout.splitlines() if line.startswith("WRONG")) == [
+        "example.com/a/@v/v1.0.0.zip:",
+        "example.com/b/@v/v1.0.0.mod:",
+        "example.com/c/@v/v1.0.0.zip:",
+    ]
+
+
+def test_eviction_removes_only_what_can_come_back(tmp_path: Path, upstream: Upstream) -> None:
+    """Pinned zips, and those that the upstream has no more, stay; a dry run only tells."""
+    store = tmp_path / "store"
+    cli(*options(store, upstream), "warm", project(tmp_path))
+    zips = {name: store / f"cache/download/example.com/{name}/@v/v1.0.0.zip" for name in "abc"}
+    for number, file in enumerate(zips.values()):
+        os.utime(file, (number + 1, number + 1))
+    cli(*options(store, upstream), "pin", "example.com/a")
+    del upstream.files["example.com/b/@v/v1.0.0.zip"]
+    assert "would go  example.com/c@v1.0.0" in cli(*options(store, upstream), "evict", "0", "--dry-run").stdout
+    assert all(file.exists() for file in zips.values())
+    output = cli(*options(store, upstream), "evict", "0").stdout
+    assert "kept  example.com/a@v1.0.0: pinned" in output
+    assert "kept  example.com/b@v1.0.0: " in output
+    assert [name for name, file in zips.items() if file.exists()] == ["a", "b"]
+    with running(Config(store, upstream=upstream.url, sumdb=upstream.sumdb, go=go())) as proxy:
+        assert httpx2.get(f"{proxy.url}/example.com/c/@v/v1.0.0.zip").status_code == 200
+
+
+def test_a_private_module_is_never_evicted(tmp_path: Path, upstream: Upstream) -> None:
+    """What only the notary vouches for stays, however large the store is."""
+    store = tmp_path / "store"
+    with GitServer(tmp_path / "git").serving() as git:
+        git.publish("lib", "v1.0.0")
+        credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+        config = Config(
+            store, upstream=upstream.url, sumdb=upstream.sumdb, private=(HOST,), go=go(), credentials=credentials
+        )
+        with running(config) as proxy:
+            GoUser(tmp_path / "ann", proxy.url).download(git.module("lib") + "@v1.0.0")
+        output = cli(*options(store, upstream), "--private", HOST, "evict", "0").stdout
+    assert "only the notary vouches for it" in output
+    assert list(store.joinpath("cache").rglob("*.zip"))
+
+
+def test_tokens_and_tls_with_the_real_go_command(tmp_path: Path, upstream: Upstream) -> None:
+    """With a token in .netrc the go command downloads over https; without it, it is told why."""
+    cert, private_key = certificate(tmp_path)
+    store = tmp_path / "store"
+    token = cli("--store", store, "token", "ann").stdout.strip()
+    config = Config(
+        store,
+        upstream=upstream.url,
+        sumdb=upstream.sumdb,
+        go=go(),
+        tokens=store / "tokens",
+        tls_certificate=cert,
+        tls_key=private_key,
+    )
+    with running(config) as proxy:
+        ann = GoUser(tmp_path / "ann", proxy.url, upstream.sumdb, {"SSL_CERT_FILE": str(cert)})
+        assert "needs a token" in ann.download("example.com/a@v1.0.0", check=False)["Error"]
+        (tmp_path / "ann/.netrc").write_text(f"machine {proxy.url[8:]} login ann password {token}\n")
+        assert ann.download("example.com/a@v1.0.0")["Sum"]
+    assert base64.b64encode(token.encode()).decode() not in (store / "tokens").read_text()
+
+
+def test_a_store_that_lost_its_rows_of_bytes_repairs_itself(tmp_path: Path, upstream: Upstream) -> None:
+    """A version whose files were all removed by hand is fetched again by the next request."""
+    store = tmp_path / "store"
+    with running(Config(store, upstream=upstream.url, sumdb=upstream.sumdb, go=go())) as proxy:
+        GoUser(tmp_path / "ann", proxy.url, upstream.sumdb).download("example.com/c@v1.0.0")
+        shutil.rmtree(store / "cache/download/example.com/c")
+        assert GoUser(tmp_path / "bob", proxy.url, upstream.sumdb).download("example.com/c@v1.0.0")["Sum"]
+
+
+def test_the_key_is_that_of_the_running_notary(tmp_path: Path, upstream: Upstream) -> None:
+    """`mooring goproxy key` shows the value for GOSUMDB, and always the same one."""
+    first = cli("--store", tmp_path / "store", "--notary", "sum.corp.example", "key").stdout.strip()
+    config = Config(tmp_path / "store", upstream=upstream.url, notary="sum.corp.example", sumdb="off", go=go())
+    with running(config) as proxy:
+        assert proxy.goproxy.notary.key == first
