@@ -12,7 +12,7 @@ from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.workspaces.sql import SqlEventLog, SqlStore
 from support import databases, runtimes
-from support.runtimes import Harness
+from support.runtimes import Behaviour, Harness
 from support.workspaces import ADA, Stage, StageProbe, stage
 
 ANSWERS_WITHIN_S = 5.0
@@ -32,11 +32,12 @@ class RealProbe(StageProbe):
 
 
 @asynccontextmanager
-async def server(harness: Harness, url: str) -> AsyncIterator[Stage]:
+async def server(harness: Harness, url: str, behaviour: Behaviour = "healthy") -> AsyncIterator[Stage]:
     """A server on the database and the processes that are there; leaving it is a kill."""
     async with harness.engine() as engine, databases.opened(url) as database:
         events = SqlEventLog(database, SystemClock())
-        light = harness.template("healthy")
+        light = harness.template(behaviour)
+        light = light.model_copy(update={"editor": light.editor.model_copy(update={"start_timeout_s": 5})})
         async with stage(runtime=engine, store=SqlStore(database), events=events, light=light) as it:
             # The stage's own probe would believe what the runtime says.
             it.reconciler._parts.probe.answered = RealProbe(it, harness).answered  # type: ignore[method-assign]
@@ -90,6 +91,18 @@ async def test_everything_is_killed_at_once(harness: Harness, tmp_path: Path) ->
                 await asyncio.sleep(0.02)
         await it.reconciler.suspend()
         assert harness.alive(made) == 0
+
+
+async def test_an_editor_that_hangs_at_its_start_fails(harness: Harness, tmp_path: Path) -> None:
+    """After the start time-out it is failed with the last lines of its output, and none of its processes is left."""
+    async with server(harness, f"sqlite:///{tmp_path}/m.db", "hanging") as it:
+        made = await it.create()
+        failed = await it.until(made.id, Phase.failed)
+        first, *_, last = failed.reason.splitlines()
+        assert (first, last) == ("the editor did not answer within 5 s", "the editor begins")
+        async with asyncio.timeout(30):
+            while harness.alive(made):
+                await asyncio.sleep(0.02)
 
 
 async def answer(it: Stage, harness: Harness, workspace: Workspace, path: str) -> str:

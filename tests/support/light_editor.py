@@ -60,7 +60,8 @@ def main(where: str, behaviour: str = "healthy") -> None:
     if behaviour == "crashing":
         sys.exit("boom: the editor cannot find its feet")
     if behaviour == "hanging":
-        socket.socketpair()[0].recv(1)
+        ours, _theirs = socket.socketpair()
+        ours.recv(1)
     server: UnixServer | TcpServer
     if where.isdecimal():
         server = TcpServer(("0.0.0.0", int(where)), Handler)  # noqa: S104 - it is alone in its container

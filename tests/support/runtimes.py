@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, Protocol, cast
 
 from mooring.model.template import Template
-from mooring.model.workspace import Desired, Limits, Phase, Spec, Workspace
+from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.workspaces.ports import Engine, Observation
 
 Behaviour = Literal["healthy", "crashing", "hanging", "missing"]
@@ -107,17 +107,3 @@ def processes_of(workspace: Workspace) -> int:
             except OSError:
                 continue
     return found
-
-
-__all__ = [
-    "WITHIN_S",
-    "Behaviour",
-    "Harness",
-    "Limits",
-    "get",
-    "names",
-    "open_harness",
-    "processes_of",
-    "stopped",
-    "workspace",
-]
