@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from e2e.conftest import add_template
 from support.browser import Editor, chromium
 from support.mooring import Mooring, installation
 
@@ -18,7 +17,7 @@ RUNS = 20
 async def run() -> list[dict[str, Any]]:
     """Rows for the table."""
     with installation() as mooring:
-        add_template(mooring.home)
+        mooring.add_readable_template()
         await asyncio.to_thread(mooring.cli, "workspace", "create", "click", "--template", "readable", "--wait")
         async with chromium() as browser:
             seconds = [await _sample(mooring, browser) for _ in range(RUNS + 1)][1:]

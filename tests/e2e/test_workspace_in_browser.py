@@ -5,13 +5,13 @@ import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import httpx2
 import pytest
 from playwright.async_api import Browser
 
 from support.browser import Editor, chromium
+from support.journeys import appears, cli, create
 from support.mooring import Mooring
 
 
@@ -20,28 +20,6 @@ async def browser() -> AsyncIterator[Browser]:
     """A fresh Chromium."""
     async with chromium() as started:
         yield started
-
-
-async def cli(mooring: Mooring, *arguments: str) -> str:
-    """The CLI beside the browser's loop."""
-    return (await asyncio.to_thread(mooring.cli, *arguments)).stdout
-
-
-async def create(mooring: Mooring, name: str) -> tuple[str, Path]:
-    """A running workspace: the link that signs in to it, and its folder on disk."""
-    await cli(mooring, "workspace", "create", name, "--template", "readable", "--wait")
-    document = await asyncio.to_thread(mooring.json, "workspace", "show", name)
-    assert isinstance(document, dict)
-    link = (await cli(mooring, "workspace", "open", name, "--print")).strip()
-    return link, mooring.home / "workspaces" / document["id"] / "home"
-
-
-async def appears(path: Path) -> str:
-    """The text of a file once it is there."""
-    async with asyncio.timeout(60):
-        while not path.exists() or not path.read_text():
-            await asyncio.sleep(0.1)
-    return path.read_text()
 
 
 async def test_a_file_made_in_the_terminal_survives_a_stop(mooring: Mooring, browser: Browser) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -17,17 +18,15 @@ _QUIET = (
 )
 _WITHIN_MS = 90_000
 
-# First settings that draw the terminal as text in the page, where a test can read it.
-READABLE_TERMINAL = '{"terminal.integrated.gpuAcceleration": "off", "chat.disableAIFeatures": true, \
-"workbench.startupEditor": "none", "security.workspace.trust.enabled": false, \
-"workbench.secondarySideBar.defaultVisibility": "hidden"}'
-
 
 @asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    """A headless browser."""
+async def chromium(home: Path | None = None) -> AsyncIterator[Browser]:
+    """A headless browser; `home` is the folder below which it looks for the authorities that a person trusts."""
+    environment = {"HOME": str(home)} if home else None
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(_QUIET))
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=list(_QUIET), env=environment
+        )
         try:
             yield browser
         finally:

@@ -20,6 +20,25 @@ from mooring.settings import cache
 MOORING = cache() / "venv/bin/mooring"
 _READY = "Mooring is ready: "
 _WITHIN_S = 120.0
+# First settings that draw the terminal as text in the page, where a test can read it.
+_READABLE_TERMINAL = '{"terminal.integrated.gpuAcceleration": "off", "chat.disableAIFeatures": true, \
+"workbench.startupEditor": "none", "security.workspace.trust.enabled": false, \
+"workbench.secondarySideBar.defaultVisibility": "hidden"}'
+_READABLE = f"""
+name = "readable"
+version = 1
+runtime = "process"
+
+[editor]
+command = ["{{editor}}", "--socket", "{{socket}}", "--auth", "none", "--disable-telemetry", "--disable-update-check",
+  "--disable-proxy", "--user-data-dir", "{{data}}", "{{home}}"]
+
+[editor.seed]
+"{{data}}/User/settings.json" = '''{_READABLE_TERMINAL}'''
+
+[environment]
+VSCODE_PROXY_URI = "{{port_url}}"
+"""
 _LIGHT = """
 version = 1
 runtime = "process"
@@ -158,9 +177,17 @@ class Mooring:
         program = self.home.parent / "light_editor.py"
         program.write_text((Path(__file__).parent / "light_editor.py").read_text())
         program.chmod(0o644)
+        self.add_template("light", _LIGHT.replace("{program}", str(program)))
+
+    def add_readable_template(self) -> None:
+        """A template `readable`: code-server with a terminal that can be read in the page."""
+        self.add_template("readable", _READABLE)
+
+    def add_template(self, name: str, text: str) -> None:
+        """Put a template where a team puts its own."""
         folder = self.home / "templates"
         folder.mkdir(exist_ok=True)
-        (folder / "light.toml").write_text(_LIGHT.replace("{program}", str(program)))
+        (folder / f"{name}.toml").write_text(text)
 
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
