@@ -3,6 +3,8 @@
 import concurrent.futures
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -162,6 +164,20 @@ def test_an_upstream_that_is_down_is_no_absence(config: Config) -> None:
         assert get(proxy, f"{X}.zip").status_code == 200
         assert get(proxy, f"{X}.info").status_code == 503
         assert "cannot be reached" in get(proxy, "example.com/y/@v/list").text
+
+
+def test_an_upstream_that_is_too_slow_is_no_absence(upstream: Upstream, config: Config) -> None:
+    """An upstream that sends nothing for too long is 503, before an answer began and in the middle of one."""
+    gate = threading.Event()
+    upstream.faults[f"{X}.info"] = Fault(pace=lambda _: gate.wait(10))
+    upstream.faults["example.com/big/@v/v1.0.0.zip"] = Fault(pace=lambda at: gate.wait(10) if at > 300_000 else None)
+    try:
+        with running(replace(config, upstream_timeout_s=0.5)) as proxy:
+            assert get(proxy, f"{X}.info").status_code == 503
+            with pytest.raises(httpx2.RemoteProtocolError):
+                get(proxy, "example.com/big/@v/v1.0.0.zip")
+    finally:
+        gate.set()
 
 
 def test_the_chain_goes_on_as_gos_does(upstream: Upstream, config: Config) -> None:
@@ -393,3 +409,33 @@ def test_the_catalog_the_index_and_the_metrics(config: Config, proxy: Served) ->
     assert found["versions"][0]["since"] >= before - 1
     assert get(proxy, "-/pulls").json()["pulls"][0]["module"] == "example.com/x"
     assert 'goproxy_requests_total{kind="zip",outcome="miss"} 1.0' in get(proxy, "-/metrics").text
+
+
+def test_toolchains_and_incompatible_versions(tmp_path: Path, upstream: Upstream, proxy: Served) -> None:
+    """A toolchain is a module like any other, and the plus of +incompatible stays a plus."""
+    upstream.publish("golang.org/toolchain", "v0.0.1-go1.99.0.linux-amd64", {"bin/go": "#!/bin/sh\n"})
+    assert get(proxy, "golang.org/toolchain/@v/v0.0.1-go1.99.0.linux-amd64.zip").status_code == 200
+    upstream.publish("example.com/Old", "v2.3.0+incompatible", {"x.go": "package old\n"})
+    ann = GoUser(tmp_path / "ann", proxy.url, upstream.sumdb)
+    assert ann.download("example.com/Old@v2.3.0+incompatible")["Sum"]
+
+
+def test_a_kill_in_the_middle_of_a_save(upstream: Upstream, config: Config) -> None:
+    """Killed while a zip comes in, nothing partial is visible; started again, the next request gets all of it."""
+    name = "example.com/big/@v/v1.0.0.zip"
+    gate = threading.Event()
+    upstream.faults[name] = Fault(pace=lambda at: gate.wait(20) if at > 400_000 else None, times=1)
+    command = [Path(sys.executable).parent / "mooring", "goproxy", "--store", config.root, "--go", go()]
+    command += ["--upstream", upstream.url, "--sumdb", upstream.sumdb, "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().partition("GOPROXY=")[2].strip()
+        with httpx2.stream("GET", f"{url}/{name}", timeout=30) as answer:
+            assert len(next(answer.iter_raw())) > 0
+            process.kill()
+            process.wait()
+    gate.set()
+    assert [file.stat().st_size > 0 for file in (config.root / "spool").iterdir()] == [True]
+    assert not (config.root / "cache/download" / name).exists()
+    with running(config) as proxy:
+        assert get(proxy, name).content == upstream.files[name]

@@ -1,13 +1,17 @@
 """Private modules come from a real git server over HTTPS with a password, by the real go command."""
 
+import secrets
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from mooring.goproxy import access
 from mooring.goproxy.config import Config
-from mooring.goproxy.gocommand import Credentials
+from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
 from support.goproxies import running
@@ -138,3 +142,30 @@ def test_a_hostile_repository_runs_nothing(tmp_path: Path, git: GitServer, proxy
     )
     assert user(tmp_path, proxy).download(git.module("evil") + "@v1.0.0")["Version"] == "v1.0.0"
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("limits", [Limits(file_bytes=100_000), Limits(within_s=0.05)])
+def test_a_huge_or_slow_repository_is_cut_off(
+    tmp_path: Path, git: GitServer, upstream: Upstream, limits: Limits
+) -> None:
+    """What exceeds the limits of size and time is an error with a reason, leaves no process, and is no absence."""
+    git.publish("huge", "v1.0.0", {"data": secrets.token_hex(1_000_000)})
+    with running(replace(config(tmp_path, git, upstream), limits=limits)) as proxy:
+        found = user(tmp_path, proxy).download(git.module("huge") + "@v1.0.0", check=False)
+    assert "503" in found["Error"]
+
+
+def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
+    """Who may not have it is refused, also when it is kept, by name or by a look-up at the notary."""
+    git.publish("lib", "v1.0.0")
+    tokens = tmp_path / "tokens"
+    ann, bob = access.make(tokens, "ann", (HOST,)), access.make(tokens, "bob", ("git.other.example",))
+    with running(replace(config(tmp_path, git, upstream), tokens=tokens)) as proxy:
+        module = git.module("lib") + "@v1.0.0"
+        assert GoUser(tmp_path / "ann", f"{proxy.url}/t-{ann}").download(module)["Sum"]
+        refused = GoUser(tmp_path / "bob", f"{proxy.url}/t-{bob}").download(module, check=False)["Error"]
+        assert "is private, and bob may not have it" in refused
+        assert httpx2.get(f"{proxy.url}/t-{bob}/sumdb/sum.mooring.internal/lookup/{module}").status_code == 403
+        for page in ("index", "-/catalog", "-/pulls"):
+            assert HOST in httpx2.get(f"{proxy.url}/t-{ann}/{page}").text
+            assert HOST not in httpx2.get(f"{proxy.url}/t-{bob}/{page}").text

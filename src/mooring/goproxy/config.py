@@ -16,6 +16,8 @@ class Config:
     upstream: str | None = None
     """A GOPROXY list; None: what `go env GOPROXY` says here. `direct` in it counts for private modules only, so that
     a module which the upstream does not know costs no attempt at somebody's version control."""
+    upstream_timeout_s: float = 60.0
+    """How long an upstream may send nothing. A public proxy may first have to fetch a new version itself."""
     sumdb: str | None = None
     """A GOSUMDB value; None: what `go env GOSUMDB` says here."""
     nosumdb: tuple[str, ...] = ()

@@ -18,18 +18,18 @@ _OK = 200
 _REASON_BYTES = 600
 _TOTAL_S = 300.0
 _CHUNK = 128 * 1024
-_TIMEOUT = httpx2.Timeout(60.0, connect=15.0)
+_CONNECT_S = 15.0
 
 
-def client(connections: int = 64, *, verify: str | bool = True) -> httpx2.AsyncClient:
+def client(timeout_s: float, connections: int = 64) -> httpx2.AsyncClient:
     """A client for all upstreams: kept-alive connections, at most 10 redirects, as the go command has it."""
     return httpx2.AsyncClient(
-        timeout=_TIMEOUT,
+        # Who waits for a free connection waits for others' downloads, which may take long and are no fault.
+        timeout=httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S), pool=None),
         limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
         follow_redirects=True,
         max_redirects=MAX_REDIRECTS,
         headers={"User-Agent": "mooring-goproxy"},
-        verify=verify,
     )
 
 

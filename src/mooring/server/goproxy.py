@@ -70,7 +70,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
     store = DiskStore(config.root)
     store.prepare()
     ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
-    async with client() as http, Tasks("goproxy") as tasks:
+    async with client(config.upstream_timeout_s) as http, Tasks("goproxy") as tasks:
         upstreams = _upstreams(config.upstream or go.proxy, http, only)
         database = _database(config, go, upstreams, http, store, Once(tasks))
 
