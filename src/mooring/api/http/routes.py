@@ -1,5 +1,7 @@
 """`/routes`: the server's route table, who lost a conflict, and the sections that programs publish."""
 
+from typing import Any
+
 from fastapi import APIRouter, Response
 
 from mooring.accounts.credentials import Caller
@@ -74,9 +76,10 @@ def may_enter(caller: Caller, route: Route) -> bool:
     return caller.admin or route.access.kind != "subjects" or caller.user in route.access.subjects
 
 
-def _shown(caller: Caller, route: Route) -> Route:
+def _shown(caller: Caller, route: Route) -> dict[str, Any]:
     """Addresses behind the gateway are for who manages it: a member sees where a route is, not what is behind."""
-    return route if caller.admin else route.model_copy(update={"backends": ()})
+    document = route.model_dump(mode="json")
+    return document if caller.admin else document | {"backends": []}
 
 
 def _key(position: str | None) -> RouteKey:

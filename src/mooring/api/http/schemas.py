@@ -236,12 +236,15 @@ class RouteName(Answer):
 
 
 class RouteEntry(Answer):
-    """A route of the merged table; with `lost_to` it is not served, because that one matches the same and won."""
+    """A route of the merged table; with `lost_to` it is not served, because that one matches the same and won.
+
+    `route` is a `Route`, whose `backends` are shown to administrators only.
+    """
 
     source: str
     name: str
     rank: int
-    route: Route
+    route: dict[str, Any]
     lost_to: RouteName | None = None
 
 
