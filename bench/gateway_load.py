@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from support.nginx import listening
-
 from mooring.gateway.processes import members, process
 from mooring.model.grants import Claims, SigningKey, sign
 from mooring.model.routes import Access, Backend, Route
+from support.nginx import listening
 
 HOSTS = 10_000
 CONNECTIONS = 64
@@ -52,11 +51,9 @@ _WRK = """
 local file = io.open("{cookies}")
 local cookies = {{}}
 for line in file:lines() do cookies[#cookies + 1] = line end
-local n = 0
 local headers = {{}}
 function request()
-    n = n + 7919
-    local i = n % #cookies
+    local i = math.random(0, {active} - 1)
     headers["Host"] = "h" .. i .. ".test:{port}"
     headers["Cookie"] = cookies[i + 1]
     return wrk.format("GET", "/some/path?q=1", headers)
@@ -98,13 +95,13 @@ def workers(master: int | None) -> list[int]:
     return [each.pid for each in members(found.group) if each.pid != master] if found else []
 
 
-async def load(port: int, folder: Path, *, seconds: int) -> int:
-    """Requests that wrk got answered with 200 in that time, each with the next host and its cookie."""
+async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS) -> int:
+    """Requests that wrk got answered with 200 in that time, each to a random one of `active` hosts, with its cookie."""
     cookies = folder / "cookies"
     if not cookies.exists():
         cookies.write_text("".join(f"{cookie(number)}\n" for number in range(HOSTS)))
-    script = folder / f"load-{port}.lua"
-    script.write_text(_WRK.format(cookies=cookies, port=port))
+    script = folder / f"load-{port}-{active}.lua"
+    script.write_text(_WRK.format(cookies=cookies, port=port, active=active))
     child = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/"),
         stdout=asyncio.subprocess.PIPE,

@@ -45,7 +45,7 @@ class NginxSettings:
     """Processes. Two carry what one machine's workspaces ask for; a gateway of many takes one a core."""
     table_bytes: int = 64 * 2**20
     """Shared memory for routes: 10,000 of them take about 8 MiB."""
-    connections: int = 8192
+    connections: int = 4096
     """A worker's; a proxied WebSocket takes two. Each costs 424 bytes whether it is used or not."""
     trusted_ca: Path = TRUSTED_CA
     """Whom https backends are verified against."""

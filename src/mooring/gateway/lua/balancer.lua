@@ -5,6 +5,8 @@ local peers = require("ngx.balancer")
 local _M = {}
 
 local MOST_TRIES = 3
+-- nginx's NGX_BUSY: no peer is left, which ends the request with 502. A status would end it with 500.
+local NO_PEER = -3
 
 local function connect_to(state)
     local backend = state.backend
@@ -16,7 +18,7 @@ local function connect_to(state)
     end
     if not ok then
         ngx.log(ngx.ERR, "peer of ", state.route.id, ": ", err)
-        return ngx.exit(502)
+        return ngx.exit(NO_PEER)
     end
     local route = state.route
     if route.connect_s then
@@ -27,8 +29,9 @@ end
 -- Only a request that reached no backend may be sent again, and of the others those that RFC 9110 (9.2.2) calls
 -- idempotent, when the connection broke: one that took too long may still be at work.
 local function may_retry(state)
-    local connect_times = ngx.var.upstream_connect_time or "-"
-    if string.sub(connect_times, -1) == "-" then
+    -- A list with an empty end for the try that is being made now: "0.001, - : ".
+    local connected = string.match(ngx.var.upstream_connect_time or "-", "([^ ,:]+)[ ,:]*$")
+    if connected == "-" then
         return true
     end
     local _, status = peers.get_last_failure()
@@ -54,7 +57,7 @@ end
 function _M.pick()
     local state = ngx.ctx
     if not state.route then
-        return ngx.exit(502)
+        return ngx.exit(NO_PEER)
     end
     if not state.tries then
         state.tries = 1
@@ -65,7 +68,7 @@ function _M.pick()
         return connect_to(state)
     end
     if not may_retry(state) then
-        return ngx.exit(502)
+        return ngx.exit(NO_PEER)
     end
     state.tries = state.tries + 1
     local found = next_backend(state)

@@ -3,70 +3,79 @@ local grants = require("grants")
 local session = require("session")
 local hmac = require("hmac")
 local memory = require("memory")
+local new_table = require("table.new")
 
 local _M = {}
 
 local OURS = { ["mooring"] = true, ["__Host-mooring"] = true }
--- A Cookie header seldom changes between the requests of a page: what it says is remembered with it.
-local cookies = memory.new(16384)
+-- A Cookie header seldom changes between the requests of a page: what it says is remembered with it, in one flat table
+-- of its final size, since a worker keeps thousands.
+local remembered = memory.new(2048)
+local FIELDS = 7
 local tokens = memory.new(1024)
 
-local function read_cookies(header)
-    local kept, ours = {}, {}
-    for pair in string.gmatch(header, "[^;]+") do
-        local name, value = string.match(pair, "^%s*([^=]-)%s*=%s*(.-)%s*$")
-        if name and OURS[name] then
-            ours[#ours + 1] = value
-        else
-            kept[#kept + 1] = string.match(pair, "^%s*(.-)%s*$")
-        end
-    end
-    return { rest = table.concat(kept, "; "), ours = #ours > 0 and ours or nil, generation = nil, claims = nil }
+local function pairs_of(header)
+    return string.gmatch(header, "%s*([^;]+)")
 end
 
-local function read(header)
-    local found = cookies:get(header)
+local function is_ours(pair)
+    local name, value = string.match(pair, "^([^=]-)%s*=%s*(.-)%s*$")
+    return name and OURS[name] and value
+end
+
+-- What is left without Mooring's own cookies; the second value says whether there were any.
+local function without_ours(header)
+    local kept, any = {}, false
+    for pair in pairs_of(header) do
+        if is_ours(pair) then
+            any = true
+        else
+            kept[#kept + 1] = string.match(pair, "^(.-)%s*$")
+        end
+    end
+    return table.concat(kept, "; "), any
+end
+
+local function recall(header)
+    local found = remembered:get(header)
     if not found then
-        found = read_cookies(header)
-        cookies:set(header, found)
+        found = new_table(0, FIELDS)
+        found.rest, found.ours = without_ours(header)
+        remembered:set(header, found)
     end
     return found
 end
 
 -- The Cookie header without Mooring's own cookies.
 function _M.foreign_cookies(header)
-    return read(header).rest
+    return recall(header).rest
 end
 
--- Signatures and revocations are looked at again when the grants have changed.
-local function verify(found, generation)
-    found.generation = generation
-    found.claims = {}
-    for _, cookie in ipairs(found.ours) do
-        local claims = session.verified(cookie)
-        if claims and not grants.revoked(claims.session) then
-            found.claims[#found.claims + 1] = claims
+-- Another site below the same domain may have put a cookie of our name in front: the first that holds here counts.
+local function verify(found, header, host, generation)
+    found.generation, found.host, found.subject = generation, host, nil
+    for pair in pairs_of(header) do
+        local value = is_ours(pair)
+        local claims = value and session.verified(value)
+        if claims and claims.audience == host and not grants.revoked(claims.session) then
+            found.subject, found.session, found.expires = claims.subject, claims.session, claims.expires
+            return
         end
     end
 end
 
--- The claims of the first cookie that holds now for `host`, or nil.
+-- {subject, session} of the first cookie that holds now for `host`, or nil. Signatures and revocations are looked at
+-- again when the grants have changed.
 function _M.by_cookie(header, host)
-    local found = read(header)
+    local found = recall(header)
     if not found.ours then
         return nil
     end
     local generation = grants.generation()
-    if found.generation ~= generation then
-        verify(found, generation)
+    if found.generation ~= generation or found.host ~= host then
+        verify(found, header, host, generation)
     end
-    local now = ngx.time()
-    for i = 1, #found.claims do
-        local claims = found.claims[i]
-        if claims.audience == host and claims.expires > now then
-            return claims
-        end
-    end
+    return found.subject and found.expires > ngx.time() and found or nil
 end
 
 -- The grant of the bearer token in an Authorization header, or nil. A foreign token is the backend's business.

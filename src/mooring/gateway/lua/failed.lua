@@ -5,7 +5,12 @@ local request = require("request")
 local _M = {}
 
 function _M.answer(listener)
-    return answers.failed(ngx.status, request.identify(listener))
+    local status, upstream = ngx.status, ngx.var.upstream_status
+    -- The first backend took too long, and nobody else was asked: that is what happened.
+    if status == 502 and upstream and string.find(upstream, "504", 1, true) then
+        status = 504
+    end
+    return answers.failed(status, request.identify(listener))
 end
 
 return _M

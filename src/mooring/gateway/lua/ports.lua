@@ -24,12 +24,13 @@ local function ask(path)
     if not socket:connect(settings.api_socket) then
         return nil
     end
-    local request = "GET " .. path .. " HTTP/1.0\r\nHost: " .. settings.console .. "\r\nAuthorization: Bearer "
-    socket:send(request .. credential() .. "\r\nAccept: application/json\r\n\r\n")
-    local answer = socket:receive("*a")
+    local request = "GET " .. path .. " HTTP/1.1\r\nHost: " .. settings.console .. "\r\nAuthorization: Bearer "
+    socket:send(request .. credential() .. "\r\nAccept: application/json\r\nConnection: close\r\n\r\n")
+    local head = socket:receiveuntil("\r\n\r\n")() or ""
+    local length = string.match(string.lower(head), "\r\ncontent%-length:%s*(%d+)")
+    local body = length and socket:receive(tonumber(length))
     socket:close()
-    local status, body = string.match(answer or "", "^HTTP/1%.%d (%d+).-\r\n\r\n(.*)$")
-    return status == "200" and cjson.decode(body) or nil
+    return string.match(head, "^HTTP/1%.1 200 ") and cjson.decode(body or "") or nil
 end
 
 -- Host (an IP address) and port of the workspace's listener; nil when it has none there.

@@ -90,6 +90,16 @@ local function aim(state)
     ngx.var.mooring_pass = upstream .. filters.target(state)
 end
 
+-- nginx clears `ngx.ctx` on the way to a named location: the state waits here under a number.
+local handed, last = {}, 0
+
+local function hand_over(state, location)
+    last = last + 1
+    handed[last] = state
+    ngx.var.mooring_handover = last
+    return ngx.exec(location)
+end
+
 local function forward(state)
     if not located(state) then
         return answers.unavailable(state)
@@ -104,7 +114,7 @@ local function forward(state)
     end
     local location = location_of(state)
     if location then
-        return ngx.exec(location)
+        return hand_over(state, location)
     end
     disclose(state)
 end
@@ -156,20 +166,18 @@ function _M.identify(listener)
     return path and routed(listener, path, query, host, authority)
 end
 
--- The same request in another location, where nginx has cleared `ngx.ctx`: it was let in already.
-function _M.resume(listener)
-    local state = _M.identify(listener)
+-- The same request in the location that sends it on: everything but its address is settled.
+function _M.resume()
+    local number = tonumber(ngx.var.mooring_handover)
+    local state = number and handed[number]
     if not state then
-        return ngx.exit(503)
+        return ngx.exit(502)
     end
-    access.refusal(state)
-    if not located(state) then
-        return ngx.exit(503)
-    end
-    if location_of(state) == "@files" then
+    handed[number] = nil
+    ngx.ctx = state
+    if state.backend.files then
         filters.file(state)
     else
-        filters.credentials(state, state.route.request_headers)
         disclose(state)
         aim(state)
     end

@@ -9,7 +9,7 @@ local dict = ngx.shared.routes
 
 local _M = {}
 
-local decoded = memory.new(16384)
+local decoded = memory.new(1024)
 
 -- The decoded bucket, nil when there is none. A version that is new comes after its text (apply.lua), so what is kept
 -- under the version of now is never older than it.
