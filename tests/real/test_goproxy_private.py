@@ -65,6 +65,8 @@ def test_a_private_module_comes_from_its_repository(
     found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
     assert found["Version"] == "v1.0.0"
     assert (tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip").exists()
+    careless = user(tmp_path, proxy, "bob", upstream.sumdb).download(git.module("lib") + "@v1.0.0", check=False)
+    assert f"is private: set GOSUMDB={proxy.goproxy.notary.key}" in careless["Error"]
     assert not any("git.test" in path for path in upstream.asked)
 
 

@@ -16,6 +16,7 @@ from mooring.goproxy.faults import BadZip
 MAX_ZIP = 500 * 2**20
 MAX_MOD = 16 * 2**20
 _CHUNK = 256 * 1024
+_SAYS_UTF8 = 0x800
 
 
 def of_mod(content: bytes) -> str:
@@ -26,7 +27,7 @@ def of_mod(content: bytes) -> str:
 def summary(files: Iterable[tuple[str, str]]) -> str:
     """The hash of files given by name and SHA-256 in hex."""
     # The go command sorts by bytes; a plain sort of text differs for names beyond the first 65,536 characters.
-    lines = sorted((name.encode(), digest) for name, digest in files)
+    lines = sorted((name.encode(errors="surrogateescape"), digest) for name, digest in files)
     total = hashlib.sha256()
     for name, digest in lines:
         total.update(digest.encode() + b"  " + name + b"\n")
@@ -42,11 +43,17 @@ def of_zip(path: Path | IO[bytes], prefix: str) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            check_names([entry.filename for entry in entries], prefix)
+            check_names([_name(entry) for entry in entries], prefix)
             check_size(sum(entry.file_size for entry in entries))
-            return summary([(entry.filename, _digest(archive, entry)) for entry in entries])
+            return summary([(_name(entry), _digest(archive, entry)) for entry in entries])
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
+
+
+def _name(entry: zipfile.ZipInfo) -> str:
+    """The name as its bytes are: zips made long ago have UTF-8 in them without saying so."""
+    raw = entry.orig_filename.encode("utf-8" if entry.flag_bits & _SAYS_UTF8 else "cp437")
+    return raw.decode(errors="surrogateescape")
 
 
 def _digest(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> str:

@@ -23,8 +23,6 @@ class GoEnvironment:
 
     proxy: str
     sumdb: str
-    nosumdb: str
-    private: str
     root: Path
 
 
@@ -34,7 +32,7 @@ async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
     Raises:
         Misconfigured: there is no go command that answers.
     """
-    names = ("GOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOROOT")
+    names = ("GOPROXY", "GOSUMDB", "GOROOT")
     try:
         process = await asyncio.create_subprocess_exec(
             go, "env", "-json", *names, env=dict(environment), cwd="/", stdout=-1, stderr=-1, stdin=-3
@@ -48,8 +46,8 @@ async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
         ) from error
     if process.returncode != 0:
         raise Misconfigured(f"{go} env fails: {errors.decode(errors='replace')[:300]}", field="go")
-    proxy, sumdb, nosumdb, private, root = (str(found[name]) for name in names)
-    return GoEnvironment(proxy, sumdb, nosumdb, private, Path(root))
+    proxy, sumdb, root = (str(found[name]) for name in names)
+    return GoEnvironment(proxy, sumdb, Path(root))
 
 
 @dataclass(frozen=True, slots=True)

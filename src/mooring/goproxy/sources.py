@@ -3,9 +3,11 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from mooring.errors import Forbidden
 from mooring.goproxy.names import matches_any, parse_lookup
 from mooring.goproxy.notary import Notary
 from mooring.goproxy.ports import Source, Verification
+from mooring.goproxy.sumdb import SumDB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,23 @@ class Sources:
         if self.database is None or self.by_notary(module):
             return self.notary
         return self.database
+
+
+class PublicDatabase:
+    """The public database for clients, who may not make us name a private module to it."""
+
+    def __init__(self, database: SumDB, sources: Sources, notary_key: str) -> None:
+        self._database = database
+        self._sources = sources
+        self._notary_key = notary_key
+
+    async def answer(self, rest: str) -> bytes:
+        """A file. Raises as `Source`."""
+        if rest.startswith("lookup/"):
+            module, _ = parse_lookup(rest)
+            if self._sources.is_private(module):
+                raise Forbidden(f"{module} is private: set GOSUMDB={self._notary_key}, or GONOSUMDB for it")
+        return await self._database.answer(rest)
 
 
 class NotaryDatabase:

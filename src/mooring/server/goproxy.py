@@ -31,18 +31,20 @@ from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.policy import Filter
-from mooring.goproxy.sources import NotaryDatabase, Sources
+from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
 from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
-from mooring.settings import environment
+from mooring.settings import Installation, environment
 
 log = structlog.get_logger(__name__)
 
 _EVICT_EVERY_S = 600.0
+_BACKLOG = 1024
+"""Many machines of a build farm begin at the same second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,7 @@ def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: 
 
     known: dict[str, Database] = {notary.name: NotaryDatabase(notary, confirmed, fetch)}
     if database is not None:
-        known[database.name] = database
+        known[database.name] = PublicDatabase(database, sources, notary.key)
     return SumDatabases(known)
 
 
@@ -229,29 +231,51 @@ class Served:
 @asynccontextmanager
 async def serving(config: Config, address: str, port: int) -> AsyncIterator[Served]:
     """Serve until the end of the block; answers under way get ten seconds then."""
-    listener = socket.create_server((address, port), backlog=1024, family=_family(address))
-    with listener:
+    with socket.create_server((address, port), backlog=_BACKLOG, family=_family(address)) as listener:
+        host, bound = listener.getsockname()[:2]
+        scheme = "https" if config.tls_certificate else "http"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         async with build(config) as goproxy, Tasks("server") as tasks:
-            server = _Server(
-                uvicorn.Config(
-                    goproxy.app,
-                    http="httptools",
-                    ws="none",
-                    lifespan="off",
-                    access_log=False,
-                    log_config=None,
-                    server_header=False,
-                    timeout_graceful_shutdown=10,
-                    ssl_certfile=config.tls_certificate,
-                    ssl_keyfile=config.tls_key,
-                )
-            )
+            server = _server(goproxy.app, config)
             task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
-            host, bound = listener.getsockname()[:2]
-            scheme = "https" if config.tls_certificate else "http"
-            yield Served(f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}", goproxy)
+            yield Served(url, goproxy)
             server.should_exit = True
             await task
+
+
+async def run(installation: Installation, lifetime: Lifetime, config: Config) -> None:
+    """Serve behind the gateway, on a unix socket below `run/`, until this process should end.
+
+    The gateway takes the path's prefix off. Tokens of workspaces are lines of the file `config.tokens`.
+    """
+    path = installation.home.run / "goproxy.sock"
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(_BACKLOG)
+        async with build(config) as goproxy, Tasks("server") as tasks:
+            server = _server(goproxy.app, config)
+            task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
+            await lifetime.ended()
+            server.should_exit = True
+            await task
+
+
+def _server(app: asgi.App, config: Config) -> "_Server":
+    return _Server(
+        uvicorn.Config(
+            app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+            ssl_certfile=config.tls_certificate,
+            ssl_keyfile=config.tls_key,
+        )
+    )
 
 
 class _Server(uvicorn.Server):

@@ -89,6 +89,17 @@ def test_a_zip_with_names_that_break_a_rule_is_refused(files: list[tuple[str, by
         dirhash.of_zip(zipped(*files), "m@v1.0.0/")
 
 
+def test_names_are_hashed_as_their_bytes() -> None:
+    """A name that is UTF-8 without saying so is hashed as the go command does, by its bytes."""
+    said = zipped(("m@v1.0.0/ä.go", b"x")).getvalue()
+    unsaid = bytearray(said)
+    central = said.index(b"PK\x01\x02")
+    unsaid[7] &= 0xF7
+    unsaid[central + 9] &= 0xF7
+    assert bytes(unsaid) != said
+    assert dirhash.of_zip(io.BytesIO(unsaid), "m@v1.0.0/") == dirhash.of_zip(io.BytesIO(said), "m@v1.0.0/")
+
+
 def test_a_damaged_zip_is_refused() -> None:
     """A zip that is cut or changed anywhere is damaged, or has another hash."""
     whole = zipped(("m@v1.0.0/x.go", b"package x" * 100), ("m@v1.0.0/go.mod", b"module m\n")).getvalue()
