@@ -14,7 +14,7 @@ from mooring.cli.completion import sources
 from mooring.cli.language import _
 from mooring.cli.output import Column, Format, Output, rows
 from mooring.errors import InvalidInput
-from mooring.model.routes import Backend, RouteState
+from mooring.model.routes import Access, Backend, RouteState
 
 app = noun(_("See and publish routes of the gateway."))
 
@@ -34,11 +34,11 @@ def list_(
         every = api.pages("routes", RouteEntry)
         found = sorted(
             (item for item in every if source in (None, item.source)),
-            key=lambda item: (item.route.host, item.route.path),
+            key=lambda item: (item.route["host"], item.route["path"]),
         )
     columns = [
-        Column[RouteEntry](_("HOST"), lambda item: item.route.host, elastic=True),
-        Column[RouteEntry](_("PATH"), lambda item: item.route.path, elastic=True),
+        Column[RouteEntry](_("HOST"), lambda item: item.route["host"], elastic=True),
+        Column[RouteEntry](_("PATH"), lambda item: item.route["path"], elastic=True),
         Column[RouteEntry](_("TO"), _target, elastic=True, style=lambda item: "" if item.lost_to is None else "yellow"),
         Column[RouteEntry](_("ACCESS"), _access, rank=2),
         Column[RouteEntry](_("SOURCE"), lambda item: item.source, rank=1),
@@ -108,12 +108,16 @@ def _target(item: RouteEntry) -> str:
     if item.lost_to is not None:
         return _("lost to {source}/{name}").format(source=item.lost_to.source, name=item.lost_to.name)
     route = item.route
-    if route.state is not RouteState.serving:
-        return f"({route.state})"
-    if route.filters.redirect is not None:
-        return _("redirect {status}").format(status=route.filters.redirect.status)
-    more = f" +{len(route.backends) - 1}" if len(route.backends) > 1 else ""
-    return _backend(route.backends[0]) + more
+    if route["state"] != RouteState.serving:
+        return f"({route['state']})"
+    if (redirect := route["filters"]["redirect"]) is not None:
+        return _("redirect {status}").format(status=redirect["status"])
+    backends = route["backends"]
+    if not backends:
+        # They are shown to administrators only.
+        return ""
+    more = f" +{len(backends) - 1}" if len(backends) > 1 else ""
+    return _backend(Backend.model_validate(backends[0])) + more
 
 
 def _backend(backend: Backend) -> str:
@@ -126,5 +130,5 @@ def _backend(backend: Backend) -> str:
 
 
 def _access(item: RouteEntry) -> str:
-    access = item.route.access
+    access = Access.model_validate(item.route["access"])
     return ", ".join(access.subjects) if access.kind == "subjects" else access.kind
