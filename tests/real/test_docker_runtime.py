@@ -15,7 +15,7 @@ from mooring.errors import Conflict, Misconfigured
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Listen
-from mooring.workspaces.docker import DockerRuntime, Settings
+from mooring.workspaces.docker.runtime import DockerRuntime, Settings
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.templates import BUILTIN, parse
 from support.docker import LIGHT_IMAGE, WORKSPACE_IMAGE

@@ -12,9 +12,10 @@ import pytest
 from mooring.errors import Unavailable
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
-from mooring.workspaces import cgroups, membership, output
+from mooring.workspaces import output
 from mooring.workspaces.ports import Observation
-from mooring.workspaces.process import ProcessRuntime
+from mooring.workspaces.processes import cgroups, membership
+from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
 from support.runtimes import WITHIN_S, get, stopped, workspace
 

@@ -19,9 +19,9 @@ from mooring.errors import Conflict, Misconfigured, Unavailable
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces.keepers import Link, is_kept, start_keeper
 from mooring.workspaces.ports import Observation
-from mooring.workspaces.process import ProcessRuntime
+from mooring.workspaces.processes.keepers import Link, is_kept, start_keeper
+from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
 from support.runtimes import WITHIN_S, get, stopped, workspace
 
@@ -164,7 +164,7 @@ sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 from support.runtime_process import ProcessHarness
 from support.runtimes import workspace
-from mooring.workspaces.cgroups import CgroupRoot
+from mooring.workspaces.processes.cgroups import CgroupRoot
 async def main():
     world = ProcessHarness(Path(sys.argv[3]), CgroupRoot(1, eval(sys.argv[4])) if sys.argv[4] != "None" else None)
     async with world.engine() as runtime:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.settings import cache
-from mooring.workspaces.docker_network import IMAGE, POOL
+from mooring.workspaces.docker.network import IMAGE, POOL
 from support import house, reaper
 
 CHECKOUT = Path(__file__).parents[2]

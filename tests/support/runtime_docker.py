@@ -10,7 +10,7 @@ from pathlib import Path
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces.docker import DockerRuntime, Settings
+from mooring.workspaces.docker.runtime import DockerRuntime, Settings
 from mooring.workspaces.ports import Engine, Observation
 from support import docker
 from support.docker import LIGHT_IMAGE, Dockerd

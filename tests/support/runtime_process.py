@@ -14,12 +14,12 @@ from typing import Any
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces import cgroups, procfs
-from mooring.workspaces.cgroups import Cgroups
-from mooring.workspaces.order import marker
-from mooring.workspaces.places import Folders
 from mooring.workspaces.ports import Engine, Observation
-from mooring.workspaces.process import ProcessRuntime
+from mooring.workspaces.processes import cgroups, procfs
+from mooring.workspaces.processes.cgroups import Cgroups
+from mooring.workspaces.processes.keeper.order import marker
+from mooring.workspaces.processes.places import Folders
+from mooring.workspaces.processes.runtime import ProcessRuntime
 from support import runtimes
 from support.runtimes import Behaviour
 

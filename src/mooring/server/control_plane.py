@@ -32,10 +32,10 @@ from mooring.server.web import Web
 from mooring.settings import Installation, cgroup_name, docker_socket
 from mooring.store.database import Database, database_url
 from mooring.store.migrate import migrate
-from mooring.workspaces.cgroups import Cgroups, find
 from mooring.workspaces.idle import IdleLoop, IdleParts
 from mooring.workspaces.ports import Engine
-from mooring.workspaces.process import ProcessRuntime
+from mooring.workspaces.processes.cgroups import Cgroups, find
+from mooring.workspaces.processes.runtime import ProcessRuntime
 from mooring.workspaces.reconcile import WorkspaceReconciler
 from mooring.workspaces.requests import Caller
 from mooring.workspaces.section import Section
@@ -107,7 +107,7 @@ async def _engines(installation: Installation, stack: AsyncExitStack) -> dict[st
     engines: dict[str, Engine] = {"process": await stack.enter_async_context(process)}
     if installation.docker_host is not None or docker_socket().exists():
         # Its client costs 20 MB, which a laptop without Docker need not pay.
-        from mooring.workspaces.docker import DockerRuntime, Settings  # noqa: PLC0415
+        from mooring.workspaces.docker.runtime import DockerRuntime, Settings  # noqa: PLC0415
 
         settings = Settings(installation.home, installation.listen, installation.docker_host)
         engines["docker"] = await stack.enter_async_context(DockerRuntime(settings))

@@ -16,7 +16,7 @@ from mooring.errors import Conflict, Misconfigured
 from mooring.gateway.leftover import end_leftover_nginx
 from mooring.server.supervisor import Account, Supervisor, account, bind
 from mooring.settings import Home, Installation, cgroup_name
-from mooring.workspaces.cgroups import prepare
+from mooring.workspaces.processes.cgroups import prepare
 
 _DOWN_WITHIN_S = 60.0
 

@@ -1,4 +1,4 @@
-"""What the workspaces feature needs of the world. Adapters: `memory.py`, `sql.py`, `process.py`, `docker.py`."""
+"""What workspaces need of the world. Adapters: `memory`, `memory_runtime`, `sql`, `processes`, `docker`."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -179,7 +179,7 @@ class Exec(Protocol):
 
 
 class Engine(Runtime, Inspector, Logs, Exec, Protocol):
-    """One way to run workspaces, whole: what `process.py` and `docker.py` each are."""
+    """One way to run workspaces, whole: what `processes.runtime` and `docker.runtime` each have."""
 
 
 class TemplateHistory(Protocol):

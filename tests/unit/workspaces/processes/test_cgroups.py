@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mooring.model.workspace import Limits
-from mooring.workspaces import cgroups
-from mooring.workspaces.cgroups import CgroupRoot, Cgroups
+from mooring.workspaces.processes import cgroups
+from mooring.workspaces.processes.cgroups import CgroupRoot, Cgroups
 
 ALL = Limits(cpu=1.5, memory="512Mi", pids=100)
 V2_FILES = ("memory.max", "memory.swap.max", "cpu.max", "pids.max")

@@ -14,8 +14,8 @@ import termios
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from mooring.workspaces.keepers import Link
 from mooring.workspaces.ports import Channel
+from mooring.workspaces.processes.keepers import Link
 
 _CHUNK = 65536
 _KILL_AFTER_S = 2.0

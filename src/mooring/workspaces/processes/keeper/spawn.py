@@ -11,7 +11,7 @@ import signal
 import termios
 from collections.abc import Mapping, Sequence
 
-from mooring.workspaces import membership
+from mooring.workspaces.processes import membership
 
 # Where memory runs out on the whole machine, a workspace's compiler goes before the server and the database.
 _OOM_SCORE = "500"

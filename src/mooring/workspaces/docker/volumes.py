@@ -5,8 +5,8 @@ from typing import Any
 import structlog
 
 from mooring.errors import Conflict, Misconfigured, NotFound, Unavailable
-from mooring.workspaces.docker_container import INSTANCE, WORKSPACE, Names
-from mooring.workspaces.docker_engine import DockerEngine, asking
+from mooring.workspaces.docker.container import INSTANCE, WORKSPACE, Names
+from mooring.workspaces.docker.engine import DockerEngine, asking
 
 log = structlog.get_logger(__name__)
 

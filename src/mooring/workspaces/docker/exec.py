@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from aiodocker.execs import Exec
 
 from mooring.errors import Conflict, NotFound, Unavailable
-from mooring.workspaces.docker_container import HOME, USER
-from mooring.workspaces.docker_engine import DockerEngine, asking
+from mooring.workspaces.docker.container import HOME, USER
+from mooring.workspaces.docker.engine import DockerEngine, asking
 from mooring.workspaces.ports import Channel
 
 _HEADER = struct.Struct(">BxxxL")

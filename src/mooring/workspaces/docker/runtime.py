@@ -23,16 +23,16 @@ from mooring.errors import Conflict, Misconfigured, MooringError, NotFound, Unav
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace, quantity_bytes
 from mooring.settings import Home, Listen
-from mooring.workspaces import docker_container as shape
-from mooring.workspaces import docker_crashes as deaths
-from mooring.workspaces.docker_container import DATA, PLACES, Enforcement, Names
-from mooring.workspaces.docker_engine import DockerEngine, asking
-from mooring.workspaces.docker_exec import DockerSession, run_step
-from mooring.workspaces.docker_inspection import Inspection
-from mooring.workspaces.docker_network import IMAGE, POOL, Guard, Networks
-from mooring.workspaces.docker_output import Output
-from mooring.workspaces.docker_volumes import Volumes
-from mooring.workspaces.docker_watch import Watch
+from mooring.workspaces.docker import container as shape
+from mooring.workspaces.docker import crashes as deaths
+from mooring.workspaces.docker.container import DATA, PLACES, Enforcement, Names
+from mooring.workspaces.docker.engine import DockerEngine, asking
+from mooring.workspaces.docker.exec import DockerSession, run_step
+from mooring.workspaces.docker.inspection import Inspection
+from mooring.workspaces.docker.network import IMAGE, POOL, Guard, Networks
+from mooring.workspaces.docker.output import Output
+from mooring.workspaces.docker.volumes import Volumes
+from mooring.workspaces.docker.watch import Watch
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.launch import Launch, launch
 from mooring.workspaces.output import last_lines

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterable
 from threading import Lock
 
-from mooring.workspaces import membership, procfs
-from mooring.workspaces.cgroups import counters
-from mooring.workspaces.keepers import State
 from mooring.workspaces.ports import Usage
+from mooring.workspaces.processes import membership, procfs
+from mooring.workspaces.processes.cgroups import counters
+from mooring.workspaces.processes.keepers import State
 
 _TABLE_FOR_S = 1.0
 

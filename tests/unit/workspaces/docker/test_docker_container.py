@@ -6,12 +6,12 @@ import pytest
 
 from mooring.errors import LimitExceeded
 from mooring.model.workspace import Limits
-from mooring.workspaces import docker_crashes
-from mooring.workspaces.docker_container import Enforcement, Names, stamped, why_dead
-from mooring.workspaces.docker_crashes import Crashes
-from mooring.workspaces.docker_engine import DockerEngine
-from mooring.workspaces.docker_network import Networks
-from mooring.workspaces.docker_output import Copy, Position
+from mooring.workspaces.docker import crashes as docker_crashes
+from mooring.workspaces.docker.container import Enforcement, Names, stamped, why_dead
+from mooring.workspaces.docker.crashes import Crashes
+from mooring.workspaces.docker.engine import DockerEngine
+from mooring.workspaces.docker.network import Networks
+from mooring.workspaces.docker.output import Copy, Position
 from mooring.workspaces.output import read_at
 
 _STAMP = "2026-11-21T06:26:43.193123456Z"

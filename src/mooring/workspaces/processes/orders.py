@@ -8,12 +8,12 @@ from mooring.model.routes import Backend
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Listen
-from mooring.workspaces.cgroups import Cgroups, Placement
-from mooring.workspaces.keepers import STATE_FILE, State
 from mooring.workspaces.launch import Launch, Places, launch
-from mooring.workspaces.order import Order
-from mooring.workspaces.places import Folders
 from mooring.workspaces.ports import Observation
+from mooring.workspaces.processes.cgroups import Cgroups, Placement
+from mooring.workspaces.processes.keeper.order import Order
+from mooring.workspaces.processes.keepers import STATE_FILE, State
+from mooring.workspaces.processes.places import Folders
 
 GRACE_S = 8.0
 

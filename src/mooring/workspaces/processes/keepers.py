@@ -12,18 +12,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import mooring
 from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, Unavailable
-from mooring.workspaces import keeper, procfs
-from mooring.workspaces.lifecycle import FINAL
+from mooring.workspaces.processes import procfs
+from mooring.workspaces.processes.keeper import program
+from mooring.workspaces.processes.keeper.lifecycle import FINAL
 
 STATE_FILE = "state.json"
 ANSWER_WITHIN_S = 10.0
 _LOCK_FILE = "keeper.lock"
 _SOCKET = "keeper.sock"
 _LOG = "keeper.log"
-_SOURCES = str(Path(keeper.__file__).parents[2])
-_PROGRAM = "import sys; sys.path.append(sys.argv[1]); from mooring.workspaces.keeper import main; main()"
+_SOURCES = str(Path(mooring.__file__).parents[1])
+_PROGRAM = f"import sys; sys.path.append(sys.argv[1]); from {program.__name__} import main; main()"
 
 _KEYS = {
     *("id", "boot", "keeper", "editor", "phase", "reason", "notice", "left", "restarts", "crashes", "generation"),
@@ -95,10 +97,10 @@ def _spawn(place: Path, workspace_id: str, listener: int, lock: int) -> int:
             [sys.executable, "-I", "-S", "-c", _PROGRAM, _SOURCES, workspace_id],
             {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "MOORING_KEEPER": workspace_id},
             file_actions=[
-                (os.POSIX_SPAWN_DUP2, listener, keeper.LISTENER),
+                (os.POSIX_SPAWN_DUP2, listener, program.LISTENER),
                 (os.POSIX_SPAWN_DUP2, log, 1),
                 (os.POSIX_SPAWN_DUP2, log, 2),
-                (os.POSIX_SPAWN_DUP2, lock, keeper.LOCK),
+                (os.POSIX_SPAWN_DUP2, lock, program.LOCK),
             ],
             setsid=True,
         )

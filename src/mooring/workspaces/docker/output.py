@@ -21,8 +21,8 @@ from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
 from mooring.errors import MooringError, NotFound
 from mooring.settings import Home
-from mooring.workspaces.docker_container import stamped
-from mooring.workspaces.docker_engine import DockerEngine
+from mooring.workspaces.docker.container import stamped
+from mooring.workspaces.docker.engine import DockerEngine
 from mooring.workspaces.output import Log, end_of, read_at
 
 log = structlog.get_logger(__name__)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from mooring.workspaces import procfs
-from mooring.workspaces.procfs import Process
+from mooring.workspaces.processes import procfs
+from mooring.workspaces.processes.procfs import Process
 
 LINE = "{pid} ({name}) {state} {parent} 1 7 0 -1 0 0 0 0 0 100 50 25 25 20 0 1 0 {start} 0 3 0"
 

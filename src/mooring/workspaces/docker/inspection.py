@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from mooring.errors import Conflict, MooringError, NotFound
-from mooring.workspaces import docker_container as shape
-from mooring.workspaces.docker_engine import DockerEngine, asking
-from mooring.workspaces.docker_exec import captured
+from mooring.workspaces.docker import container as shape
+from mooring.workspaces.docker.engine import DockerEngine, asking
+from mooring.workspaces.docker.exec import captured
 from mooring.workspaces.ports import Usage
 
 _LISTEN = "0A"  # TCP_LISTEN of the kernel's tcp_states.h, as /proc/net/tcp writes it

@@ -8,8 +8,8 @@ import structlog
 from mooring.control.backoff import Backoff
 from mooring.control.clock import Clock
 from mooring.errors import MooringError
-from mooring.workspaces.docker_container import INSTANCE, WORKSPACE
-from mooring.workspaces.docker_engine import DockerEngine
+from mooring.workspaces.docker.container import INSTANCE, WORKSPACE
+from mooring.workspaces.docker.engine import DockerEngine
 
 log = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mooring.errors import Conflict, LimitExceeded, Misconfigured, NotFound
-from mooring.workspaces.docker_container import INSTANCE, WORKSPACE, Names
-from mooring.workspaces.docker_engine import DockerEngine, asking
+from mooring.workspaces.docker.container import INSTANCE, WORKSPACE, Names
+from mooring.workspaces.docker.engine import DockerEngine, asking
 
 IMAGE = "localhost/mooring-workspace:latest"
 # 4,096 networks of 13 addresses. The engine's own pools end after about 30.

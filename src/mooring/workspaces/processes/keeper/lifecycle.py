@@ -15,18 +15,18 @@ import signal
 import time
 from contextlib import suppress
 
-from mooring.workspaces import membership, procfs
 from mooring.workspaces.output import Log, last_lines
-from mooring.workspaces.spawn import Program, spawn
-from mooring.workspaces.sweep import GIVE_UP_AFTER_S, Sweep, end_session
+from mooring.workspaces.processes import membership, procfs
+from mooring.workspaces.processes.keeper.spawn import Program, spawn
+from mooring.workspaces.processes.keeper.sweep import GIVE_UP_AFTER_S, Sweep, end_session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from mooring.workspaces.order import Order
-    from mooring.workspaces.poller import Poller
+    from mooring.workspaces.processes.keeper.order import Order
+    from mooring.workspaces.processes.keeper.poller import Poller
 
 CRASHES = 5
 CRASH_WINDOW_S = 600.0

@@ -23,10 +23,13 @@ from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
 from mooring.workspaces import output
-from mooring.workspaces.cgroups import Cgroups, remove
 from mooring.workspaces.feed import Feed
-from mooring.workspaces.inspection import Inspection
-from mooring.workspaces.keepers import (
+from mooring.workspaces.ports import ExecSession, Observation, Usage
+from mooring.workspaces.processes.cgroups import Cgroups, remove
+from mooring.workspaces.processes.inspection import Inspection
+from mooring.workspaces.processes.keeper.lifecycle import FINAL
+from mooring.workspaces.processes.keeper.order import Order, marker
+from mooring.workspaces.processes.keepers import (
     Link,
     State,
     is_kept,
@@ -36,13 +39,10 @@ from mooring.workspaces.keepers import (
     saved_state,
     start_keeper,
 )
-from mooring.workspaces.lifecycle import FINAL
-from mooring.workspaces.order import Order, marker
-from mooring.workspaces.orders import Orders, observed
-from mooring.workspaces.places import Folders
-from mooring.workspaces.ports import ExecSession, Observation, Usage
-from mooring.workspaces.procfs import boot_id
-from mooring.workspaces.sessions import Session
+from mooring.workspaces.processes.orders import Orders, observed
+from mooring.workspaces.processes.places import Folders
+from mooring.workspaces.processes.procfs import boot_id
+from mooring.workspaces.processes.sessions import Session
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)

@@ -15,10 +15,10 @@ import signal
 import socket
 from contextlib import suppress
 
-from mooring.workspaces.lifecycle import Life
-from mooring.workspaces.order import Order
-from mooring.workspaces.poller import Poller
-from mooring.workspaces.spawn import spawn
+from mooring.workspaces.processes.keeper.lifecycle import Life
+from mooring.workspaces.processes.keeper.order import Order
+from mooring.workspaces.processes.keeper.poller import Poller
+from mooring.workspaces.processes.keeper.spawn import spawn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

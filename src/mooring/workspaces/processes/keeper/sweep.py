@@ -9,7 +9,7 @@ import os
 import signal
 from collections.abc import Sequence
 
-from mooring.workspaces import membership, procfs
+from mooring.workspaces.processes import membership, procfs
 
 HANGUP_AFTER_S = 1.0
 GIVE_UP_AFTER_S = 10.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from mooring.workspaces.lifecycle import CRASH_WINDOW_S, CRASHES, FIRST_DELAY_S, MOST_DELAY_S
+from mooring.workspaces.processes.keeper.lifecycle import CRASH_WINDOW_S, CRASHES, FIRST_DELAY_S, MOST_DELAY_S
 
 _FILE = "crashes.json"
 
