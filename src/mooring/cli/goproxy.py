@@ -14,6 +14,7 @@ from mooring.errors import Conflict, InvalidInput
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
+from mooring.goproxy.s3 import Bucket
 from mooring.settings import home
 
 if TYPE_CHECKING:
@@ -48,12 +49,18 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     ssh_key: File = None,
     known_hosts: File = None,
     certificates: File = None,
+    s3: Annotated[str | None, typer.Option(help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))] = None,
+    s3_credentials: File = None,
+    s3_region: Annotated[str, typer.Option(help=_("Region of the bucket."))] = "us-east-1",
     notary: Name = "sum.mooring.internal",
     go: Go = Path("go"),
 ) -> None:
     """Serve Go modules, public and private, verified and kept."""
+    if s3 and not s3_credentials:
+        raise InvalidInput("a bucket needs a file of credentials", field="--s3-credentials")
     context.obj = Config(
         root=(store or home().root / "goproxy").absolute(),
+        s3=Bucket(s3, s3_credentials, s3_region) if s3 and s3_credentials else None,
         upstream=upstream,
         sumdb=sumdb,
         nosumdb=_patterns(nosumdb),
@@ -162,7 +169,8 @@ def export_(
     """Write what is kept into a tar file, for a network without a way out."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
 
-    typer.echo(f"{export(_config(context), to, tuple(patterns or ()))} files in {to}")
+    count = asyncio.run(export(_config(context), to, tuple(patterns or ())))
+    typer.echo(f"{count} files in {to}")
 
 
 @app.command(name="import")

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.goproxy.gocommand import Credentials, Limits
+from mooring.goproxy.s3 import Bucket
 from mooring.goproxy.service import Lifetimes
 
 
@@ -13,6 +14,8 @@ class Config:
 
     root: Path
     """The store; below it `cache/download` has the layout of GOMODCACHE."""
+    s3: Bucket | None = None
+    """Where modules are kept instead of `cache/download`; the notary and what is on its way stay below `root`."""
     upstream: str | None = None
     """A GOPROXY list; None: what `go env GOPROXY` says here. `direct` in it counts for private modules only, so that
     a module which the upstream does not know costs no attempt at somebody's version control."""

@@ -77,7 +77,6 @@ class DiskStore:
                 path.unlink(missing_ok=True)
 
     async def healthy(self) -> None:
-        """Raise NoSpace or Unavailable when nothing can be saved."""
         file = self.spool / secrets.token_hex(12)
         try:
             await asyncio.to_thread(file.write_bytes, b"x")

@@ -39,6 +39,9 @@ class MemoryStore:
         self._files: dict[str, tuple[bytes, float]] = {}
         self._used: dict[str, float] = {}
 
+    async def healthy(self) -> None:
+        """Always."""
+
     async def open(self, name: str) -> MemoryBlob | None:
         found = self._files.get(name)
         if found is None:

@@ -89,6 +89,9 @@ class Inventory(Protocol):
 class FullStore(Store, Inventory, Protocol):
     """Both."""
 
+    async def healthy(self) -> None:
+        """Pass when files can be saved and read; raise as `Store` otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Download:

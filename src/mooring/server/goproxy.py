@@ -31,6 +31,8 @@ from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.policy import Filter
+from mooring.goproxy.ports import FullStore
+from mooring.goproxy.s3 import S3Store
 from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
 from mooring.goproxy.telemetry import Telemetry
@@ -53,7 +55,7 @@ class Goproxy:
 
     app: asgi.App
     proxy: service.Proxy
-    store: DiskStore
+    store: FullStore
     notary: Notary
     eviction: Eviction
     pins: Pins
@@ -69,10 +71,11 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         Misconfigured, InvalidInput: a setting cannot work; says which.
     """
     go = await goenv.read(config.go, environment())
-    store = DiskStore(config.root)
-    store.prepare()
+    disk = DiskStore(config.root)
+    disk.prepare()
     ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
     async with client(config.upstream_timeout_s) as http, Tasks("goproxy") as tasks:
+        store: FullStore = S3Store(config.s3, http) if config.s3 else disk
         upstreams = _upstreams(config.upstream or go.proxy, http, only)
         database = _database(config, go, upstreams, http, store, Once(tasks))
 
@@ -88,7 +91,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             database=PublicRecord(database) if database else None,
             notary=notary,
         )
-        parts = service.Parts(store, store.spool, sources.source, sources.verification)
+        parts = service.Parts(store, disk.spool, sources.source, sources.verification)
         proxy = service.Proxy(parts, tasks, lifetimes=config.lifetimes)
         pins = Pins(config.root / "pins")
         recorded = _recorded(sources, database, notary)
@@ -144,7 +147,7 @@ def _database(
     go: goenv.GoEnvironment,
     upstreams: Sequence[tuple[Upstream | Folder, bool]],
     http: httpx2.AsyncClient,
-    store: DiskStore,
+    store: FullStore,
     once: Once,
 ) -> SumDB | None:
     known = goenv.database(config.sumdb if config.sumdb is not None else go.sumdb, go.root)

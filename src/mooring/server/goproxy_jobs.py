@@ -14,6 +14,7 @@ from mooring.errors import InvalidInput, MooringError, NotFound
 from mooring.goproxy.config import Config
 from mooring.goproxy.folder import Folder
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
+from mooring.goproxy.ports import Blob
 from mooring.goproxy.service import Proxy
 from mooring.server.goproxy import build, serving
 from mooring.settings import environment
@@ -118,24 +119,34 @@ async def _all(proxy: Proxy, wanted: list[Ask]) -> AsyncIterator[Step]:
             yield Step(done, len(wanted), label, problem)
 
 
-def export(config: Config, to: Path, patterns: tuple[str, ...]) -> int:
-    """Write the store, or the modules that a pattern covers, into a tar file; how many files. Blocking.
+async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> int:
+    """Write what is kept, or the modules that a pattern covers, into a tar file; how many files.
 
     Raises:
         InvalidInput: the file cannot be written.
     """
-    root = config.root / "cache" / "download"
     count = 0
-    try:
-        with tarfile.open(to, "w") as archive:
-            for path in sorted(root.rglob("*")):
-                name = str(path.relative_to(root))
-                if path.is_file() and not path.is_symlink() and _exported(name, patterns):
-                    archive.add(path, _DOWNLOAD + name, recursive=False)
-                    count += 1
-    except OSError as error:
-        raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
+    async with build(config) as goproxy:
+        try:
+            with await asyncio.to_thread(tarfile.open, to, "w") as archive:
+                async for entry in goproxy.store.entries():
+                    blob = await goproxy.store.open(entry.name) if _exported(entry.name, patterns) else None
+                    if blob is not None:
+                        await _add(archive, entry.name, blob)
+                        count += 1
+        except OSError as error:
+            raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
     return count
+
+
+async def _add(archive: tarfile.TarFile, name: str, blob: Blob) -> None:
+    member = tarfile.TarInfo(_DOWNLOAD + name)
+    member.size, member.mtime, member.mode = blob.size, int(blob.modified), 0o644
+    try:
+        with await blob.file() as content:
+            await asyncio.to_thread(archive.addfile, member, content)
+    finally:
+        blob.close()
 
 
 def _exported(name: str, patterns: tuple[str, ...]) -> bool:
