@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from bench.gateway_load import HOSTS, KEY, cpu_seconds, load, many_routes, plain_nginx, workers
+from bench.gateway_load import CONNECTIONS, HOSTS, KEY, cpu_seconds, load, many_routes, plain_nginx, workers
 from mooring.model.grants import Grants
 from support.nginx import gateway
 
-# 64 connections are a few hundred people at work; the table holds them all the same.
-_ACTIVE = 256
+# A client's connection carries requests for one host, so as many hosts as connections are busy at a time.
+_ACTIVE = CONNECTIONS
 _ROUNDS = 3
 _SECONDS = 4
 _LIMIT = 1.4

@@ -12,6 +12,7 @@ from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
 from support.nginx import CONSOLE, Gateway, Reply, Request, backend, gateway, ok
 from support.nginx import Backend as Running
 
+
 def guarded(running: Running, name: str = "one", **more: object) -> Route:
     """A route that only ann may enter."""
     access = Access(kind="subjects", subjects=("ann",))

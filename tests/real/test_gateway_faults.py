@@ -19,7 +19,9 @@ from mooring.model.routes import Access, Filters, Redirect, Route
 from mooring.routes.ports import Revision
 from support.nginx import Gateway, gateway, listening, settings
 
-ROUTE = Route(name="one", host="a.test", filters=Filters(redirect=Redirect(path="/there")), access=Access(kind="public"))
+ROUTE = Route(
+    name="one", host="a.test", filters=Filters(redirect=Redirect(path="/there")), access=Access(kind="public")
+)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from mooring.model.grants import Grants
 from mooring.model.routes import Access, Backend, Route
-from support.nginx import Gateway, Request, backend, gateway, ok
 from support.grants import GRANTS, KEY, TOKEN, cookie
+from support.nginx import Gateway, Request, backend, gateway, ok
 
 WORKSPACE = "abcdefghij"
 
@@ -213,7 +214,9 @@ async def test_an_answer_that_is_no_upgrade_is_passed_on(edge: Gateway) -> None:
             f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             f"Origin: http://{edge.authority('a.test')}\r\nCookie: {cookie()}\r\n\r\n"
         )
-        reply = await edge.raw(upgrade.encode() + b"GET /smuggled HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        reply = await edge.raw(
+            upgrade.encode() + b"GET /smuggled HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n"
+        )
         assert (reply.status, reply.headers["x-told"]) == (200, "/up")
         assert b"not a socket" in reply.body
         assert [request.target for request in running.seen] == ["/up"]
@@ -229,7 +232,7 @@ async def test_typing_is_activity_and_a_heartbeat_is_not(edge: Gateway) -> None:
                 await socket.send("subscribe")
             await asyncio.sleep(5.5)
             for number in range(3):
-                await socket.send('{"ping": %d}' % number)
+                await socket.send(json.dumps({"ping": number}))
                 await socket.ping()
             await asyncio.sleep(1.2)
             assert (await edge.sink.read()).activity == {}

@@ -1,6 +1,7 @@
 """nginx as the route sink and the source of telemetry."""
 
 import base64
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class NginxSink:
         self._epoch = revision.epoch
         if grants is not None:
             self._grants = grants
+        if delta.complete:
+            _settle()
 
     async def applied(self) -> Revision | None:
         answer = await self._admin.ask({"op": "applied"})
@@ -104,6 +107,13 @@ class NginxSink:
             frame["grants"] = _difference({} if complete else self._grants, grants, complete=complete)
         answer = await self._admin.ask(*({"op": "begin", "sets": part} for part in first), frame)
         _check(answer)
+
+
+def _settle() -> None:
+    """Take the table out of the garbage collector's sight: to walk 10,000 routes holds a change up by 10 ms."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
 
 
 def _check(answer: dict[str, Any]) -> None:

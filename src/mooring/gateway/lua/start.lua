@@ -15,8 +15,6 @@ function _M.load()
 end
 
 function _M.worker()
-    -- By default a worker's memory may double before it is looked at; this costs a little more time for a third less.
-    collectgarbage("setpause", 150)
     require("metrics").start()
     require("tunnels").start()
 end
