@@ -56,10 +56,6 @@ class Buckets:
             gone=[route_id(key) for key in present],
         )
 
-    def everything(self) -> Change:
-        """All buckets, for an nginx that has none."""
-        return Change(sets={key: text for key, text in self._texts(self._every()) if text is not None})
-
     def commit(self) -> None:
         """Keep what the last `change` did."""
         self._undo.clear()
