@@ -1,30 +1,37 @@
 """Every store of modules keeps the same promises."""
 
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.ports import FullStore
+from mooring.goproxy.s3 import S3Store
+from support.s3 import s3_server
 
-Make = Callable[[Path], FullStore]
 
-
-def disk(folder: Path) -> FullStore:
+def disk(folder: Path) -> DiskStore:
     """On a disk."""
     store = DiskStore(folder)
     store.prepare()
     return store
 
 
-@pytest.fixture(params=[disk, lambda _: MemoryStore()], ids=["disk", "memory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FullStore:
+@pytest.fixture(params=["disk", "memory", "s3"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FullStore]:
     """Each implementation, empty."""
-    make: Make = request.param
-    return make(tmp_path / "store")
+    if request.param == "disk":
+        yield disk(tmp_path / "store")
+    elif request.param == "memory":
+        yield MemoryStore()
+    else:
+        with s3_server(tmp_path / "s3") as server:
+            async with httpx2.AsyncClient() as http:
+                yield S3Store(server.bucket, http)
 
 
 async def content(store: FullStore, name: str) -> bytes | None:
@@ -69,6 +76,15 @@ async def test_an_open_file_stays_what_it_was(store: FullStore) -> None:
     second.close()
 
 
+async def test_names_are_as_they_are_in_the_protocol(store: FullStore) -> None:
+    """Marks of escapes, pluses and dots stay what they are, and an empty file is one."""
+    for name in ("a.b/!x/@v/v1.0.0+incompatible.mod", "a.b/x~y/@v/v1.0.0-rc.1.zip", "sumdb/s.x/tile/8/0/x001/002.p/7"):
+        await store.put(name, name.encode())
+        assert await content(store, name) == name.encode()
+    await store.put("a.b/x/@v/list", b"")
+    assert await content(store, "a.b/x/@v/list") == b""
+
+
 async def test_a_file_of_the_spool_is_taken_over(store: FullStore, tmp_path: Path) -> None:
     """An adopted file has its content and is gone from where it was."""
     (tmp_path / "store").mkdir(exist_ok=True)
@@ -89,6 +105,7 @@ async def test_entries_are_by_prefix(store: FullStore) -> None:
     assert found["a.b/x/@v/v1.0.0.mod"].used >= found["a.b/x/@v/v1.0.0.mod"].modified > 0
     assert len([entry async for entry in store.entries()]) == 4
     assert [entry async for entry in store.entries("nothing/")] == []
+    await store.healthy()
     await store.remove("not/there")
 
 
