@@ -23,5 +23,5 @@ images: ## build the workspace image for the docker runtime
 	@images/workspace/build
 
 bench: ## measure the figures and write them to bench/results/
-	@tools/setup/install test
+	@tools/setup/install bench
 	@.venv/bin/python -m bench $(ARGS)
