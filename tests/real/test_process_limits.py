@@ -186,7 +186,7 @@ async def test_a_workspace_lives_in_a_delegated_tree_of_v2(tmp_path: Path, monke
     """With v2, what root prepared suffices for the user's keeper to enter; all of it is gone afterwards."""
     own = cgroups.own_cgroups
     before = own()[""]
-    monkeypatch.setattr(cgroups, "own_cgroups", lambda: {"": own()[""]})
+    monkeypatch.setattr(cgroups, "own_cgroups", lambda *_: {"": own()[""]})
     wanted = workspace(limits={"memory": "64Mi"})
     async with harness(tmp_path) as world:
         assert world.root is not None

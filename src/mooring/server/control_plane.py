@@ -25,7 +25,7 @@ from mooring.routes.published import Publisher
 from mooring.routes.reports import Reports
 from mooring.routes.sql import SqlSections
 from mooring.routes.table import RouteTable
-from mooring.server.files import gateway_credential, make_folders, write_endpoint
+from mooring.server.files import gateway_credential, make_folders, remove_endpoint, write_endpoint
 from mooring.server.lifetime import Ending, Lifetime
 from mooring.server.probe import GatewayProbe
 from mooring.server.web import Web
@@ -33,6 +33,7 @@ from mooring.settings import Installation, cgroup_name, docker_socket
 from mooring.store.database import Database, database_url
 from mooring.store.migrate import migrate
 from mooring.workspaces.idle import IdleLoop, IdleParts
+from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine
 from mooring.workspaces.processes.cgroups import Cgroups, find
 from mooring.workspaces.processes.runtime import ProcessRuntime
@@ -49,6 +50,7 @@ log = structlog.get_logger(__name__)
 BUILT_IN_SOURCES = ("server", "accounts", "workspaces", "file", "redis")
 _READY_TICKET_S = 900.0
 _WATCH_MOST_S = 30.0
+_LAST_EVENTS_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Plane:
     accounts: Accounts
     table: RouteTable
     section: Section
+    outbox: Outbox
     publisher: Publisher
     reports: Reports
     reconciler: WorkspaceReconciler
@@ -85,9 +88,12 @@ async def run(installation: Installation, ready: int | None, lifetime: Lifetime)
         ending = await lifetime.ended()
         if ending is Ending.stop:
             await plane.reconciler.suspend()
+            await plane.outbox.flush(_LAST_EVENTS_S)
         plane.closing.set()
         web.stop()
         await serving
+        if ending is Ending.stop:
+            remove_endpoint(installation.home)
 
 
 @asynccontextmanager
@@ -118,13 +124,16 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
     hosts = Hosts(installation.listen.domain)
     table, reports = RouteTable(), Reports(clock)
     store, events = SqlStore(database), SqlEventLog(database, clock)
+    outbox = Outbox(events, clock)
     templates = Catalogue(installation.home.templates, SqlTemplates(database))
     accounts = Accounts(SqlAccounts(database), KeyFile(installation.home.keys), clock, _Owned(store))
     probe = GatewayProbe(installation.listen, accounts.probe_token)
     section = Section(table)
-    reconciler = WorkspaceReconciler(ReconcilerParts(store, events, templates, engines, probe, section, hosts, clock))
+    reconciler = WorkspaceReconciler(
+        ReconcilerParts(store, events, outbox, templates, engines, probe, section, hosts, clock)
+    )
     activity = _Later()
-    service = WorkspaceService(Parts(store, events, templates, engines, reconciler.wake, activity, clock))
+    service = WorkspaceService(Parts(store, events, outbox, templates, engines, reconciler.wake, activity, clock))
     idle = IdleLoop(IdleParts(store, templates, engines, reports, clock, _stop_idle(service)))
     activity.known = idle.activity
     return Plane(
@@ -133,6 +142,7 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         accounts=accounts,
         table=table,
         section=section,
+        outbox=outbox,
         publisher=Publisher(table, SqlSections(database), hosts, BUILT_IN_SOURCES),
         reports=reports,
         reconciler=reconciler,
@@ -199,6 +209,7 @@ def _watches(plane: Plane) -> tuple[WatchAge, ...]:
 def _start(plane: Plane, tasks: Tasks) -> None:
     tasks.forever("accounts", plane.accounts.keep())
     tasks.forever("grants", _publish_grants(plane))
+    tasks.forever("events", plane.outbox.run())
     plane.reconciler.start(tasks)
     tasks.forever("idle", plane.idle.run())
 

@@ -3,6 +3,7 @@
 Reads and asks; changes nothing. Each check is one function that yields findings.
 """
 
+import errno
 import http.client
 import json
 import os
@@ -15,7 +16,8 @@ from enum import StrEnum
 from pathlib import Path
 
 from mooring.server.embedded import running
-from mooring.settings import Home, cache, docker_socket
+from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket
+from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
 
 _LUA_MODULES = (
     ("/usr/lib/nginx/modules/ngx_http_lua_module.so", "libnginx-mod-http-lua"),
@@ -23,7 +25,10 @@ _LUA_MODULES = (
     ("/usr/lib/x86_64-linux-gnu/lua/5.1/cjson.so", "lua-cjson"),
 )
 _PROGRAMS = (("nginx", "nginx-core"), ("git", "git"), ("sshd", "openssh-server"), ("ssh", "openssh-client"))
+EDITOR_VERSION = "4.139.1"
+"""The code-server that this Mooring was made and tested with; what the set-up installs."""
 _LITTLE_DISK = 2 * 2**30
+_LIMITS = ("memory", "cpu", "pids")
 _TIMEOUT_S = 2.0
 
 
@@ -51,7 +56,8 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _programs()
     yield from _editor()
     yield from _home(home)
-    yield from _limits()
+    yield from _limits(home)
+    yield from _terminals(Path("/proc/self/mounts").read_text())
     yield from _docker()
     yield from _server(home)
 
@@ -79,7 +85,11 @@ def _editor() -> Iterator[Finding]:
     except (OSError, subprocess.SubprocessError):
         yield Finding(Verdict.missing, "code-server", f"not at {program}", "make up")
         return
-    yield Finding(Verdict.good, "code-server", done.stdout.split(" ", 1)[0])
+    version = done.stdout.split(" ", 1)[0].strip()
+    if version != EDITOR_VERSION:
+        yield Finding(Verdict.wrong, "code-server", f"{version}: stale, this Mooring wants {EDITOR_VERSION}", "make up")
+    else:
+        yield Finding(Verdict.good, "code-server", version)
 
 
 def _home(home: Home) -> Iterator[Finding]:
@@ -102,28 +112,61 @@ def _home(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.good, "home", f"{home.root}, {free // 2**30} GiB free")
 
 
-def _limits() -> Iterator[Finding]:
-    unified = Path("/sys/fs/cgroup/cgroup.controllers")
-    version = "v2" if unified.exists() else "v1"
-    writable = os.geteuid() == 0 or any(
-        os.access(path, os.W_OK) for path in (Path("/sys/fs/cgroup") / "memory" / "mooring", _own_cgroup())
-    )
-    if writable:
-        yield Finding(Verdict.good, "limits", f"memory, CPU and process limits by cgroup {version}")
-    else:
-        yield Finding(
-            Verdict.notice,
-            "limits",
-            f"cgroup {version} cannot be written: workspaces of the process runtime are not limited",
-            "systemd-run --user --scope -p Delegate=yes make up",
-        )
+def _limits(home: Home) -> Iterator[Finding]:
+    found = running(home)
+    try:
+        if found is not None:
+            # The supervisor's, which its children have inherited: this command may be in any other.
+            yield _held(find(name=cgroup_name(home), pid=str(found.pid)))
+        else:
+            yield _possible(own_cgroups())
+    except OSError:
+        # It ended between two looks, or there is no /proc/PID/cgroup.
+        yield Finding(Verdict.notice, "limits", "no cgroups: workspaces of the process runtime are not limited")
 
 
-def _own_cgroup() -> Path:
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        if line.startswith("0::"):
-            return Path("/sys/fs/cgroup") / line.removeprefix("0::/")
-    return Path("/nonexistent")
+def _held(root: CgroupRoot | None) -> Finding:
+    held = [name for name in _LIMITS if root is not None and name in root.folders]
+    missing = [name for name in _LIMITS if name not in held]
+    if not missing:
+        return Finding(Verdict.good, "limits", "memory, cpu and pids hold, by cgroup")
+    detail = f"{', '.join(missing)}: not limited in workspaces of the process runtime"
+    return Finding(Verdict.notice, "limits", detail, _scope_command())
+
+
+def _possible(own: dict[str, Path]) -> Finding:
+    unlimited = "workspaces of the process runtime will not be limited"
+    if "memory" in own:
+        if os.access(own["memory"], os.W_OK):
+            return Finding(Verdict.good, "limits", "memory, cpu and pids can be limited by cgroup v1")
+        return Finding(Verdict.notice, "limits", f"cgroup v1 is for root alone: {unlimited}")
+    if "" not in own:
+        return Finding(Verdict.notice, "limits", f"no cgroups are mounted: {unlimited}")
+    if os.access(own[""], os.W_OK) and os.access(own[""] / "cgroup.procs", os.W_OK) and _alone(own[""]):
+        return Finding(Verdict.good, "limits", "memory, cpu and pids can be limited by cgroup v2")
+    # cgroups(7): a cgroup with processes of its own cannot limit children.
+    detail = f"this terminal's cgroup is not Mooring's own: {unlimited}, unless it starts in one"
+    return Finding(Verdict.notice, "limits", detail, _scope_command())
+
+
+def _alone(folder: Path) -> bool:
+    return set((folder / "cgroup.procs").read_text().split()) <= {str(os.getpid())}
+
+
+def _scope_command() -> str:
+    if not Path("/run/systemd/system").is_dir():
+        return ""
+    return f"systemd-run{'' if os.geteuid() == 0 else ' --user'} --scope -p Delegate=yes make up"
+
+
+def _terminals(mounts: str) -> Iterator[Finding]:
+    """A terminal must belong to the group tty for sshd; without `gid` only root could give it to that group."""
+    options = [
+        line.split()[3].split(",") for line in mounts.splitlines() if line.split()[1:3] == ["/dev/pts", "devpts"]
+    ]
+    if options and not any(option.startswith("gid=") for option in options[-1]):
+        detail = "/dev/pts is mounted without gid=5: mooring ssh opens no terminal (commands and files work)"
+        yield Finding(Verdict.notice, "terminals", detail, "sudo mount -o remount,gid=5,mode=620 /dev/pts")
 
 
 def _docker() -> Iterator[Finding]:
@@ -140,8 +183,10 @@ def _docker() -> Iterator[Finding]:
 def _server(home: Home) -> Iterator[Finding]:
     found = running(home)
     if found is None:
+        yield from _port(Listen())
         yield Finding(Verdict.notice, "mooring", "does not run", "make up")
         return
+    yield from _build(found.pid)
     status, body = _ask(home.api_socket, "localhost", "/readyz")
     if status == 0:
         yield Finding(Verdict.wrong, "mooring", f"pid {found.pid} runs, its server does not answer", _log_command(home))
@@ -154,6 +199,29 @@ def _server(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
     else:
         yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
+
+
+def _port(listen: Listen) -> Iterator[Finding]:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listen.address, listen.port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                detail = f"{listen.port}, the default, is in use by another program"
+                yield Finding(Verdict.notice, "port", detail, 'make up ARGS="--port 8081"')
+
+
+def _build(pid: int) -> Iterator[Finding]:
+    """Whether the Mooring that runs is the one that the set-up installed last."""
+    try:
+        program = Path(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].decode(errors="replace"))
+    except OSError:
+        return
+    runs, installed = program.parent.parent, (cache() / "venv").resolve()
+    if runs.parent == installed.parent and runs != installed:
+        detail = "another build is installed than the one that runs; workspaces stop for the change"
+        yield Finding(Verdict.notice, "build", detail, "mooring down && make up")
 
 
 def _log_command(home: Home) -> str:

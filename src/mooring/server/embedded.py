@@ -46,13 +46,33 @@ def make_home(home: Home, who: Account) -> None:
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         owner = home.root.stat().st_uid
-        if owner == os.geteuid() != who.uid:
-            os.chown(home.root, who.uid, who.gid)
-        elif owner != who.uid:
-            name = pwd.getpwuid(owner).pw_name
-            raise Misconfigured(f"{home.root} belongs to {name}: start with --user {name}", field="MOORING_HOME")
+        if owner != who.uid:
+            _take(home.root, owner, who)
     except OSError as error:
         raise Misconfigured(f"{home.root}: {error.strerror}", field="MOORING_HOME") from error
+
+
+def _take(folder: Path, owner: int, who: Account) -> None:
+    # Root may give away what is empty; with MOORING_HOME=/tmp it would give away everybody's folder.
+    if os.geteuid() == 0 and {entry.name for entry in folder.iterdir()} <= {"lost+found"}:
+        os.chown(folder, who.uid, who.gid)
+        folder.chmod(0o700)
+        return
+    if os.geteuid() != 0:
+        remedy = "name a folder of yours"
+    elif owner == 0:
+        remedy = f"name an empty folder, or chown -R {who.name} {folder}"
+    else:
+        remedy = f"start with --user {_name(owner)}"
+    raise Misconfigured(f"{folder} belongs to {_name(owner)}: {remedy}", field="MOORING_HOME")
+
+
+def _name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        # A volume from another machine.
+        return str(uid)
 
 
 @contextlib.contextmanager

@@ -37,6 +37,12 @@ def write_endpoint(installation: Installation, authority: Path | None) -> None:
     write_secret(installation.home.run / "endpoint.json", json.dumps(document))
 
 
+def remove_endpoint(home: Home) -> None:
+    """Tell the command line that nothing runs here any more; the reverse of `write_endpoint`, and of the socket."""
+    (home.run / "endpoint.json").unlink(missing_ok=True)
+    home.api_socket.unlink(missing_ok=True)
+
+
 def gateway_credential(home: Home) -> str:
     """The credential between gateways and the server, made by whichever of both asks first."""
     fd = os.open(home.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -4,8 +4,6 @@ import socket
 from collections.abc import Sequence
 
 from mooring.control.tasks import Tasks
-from mooring.discovery.file import FileSource
-from mooring.discovery.redis import RedisSource
 from mooring.gateway.authority import Certificates, GivenCertificate, LocalAuthority, keep_certificate
 from mooring.gateway.config import Listener, NginxSettings
 from mooring.gateway.nginx import NginxSink
@@ -77,9 +75,14 @@ def _certificates(installation: Installation) -> Certificates | None:
 
 def _sources(installation: Installation, link: ServerLink, known: Sequence[str]) -> tuple[RouteSource, ...]:
     sources: list[RouteSource] = []
+    # Their libraries are a tenth of a second of every start that has no such source.
     if installation.routes_file is not None:
+        from mooring.discovery.file import FileSource  # noqa: PLC0415
+
         sources.append(FileSource(FileSettings(installation.routes_file)))
     if installation.redis is not None:
+        from mooring.discovery.redis import RedisSource  # noqa: PLC0415
+
         sources.append(RedisSource(installation.redis))
     # A kept section of a source that is configured no more falls to the server, which has none such, and goes.
     others = {source.name for source in sources}

@@ -80,7 +80,8 @@ def bind(address: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise Misconfigured(
-            f"cannot listen on {address}:{port}: {error.strerror}. Another port: mooring up --port N", field="--port"
+            f'cannot listen on {address}:{port}: {error.strerror}. Another port: make up ARGS="--port N"',
+            field="--port",
         ) from error
     listener.settimeout(0)
     return listener

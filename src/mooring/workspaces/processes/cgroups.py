@@ -56,9 +56,9 @@ def prepare(uid: int, gid: int, *, name: str = "") -> Iterator[CgroupRoot | None
             _release(root)
 
 
-def find(*, name: str = "") -> CgroupRoot | None:
-    """What a parent of this process has prepared for its user, None when none has."""
-    own = own_cgroups()
+def find(*, name: str = "", pid: str = "self") -> CgroupRoot | None:
+    """What a parent of this process (or of `pid`) has prepared for its user, None when none has."""
+    own = own_cgroups(pid)
     name = name or _name(os.geteuid())
     if "memory" in own or "" not in own:
         folders = {key: str(own[key] / name) for key in CONTROLLERS if key in own and _is_ours(own[key] / name)}
