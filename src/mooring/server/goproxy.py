@@ -98,18 +98,24 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         eviction = Eviction(store, pins, _returns(sources, recorded, proxy))
         if config.max_bytes is not None:
             tasks.forever("eviction", _evict(eviction, config.max_bytes))
-        app = asgi.App(
-            asgi.Parts(
-                proxy=proxy,
-                databases=_databases(sources, database, notary, proxy),
-                gate=Gate(Access(config.tokens), Filter(config.filter), sources.is_private),
-                catalog=Catalog(store, SystemClock()),
-                telemetry=Telemetry(),
-                elsewhere=_elsewhere(upstreams),
-                healthy=store.healthy,
-            )
-        )
+        databases = _databases(sources, database, notary, proxy)
+        app = _app(config, sources, databases, proxy, store, upstreams)
         yield Goproxy(app, proxy, store, notary, eviction, pins, recorded)
+
+
+def _app(
+    config: Config,
+    sources: Sources,
+    databases: SumDatabases,
+    proxy: service.Proxy,
+    store: FullStore,
+    upstreams: Sequence[tuple[Upstream | Folder, bool]],
+) -> asgi.App:
+    gate = Gate(Access(config.tokens), Filter(config.filter), sources.is_private)
+    catalog = Catalog(store, SystemClock())
+    return asgi.App(
+        asgi.Parts(proxy, databases, gate, catalog, Telemetry(), elsewhere=_elsewhere(upstreams), healthy=store.healthy)
+    )
 
 
 def _command(config: Config) -> GoCommand:

@@ -1,0 +1,196 @@
+"""What is believed for how long, and who fetches: on a clock that the tests turn."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from mooring.control.tasks import Tasks
+from mooring.errors import MooringError, NotFound, Unavailable
+from mooring.goproxy import dirhash
+from mooring.goproxy.faults import Mismatch
+from mooring.goproxy.ledger import Ledger
+from mooring.goproxy.memory import MemoryStore
+from mooring.goproxy.names import Ask, Kind, ask
+from mooring.goproxy.notary import Notary
+from mooring.goproxy.ports import Download
+from mooring.goproxy.service import Lifetimes, Parts, Proxy
+from mooring.goproxy.upstream import Upstream, client
+from support.goupstream import make_zip
+
+LIST = ask("example.com/x", "", Kind.list)
+INFO = ask("example.com/x", "v1.0.0", Kind.info)
+
+
+class Hands:
+    """A clock whose hands are turned."""
+
+    def __init__(self) -> None:
+        self.seconds = 2e9
+
+    def now(self) -> float:
+        return self.seconds
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    async def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
+class Scripted:
+    """A source whose answers the test writes; a verification that believes everything."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes | MooringError] = {}
+        self.asked: Counter[str] = Counter()
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def small(self, ask: Ask) -> bytes:
+        self.asked[ask.name] += 1
+        await self.gate.wait()
+        answer = self.answers.get(ask.name, NotFound("not found"))
+        if isinstance(answer, MooringError):
+            raise answer
+        return answer
+
+    @asynccontextmanager
+    async def zip(self, ask: Ask) -> AsyncIterator[Download]:
+        data = await self.small(ask)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            yield data
+
+        yield Download(len(data), chunks())
+
+    async def prepare(self, module: str, version: str) -> None:
+        """Nothing."""
+
+    async def check(self, module: str, version: str, h1: str) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+async def hands() -> Hands:
+    """A clock."""
+    return Hands()
+
+
+@pytest.fixture
+async def source() -> Scripted:
+    """A source."""
+    return Scripted()
+
+
+@pytest.fixture
+async def proxy(tmp_path: Path, hands: Hands, source: Scripted) -> AsyncIterator[Proxy]:
+    """A proxy over both, with a store in memory."""
+    async with Tasks("test") as tasks:
+        parts = Parts(MemoryStore(), tmp_path, lambda _: source, lambda _: source)
+        yield Proxy(parts, tasks, lifetimes=Lifetimes(), clock=hands)
+
+
+async def body(proxy: Proxy, wanted: Ask) -> tuple[str, bytes]:
+    """How it was answered, and with what."""
+    answer = await proxy.get(wanted)
+    try:
+        if answer.flight is not None:
+            return answer.outcome, b"".join([chunk async for chunk in answer.flight.chunks()])
+        return answer.outcome, answer.data if answer.blob is None else await answer.blob.read(0, answer.blob.size)
+    finally:
+        answer.close()
+
+
+async def test_absence_is_believed_for_its_lifetime(proxy: Proxy, source: Scripted, hands: Hands) -> None:
+    """Proven absence is not asked about again until its time is over; then a new tag is seen."""
+    for _ in range(3):
+        with pytest.raises(NotFound):
+            await proxy.get(INFO)
+    assert source.asked[INFO.name] == 1
+    source.answers[INFO.name] = b'{"Version":"v1.0.0"}'
+    hands.seconds += 31
+    assert (await body(proxy, INFO))[0] == "miss"
+    assert (await body(proxy, INFO))[0] == "hit"
+
+
+async def test_a_failure_is_no_absence(proxy: Proxy, source: Scripted) -> None:
+    """A source that could not answer is asked again by the next request."""
+    source.answers[INFO.name] = Unavailable("down")
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await proxy.get(INFO)
+    assert source.asked[INFO.name] == 3
+
+
+async def test_a_failed_source_is_left_alone_while_there_is_an_old_answer(
+    proxy: Proxy, source: Scripted, hands: Hands
+) -> None:
+    """An old list is served at once for some seconds after a failure, and then the source is tried again."""
+    source.answers[LIST.name] = b"v1.0.0\n"
+    assert await body(proxy, LIST) == ("miss", b"v1.0.0\n")
+    # The store's own times are the machine's: the hands are far beyond them.
+    source.answers[LIST.name] = Unavailable("down")
+    for _ in range(3):
+        assert await body(proxy, LIST) == ("stale", b"v1.0.0\n")
+    assert source.asked[LIST.name] == 2
+    hands.seconds += 6
+    source.answers[LIST.name] = b"v1.1.0\nv1.0.0\nv0.0.0-20200101000000-abcdefabcdef\n"
+    assert await body(proxy, LIST) == ("refreshed", b"v1.0.0\nv1.1.0\n")
+
+
+async def test_a_list_is_made_of_what_is_kept(proxy: Proxy, source: Scripted) -> None:
+    """When nobody has a list any more, the versions that are kept are one."""
+    for version in ("v1.10.0", "v1.2.0"):
+        name = ask("example.com/x", version, Kind.mod)
+        source.answers[name.name] = b"module example.com/x\n"
+        await proxy.ensure(name)
+    assert await body(proxy, LIST) == ("stale", b"v1.2.0\nv1.10.0\n")
+
+
+async def test_one_fetch_for_all_and_a_caller_that_leaves(proxy: Proxy, source: Scripted) -> None:
+    """Equal requests are one fetch, and the first caller's going away does not end it for the others."""
+    wanted = ask("example.com/x", "v1.0.0", Kind.zip)
+    source.answers[wanted.name] = make_zip("example.com/x", "v1.0.0", {"x.go": "package x\n"})
+    source.answers[INFO.name] = b'{"Version":"v1.0.0"}'
+    source.gate.clear()
+    for one in (wanted, INFO):
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(body(proxy, one)) for _ in range(20)]
+            await asyncio.sleep(0.01)
+            tasks[0].cancel()
+            await asyncio.sleep(0.01)
+            source.gate.set()
+        assert {task.result()[1] for task in tasks[1:]} == {source.answers[one.name]}
+        assert source.asked[one.name] == 1
+        source.gate.clear()
+
+
+async def test_many_records_at_once(tmp_path: Path) -> None:
+    """However many are checked at the same time, each version is recorded once, and another content is refused."""
+
+    async def mod_hash(module: str, version: str) -> str:
+        return dirhash.of_mod(f"{module}{version}".encode())
+
+    notary = Notary(Ledger(tmp_path, "sum.example"), mod_hash)
+    async with asyncio.TaskGroup() as group:
+        for number in range(60):
+            _ = group.create_task(notary.check("example.com/x", f"v1.0.{number % 20}", f"h1:{number % 20}"))
+    assert Ledger(tmp_path, "sum.example").size == 20
+    with pytest.raises(Mismatch):
+        await notary.check("example.com/x", "v1.0.3", "h1:other")
+    assert notary.refused == 1
+    again = Notary(Ledger(tmp_path, "sum.example"), mod_hash)
+    assert again.recorded("example.com/x", "v1.0.3") == "h1:3"
+    assert (await again.get("lookup/example.com/x@v1.0.3")).split(b"\n")[1] == b"example.com/x v1.0.3 h1:3"
+
+
+async def test_no_password_in_what_people_see() -> None:
+    """The address of an upstream is shown and handed on without the credentials in it."""
+    async with client(1.0) as http:
+        upstream = Upstream("https://ann:secret@proxy.example/go", http)
+        assert "secret" not in upstream.name
+        assert upstream.public_address(INFO) == "https://proxy.example/go/example.com/x/@v/v1.0.0.info"
