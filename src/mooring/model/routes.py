@@ -20,7 +20,8 @@ _PORT_HOST = re.compile(rf"p\{{port\}}--{_LABEL}(?:\.{_LABEL})*")
 # pchar of RFC 3986 without percent-encoding: a path in a route is compared with the raw bytes of the request.
 _PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-])*")
 _PORT_PATH = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-])*/\{port\}/?")
-_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>\d{1,5}|\{port\})")
+_ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]{1,253}):(?P<port>[0-9]{1,5}|\{port\})")
+_ORIGIN = re.compile(rf"https?://(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\U0010ffff]{0,4096}")
 _ROUTE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:-]{0,251}[A-Za-z0-9])?")
@@ -56,6 +57,18 @@ def _address(text: str) -> str:
     return text
 
 
+def _exact_host(text: str) -> str:
+    if _HOST.fullmatch(text) is None or text.startswith("*") or len(text) > 253:  # noqa: PLR2004 - see _host
+        raise ValueError("must be a lower-case host name")
+    return text
+
+
+def _origin(text: str) -> str:
+    if text != "*" and (_ORIGIN.fullmatch(text) is None or len(text) > 300):  # noqa: PLR2004 - scheme, name, port
+        raise ValueError("must be an origin such as https://example.org, or *")
+    return text
+
+
 def _header_name(text: str) -> str:
     if _HEADER_NAME.fullmatch(text) is None:
         raise ValueError("must be a header name (RFC 9110 token)")
@@ -83,6 +96,10 @@ def _socket_path(text: str) -> str:
 
 Host = Annotated[str, AfterValidator(_host)]
 Path = Annotated[str, AfterValidator(_path)]
+ExactHost = Annotated[str, AfterValidator(_exact_host)]
+Origin = Annotated[str, AfterValidator(_origin)]
+Method = Annotated[str, Field(pattern=r"^[A-Z]{1,32}$")]
+Subject = Annotated[str, Field(pattern=r"^[A-Za-z0-9_:-]{1,253}$")]
 Address = Annotated[str, AfterValidator(_address)]
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
@@ -116,7 +133,7 @@ class Match(Document):
 class BackendTls(Document):
     """TLS towards a backend. `server_name` is sent and verified; `verify` off is for self-signed test servers."""
 
-    server_name: Host | None = None
+    server_name: ExactHost | None = None
     verify: bool = True
 
 
@@ -159,7 +176,7 @@ class Redirect(Document):
     """An answer instead of a backend. Absent parts stay those of the request."""
 
     scheme: Literal["http", "https"] | None = None
-    host: Host | None = None
+    host: ExactHost | None = None
     port: int | None = Field(default=None, ge=1, le=65535)
     path: Path | None = None
     status: Literal[301, 302, 303, 307, 308] = 302
@@ -168,8 +185,8 @@ class Redirect(Document):
 class Cors(Document):
     """CORS answered by the gateway; `origins` are full origins, or `*` without credentials."""
 
-    origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "HEAD", "POST")
+    origins: tuple[Origin, ...]
+    methods: tuple[Method, ...] = ("GET", "HEAD", "POST")
     headers: tuple[HeaderName, ...] = ()
     credentials: bool = False
     max_age_s: int = Field(default=600, ge=0, le=86400)
@@ -190,7 +207,7 @@ class Access(Document):
     """Who may enter. `subjects` are user names; `kind` subjects with none listed lets nobody in."""
 
     kind: Literal["public", "authenticated", "subjects"] = "authenticated"
-    subjects: tuple[str, ...] = ()
+    subjects: tuple[Subject, ...] = ()
 
 
 class Timeouts(Document):

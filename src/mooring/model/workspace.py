@@ -50,7 +50,7 @@ def may_become(now: Phase, then: Phase) -> bool:
     return then is Phase.failed or then in TRANSITIONS[now]
 
 
-_QUANTITY = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>|k|M|G|T|Ki|Mi|Gi|Ti)")
+_QUANTITY = re.compile(r"(?P<number>[0-9]{1,15}(?:\.[0-9]{1,15})?)(?P<unit>|k|M|G|T|Ki|Mi|Gi|Ti)")
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _UNITS |= {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -68,8 +68,9 @@ def quantity_bytes(text: str) -> int:
 
 
 def _quantity(text: str) -> str:
-    if quantity_bytes(text) < 2**20:
-        raise ValueError("must be at least 1Mi")
+    # Above, the kernel's counters and Docker's integers are full.
+    if not 2**20 <= quantity_bytes(text) <= 2**60:
+        raise ValueError("must be 1Mi to 1048576Ti")
     return text
 
 
@@ -91,7 +92,7 @@ def _environment(values: dict[str, str]) -> dict[str, str]:
     return values
 
 
-_GIT_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::\d{1,5})?(?:/[A-Za-z0-9._~%+-]+)+/?")
+_GIT_URL = re.compile(r"https://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~%+-]+)+/?")
 
 
 def _git_url(text: str) -> str:

@@ -54,7 +54,9 @@ def test_a_hostile_path_is_refused(path: str) -> None:
         Route.model_validate({**GOOD, "path": path})
 
 
-@pytest.mark.parametrize("address", ["", "a", "a:0", "a:65536", "a:b", "a b:80", "[::1:80", "a:80/x", "a:{port}x"])
+@pytest.mark.parametrize(
+    "address", ["", "a", "a:0", "a:65536", "a:b", "a b:80", "[::1:80", "a:80/x", "a:{port}x", "a:\uff18\uff10"]
+)
 def test_a_bad_address_is_refused(address: str) -> None:
     """An address is a host and a port."""
     with pytest.raises(ValidationError, match="address"):
@@ -83,3 +85,29 @@ def test_other_mistakes_are_refused(change: dict[str, Any]) -> None:
     """A misspelt or contradictory route is an error and never an open door."""
     with pytest.raises(ValidationError):
         Route.model_validate({**GOOD, **change})
+
+
+@pytest.mark.parametrize(
+    ("field", "part"),
+    [
+        ("redirect.host", {"filters": {"redirect": {"host": "*"}}}),
+        ("redirect.host", {"filters": {"redirect": {"host": "*.example.org"}}}),
+        ("tls.server_name", {"backends": [{"address": "a:1", "tls": {"server_name": "p{port}--a"}}]}),
+        ("cors.origins", {"filters": {"cors": {"origins": ["https://a.test\r\nSet-Cookie: a=b"]}}}),
+        ("cors.origins", {"filters": {"cors": {"origins": ["https://a.test/path"]}}}),
+        ("cors.methods", {"filters": {"cors": {"origins": ["*"], "methods": ["GET\r\nX: y"]}}}),
+        ("access.subjects", {"access": {"kind": "subjects", "subjects": ["ada\n"]}}),
+    ],
+)
+def test_what_becomes_a_header_is_one_host_origin_method_or_name(field: str, part: dict[str, Any]) -> None:
+    """A pattern of hosts is no place to go to, and nothing can end a header."""
+    with pytest.raises(ValidationError, match=field.replace(".", r"\.")):
+        Route.model_validate({**GOOD, **part})
+
+
+@pytest.mark.parametrize("origin", ["*", "https://a.test", "http://localhost:3000", "http://[::1]:80"])
+def test_origins_are_those_that_browsers_send(origin: str) -> None:
+    """Scheme, host and port (RFC 6454), or everybody."""
+    route = Route.model_validate({**GOOD, "filters": {"cors": {"origins": [origin]}}})
+    assert route.filters.cors
+    assert route.filters.cors.origins == (origin,)

@@ -87,3 +87,10 @@ def test_a_bad_repository_is_refused(url: str) -> None:
     """Only the https URL of a repository, without a credential, is cloned."""
     with pytest.raises(ValidationError, match="repository"):
         Spec(template="t", repository=url)
+
+
+@pytest.mark.parametrize("text", ["9" * 400, "9999999Ti", "\uff11Gi", "1KB", "0.5Mi", "-1Mi", "1e9", "nan", ""])
+def test_a_size_that_no_machine_has_is_refused(text: str) -> None:
+    """A size is 1Mi to 1048576Ti in plain digits; anything else is a mistake of the caller's, whatever its length."""
+    with pytest.raises(ValidationError, match="memory"):
+        Limits.model_validate({"memory": text})
