@@ -175,10 +175,18 @@ async def gateway(folder: Path, *, tls: bool = False, **more: object) -> AsyncIt
         async with Tasks("test") as tasks:
             tasks.spawn("nginx", nginx.run())
             try:
+                await _all_workers(nginx, sink)
                 yield Gateway(nginx, sink, port, nginx.settings.home, listener, tls=tls)
             finally:
                 await sink.close()
                 await nginx.stop()
+
+
+async def _all_workers(nginx: Nginx, sink: NginxSink) -> None:
+    """Wait until every worker has reported: the first answers while the others still start."""
+    async with asyncio.timeout(ANSWER_S):
+        while len((await sink.read()).workers) < nginx.settings.workers:
+            await asyncio.sleep(0.02)
 
 
 @dataclass
