@@ -45,6 +45,15 @@ async def test_events_are_kept_in_order(logs: tuple[EventLog, EventLog]) -> None
     assert await log.after(None, 0, limit=2) == (first, second)
 
 
+async def test_an_event_has_the_time_that_it_is_given(logs: tuple[EventLog, EventLog]) -> None:
+    """One that is written late says when it happened, and keeps its place in the order of writing."""
+    log, _ = logs
+    now = await log.append(ONE, "tick", "now")
+    late = await log.append(ONE, "tick", "late", at=1234.5)
+    assert late.at == 1234.5
+    assert await log.after(ONE, 0) == (now, late)
+
+
 async def test_only_the_newest_are_kept(logs: tuple[EventLog, EventLog]) -> None:
     """Of each workspace the newest five hundred stay; its neighbour's are not touched."""
     log, _ = logs

@@ -16,6 +16,7 @@ from mooring.model.workspace import Phase, Workspace
 from mooring.routes.table import RouteTable
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore, MemoryTemplates
 from mooring.workspaces.memory_runtime import MemoryRuntime
+from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine, Event, EventLog, WorkspaceStore
 from mooring.workspaces.reconcile import WorkspaceReconciler
 from mooring.workspaces.requests import Caller, NewWorkspace
@@ -122,6 +123,7 @@ async def stage(
     clock = clock or SystemClock()
     log = events or MemoryEventLog(clock)
     kept = store or MemoryStore(log if isinstance(log, MemoryEventLog) else None)
+    outbox = Outbox(log, clock)
     engine = runtime or MemoryRuntime()
     catalogue = templates or StageTemplates(light)
     engines = {"process": engine, "docker": engine}
@@ -129,12 +131,17 @@ async def stage(
     probe = StageProbe(table)
     activity: dict[str, Activity] = {}
     reconciler = WorkspaceReconciler(
-        ReconcilerParts(kept, log, catalogue, {"process": engine}, probe, Section(table), Hosts("localhost"), clock)
+        ReconcilerParts(
+            kept, log, outbox, catalogue, {"process": engine}, probe, Section(table), Hosts("localhost"), clock
+        )
     )
     service = WorkspaceService(
-        Parts(kept, log, catalogue, engines, reconciler.wake, lambda w: activity.get(w.id, Activity(0.0)), clock)
+        Parts(
+            kept, log, outbox, catalogue, engines, reconciler.wake, lambda w: activity.get(w.id, Activity(0.0)), clock
+        )
     )
     async with Tasks("stage") as tasks:
+        tasks.forever("events", outbox.run())
         reconciler.start(tasks)
         yield Stage(kept, log, engine, table, probe, service, reconciler, clock, activity)
     await asyncio.sleep(0)

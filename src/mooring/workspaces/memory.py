@@ -74,9 +74,12 @@ class MemoryEventLog:
         self._last = 0
         self._changed = asyncio.Event()
 
-    async def append(self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None) -> Event:
+    async def append(
+        self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> Event:
         self._last += 1
-        event = Event(self._last, workspace_id, self._clock.now(), kind, text, dict(data or {}))
+        at = self._clock.now() if at is None else at
+        event = Event(self._last, workspace_id, at, kind, text, dict(data or {}))
         self._events.append(event)
         own = [e for e in self._events if e.workspace == workspace_id]
         if len(own) > KEPT_EVENTS:

@@ -55,8 +55,13 @@ class Event:
 class EventLog(Protocol):
     """Events kept per workspace; the newest 500 of each."""
 
-    async def append(self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None) -> Event:
-        """Keep it and wake the followers. May raise `Unavailable`."""
+    async def append(
+        self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> Event:
+        """Keep it and wake the followers; `at` is when it happened, now when None. May raise `Unavailable`.
+
+        Whoever wants none lost tells the `Outbox`.
+        """
 
     async def after(self, workspace_id: str | None, event_id: int, *, limit: int = 500) -> tuple[Event, ...]:
         """Events above `event_id`, oldest first; of all workspaces when the id is None."""

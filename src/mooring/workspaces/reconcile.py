@@ -52,6 +52,7 @@ class WorkspaceReconciler:
         self._parts = parts
         self._clock = parts.clock
         self._seen: dict[str, Observation] = {}
+        self._seen_at: dict[str, float] = {}
         self._starts: dict[str, _Start] = {}
         self._noticed: dict[str, set[str]] = {}
         self._waiting: dict[str, str] = {}
@@ -171,7 +172,7 @@ class WorkspaceReconciler:
         if seen is None or seen.generation != workspace.generation or seen.phase is Phase.stopped:
             seen = await self._begin(turn, seen)
         if seen is not None and seen.phase is Phase.failed:
-            await self._fail(turn, seen.reason or "the editor does not start")
+            await self._fail(turn, seen.reason or "the editor does not start", at=self._seen_at[workspace.id])
             return None
         return await self._look(turn, seen) if seen is not None else None
 
@@ -226,8 +227,8 @@ class WorkspaceReconciler:
             patience_s=ADOPTED_PATIENCE_S if adopted else PATIENCE_S,
         )
         if known is not None and known.generation == seen.generation:
-            # Told before it is remembered: a database that is away now would swallow the event for good.
-            await turn.event("crashed", f"the editor ended and was started again: {seen.reason}".rstrip(": "))
+            text = f"the editor ended{_times(seen.restarts - known.restarts)} and was started again: {seen.reason}"
+            await turn.event("crashed", text.rstrip(": "), at=self._seen_at[workspace.id])
         self._starts[workspace.id] = start
         return start
 
@@ -267,12 +268,12 @@ class WorkspaceReconciler:
 
     # What is told
 
-    async def _fail(self, turn: Turn, reason: str, output: str = "") -> None:
+    async def _fail(self, turn: Turn, reason: str, output: str = "", *, at: float | None = None) -> None:
         self._starts.pop(turn.workspace.id, None)
         text = f"{reason}\n{output}" if output else reason
         await turn.become(Phase.failed, text, limited=())
         turn.publish(None)
-        await turn.event("failed", text)
+        await turn.event("failed", text, at=at)
 
     async def _explain(self, turn: Turn, error: Unavailable) -> None:
         """Say once what is waited for; not possible when it is the database that is away."""
@@ -308,6 +309,8 @@ class WorkspaceReconciler:
         if before == seen or (before is not None and seen.generation < before.generation):
             return False
         self._seen[seen.id] = seen
+        # The look at it may be much later: nothing can be written while the database is away.
+        self._seen_at[seen.id] = self._clock.now()
         return True
 
     async def _watch(self, name: str, engine: Engine) -> None:
@@ -357,8 +360,13 @@ class WorkspaceReconciler:
     def _forget(self, workspace_id: str) -> None:
         self._parts.section.drop(workspace_id)
         seen = self._seen.pop(workspace_id, None)
+        self._seen_at.pop(workspace_id, None)
         if seen is not None and seen.phase is Phase.starting:
             log.warning("a workspace runs that the database does not know", workspace=workspace_id)
         self._starts.pop(workspace_id, None)
         self._noticed.pop(workspace_id, None)
         self._waiting.pop(workspace_id, None)
+
+
+def _times(count: int) -> str:
+    return f" {count} times" if count > 1 else ""

@@ -12,6 +12,7 @@ from mooring.model.activity import Activity, explain, stops_at
 from mooring.model.names import check_name, check_owner, new_id
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
+from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine, Event, EventLog, ExecSession, Page, WorkspaceStore
 from mooring.workspaces.requests import Caller, Change, IdleStatus, NewWorkspace, begun
 from mooring.workspaces.templates import Catalogue
@@ -30,6 +31,7 @@ class Parts:
 
     store: WorkspaceStore
     events: EventLog
+    outbox: Outbox
     templates: Catalogue
     engines: Mapping[str, Engine]
     wake: Callable[[str], None]
@@ -47,6 +49,7 @@ class WorkspaceService:
     def __init__(self, parts: Parts) -> None:
         self._store = parts.store
         self._events = parts.events
+        self._outbox = parts.outbox
         self._templates = parts.templates
         self._engines = parts.engines
         self._wake = parts.wake
@@ -76,7 +79,7 @@ class WorkspaceService:
             await self._refuse_second_person(owner, template)
             await self._templates.keep(template)
             workspace = await self._store.create(self._made(owner, new, template))
-        await self._record(workspace, "created", f"created from {template.name} version {template.version}")
+        await self._outbox.tell(workspace.id, "created", f"created from {template.name} version {template.version}")
         self._wake(workspace.id)
         return workspace
 
@@ -338,17 +341,10 @@ class WorkspaceService:
             except StaleRevision:
                 continue
             if event[1]:
-                await self._record(after, *event)
+                await self._outbox.tell(workspace_id, *event)
             self._wake(workspace_id)
             return after
         raise Unavailable("the workspace changes too fast: try again")
-
-    async def _record(self, workspace: Workspace, kind: str, text: str) -> None:
-        try:
-            await self._events.append(workspace.id, kind, text)
-        except Unavailable as error:
-            # The change itself is kept: failing now would make the caller repeat what has happened.
-            log.warning("event lost", workspace=workspace.id, text=text, error=error.detail)
 
 
 def engine_of(engines: Mapping[str, Engine], template: Template) -> Engine:

@@ -88,8 +88,11 @@ class SqlEventLog:
         self._clock = clock
         self._changed = asyncio.Event()
 
-    async def append(self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None) -> Event:
-        event = Event(0, workspace_id, self._clock.now(), kind, text, dict(data or {}))
+    async def append(
+        self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> Event:
+        at = self._clock.now() if at is None else at
+        event = Event(0, workspace_id, at, kind, text, dict(data or {}))
         values = {key: value for key, value in asdict(event).items() if key != "id"}
         async with self._database.write() as connection:
             if not self._database.is_sqlite:

@@ -12,6 +12,7 @@ from mooring.errors import Unavailable
 from mooring.model.names import Hosts
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine, EventLog, Observation, Probe, WorkspaceStore
 from mooring.workspaces.routes import routes_of
 from mooring.workspaces.section import Section
@@ -33,6 +34,7 @@ class ReconcilerParts:
 
     store: WorkspaceStore
     events: EventLog
+    outbox: Outbox
     templates: Catalogue
     engines: Mapping[str, Engine]
     probe: Probe
@@ -59,12 +61,11 @@ class Turn:
         if after != self.workspace:
             self.workspace = await self._parts.store.update(after, expected=self.workspace.revision)
 
-    async def event(self, kind: str, text: str, data: Mapping[str, Any] | None = None) -> None:
-        """Tell it; an event that cannot be kept does not hold up the workspace."""
-        try:
-            await self._parts.events.append(self.workspace.id, kind, printable(text), data)
-        except Unavailable as error:
-            log.warning("event lost", workspace=self.workspace.id, text=text, error=error.detail)
+    async def event(
+        self, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> None:
+        """Tell it; `at` is when it happened, now when None."""
+        await self._parts.outbox.tell(self.workspace.id, kind, printable(text), data, at=at)
 
     async def told(self, kind: str) -> set[str]:
         """The texts of the events of that kind."""
@@ -84,6 +85,7 @@ class Turn:
         """Have the runtime remove all of it, then forget it."""
         await self._bounded(self._engine.delete(self.workspace.id))
         await self._parts.store.remove(self.workspace.id)
+        self._parts.outbox.forget(self.workspace.id)
 
     async def answered(self) -> bool:
         """Whether its editor answers through the gateway. Raises `Unavailable` when the gateway does not."""

@@ -267,9 +267,11 @@ class GoneStore(MemoryStore):
     """A database that can go away."""
 
     gone = False
+    readable = False
 
     async def get(self, workspace_id: str) -> Workspace:
-        self._perhaps()
+        if not self.readable:
+            self._perhaps()
         return await super().get(workspace_id)
 
     async def update(self, workspace: Workspace, *, expected: int) -> Workspace:
@@ -294,6 +296,27 @@ async def test_a_database_that_goes_away_loses_nothing() -> None:
         began = it.clock.monotonic()
         assert (await it.until(made.id, Phase.failed)).reason == "boom"
         assert it.clock.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("readable", [True, False])
+async def test_crashes_while_the_database_is_away_are_told(readable: bool) -> None:  # noqa: FBT001
+    """Whether it is locked or gone: afterwards there is an event that says how often the editor ended, and when."""
+    runtime, store = MemoryRuntime(), GoneStore()
+    store.readable = readable
+    async with stage(runtime=runtime, store=store) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        store.gone = True
+        runtime.crash(made.id, "boom")
+        await asyncio.sleep(0.5)
+        back_at = it.clock.now()
+        store.gone = False
+        async with asyncio.timeout(30):
+            while not (told := [event for event in await it.history(made.id) if event.kind == "crashed"]):
+                await asyncio.sleep(0.01)
+        assert [event.text for event in told] == ["the editor ended and was started again: boom"]
+        assert told[0].at < back_at
+        await it.until(made.id, Phase.running)
 
 
 async def test_a_rename_moves_the_routes() -> None:
