@@ -1,5 +1,6 @@
 """Private modules come from a real git server over HTTPS with a password, by the real go command."""
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -152,9 +153,14 @@ def test_a_huge_or_slow_repository_is_cut_off(
 ) -> None:
     """What exceeds the limits of size and time is an error with a reason, leaves no process, and is no absence."""
     git.publish("huge", "v1.0.0", {"data": secrets.token_hex(1_000_000)})
+    abandoned = tmp_path / "store/vcs/modcache/cache/vcs/old/objects/pack/tmp_pack_x"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.touch()
+    os.utime(abandoned, (1, 1))
     with running(replace(config(tmp_path, git, upstream), limits=limits)) as proxy:
         found = user(tmp_path, proxy).download(git.module("huge") + "@v1.0.0", check=False)
     assert "503" in found["Error"]
+    assert not abandoned.exists()
 
 
 def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
@@ -168,6 +174,8 @@ def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, u
         refused = GoUser(tmp_path / "bob", f"{proxy.url}/t-{bob}").download(module, check=False)["Error"]
         assert "is private, and bob may not have it" in refused
         assert httpx2.get(f"{proxy.url}/t-{bob}/sumdb/sum.mooring.internal/lookup/{module}").status_code == 403
+        tile = f"{proxy.url}/t-{{}}/sumdb/sum.mooring.internal/tile/8/data/000.p/1"
+        assert httpx2.get(tile.format(bob)).status_code == 403
         for page in ("index", "-/catalog", "-/pulls"):
             assert HOST in httpx2.get(f"{proxy.url}/t-{ann}/{page}").text
             assert HOST not in httpx2.get(f"{proxy.url}/t-{bob}/{page}").text

@@ -25,6 +25,11 @@ class Subject:
     name: str
     private: tuple[str, ...] = ()
 
+    @property
+    def owns_all(self) -> bool:
+        """Whether no private module is kept from them."""
+        return "*" in self.private
+
     def owns(self, module: str) -> bool:
         """Whether they may have a private module."""
         return matches_any(self.private, module)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from mooring.errors import NotFound
+from mooring.errors import Forbidden, NotFound
 from mooring.goproxy.access import Access, Subject
 from mooring.goproxy.names import Ask, Kind, SumdbAsk, parse_lookup
 from mooring.goproxy.policy import Filter, Mark
@@ -27,12 +27,17 @@ class Gate:
         Raises:
             Forbidden: not at all; says why.
         """
-        if self._is_private(ask.module):
-            subject.check(ask.module)
-        return self._rules.mark(ask.module, ask.version)
+        mark = self._rules.mark(ask.module, ask.version)
+        if not self._is_private(ask.module):
+            return mark
+        subject.check(ask.module)
+        # A client that is sent elsewhere would name the module there.
+        return Mark.include
 
     def admit_database(self, subject: Subject, ask: SumdbAsk) -> None:
-        """Raise Forbidden for a look-up of a private module that is not theirs; it would tell that it exists."""
+        """Raise Forbidden for what would tell `subject` of private modules that are not theirs."""
+        if ask.rest.startswith("tile/") and "/data/" in ask.rest and not subject.owns_all:
+            raise Forbidden("tiles of records are for those who may have every private module")
         if ask.rest.startswith("lookup/"):
             module, _ = parse_lookup(ask.rest)
             if self._is_private(module):

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -180,9 +181,20 @@ class GoCommand:
             raise Unavailable(f"the repository did not answer within {self.limits.within_s:g} s") from error
         finally:
             await _end(process)
+            if process.returncode != 0:
+                await asyncio.to_thread(self._sweep)
         if process.returncode != 0:
             raise translated(errors.decode(errors="replace") + output.decode(errors="replace"))
         return output
+
+    def _sweep(self) -> None:
+        """Packs that a run did not live to finish would fill the disk, try after try."""
+        oldest = time.time() - self.limits.within_s
+        for file in (self.modcache / "cache" / "vcs").glob("*/objects/pack/tmp_*"):
+            with contextlib.suppress(FileNotFoundError):
+                # Younger ones may belong to another run.
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
 
     def clean(self, folder: Path) -> None:
         """Remove what the go command unpacked: only its clones are worth keeping. Blocking."""

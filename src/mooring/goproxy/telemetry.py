@@ -69,11 +69,8 @@ class Telemetry:
         self._seconds.labels(kind).observe(request.seconds)
         if isinstance(request.ask, Ask):
             self._pulled(request.ask, request)
+            self._failed(request.ask, request)
         label = request.ask.label if request.ask else ""
-        if request.status >= 500:  # noqa: PLR2004 - HTTP's number
-            self.errors[label] = (time.time(), request.detail)
-            if len(self.errors) > _ERRORS:
-                self.errors.popitem(last=False)
         log.info(
             "served",
             kind=kind,
@@ -83,6 +80,13 @@ class Telemetry:
             ms=round(request.seconds * 1000, 2),
             subject=request.subject,
         )
+
+    def _failed(self, ask: Ask, request: Served) -> None:
+        if request.status >= 500:  # noqa: PLR2004 - HTTP's number
+            self.errors[ask.label] = (time.time(), request.detail)
+            self.errors.move_to_end(ask.label)
+            if len(self.errors) > _ERRORS:
+                self.errors.popitem(last=False)
 
     def _pulled(self, ask: Ask, request: Served) -> None:
         pulls = self.pulls.get(ask.module)

@@ -45,6 +45,8 @@ from mooring.settings import Installation, environment
 log = structlog.get_logger(__name__)
 
 _EVICT_EVERY_S = 600.0
+_IDLE_S = 90
+"""A build's next download comes after some compiling; a new connection would cost it two ways there and back."""
 _BACKLOG = 1024
 """Many machines of a build farm begin at the same second."""
 
@@ -281,6 +283,7 @@ def _server(app: asgi.App, config: Config) -> "_Server":
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=10,
+            timeout_keep_alive=_IDLE_S,
             ssl_certfile=config.tls_certificate,
             ssl_keyfile=config.tls_key,
         )

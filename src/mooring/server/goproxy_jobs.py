@@ -173,7 +173,8 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
     """
     with _folder(source, config.root) as folder:
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-        wanted = [found for name in files if (found := _module_file(name)) is not None]
+        # Lists and branches of elsewhere say nothing about what is here: lists are made of the versions that are kept.
+        wanted = [found for name in files if (found := _module_file(name)) is not None and found.immutable]
         async with build(config, only=Folder(folder)) as goproxy:
             async for step in _all(goproxy.proxy, wanted):
                 yield step

@@ -9,6 +9,8 @@ import pytest
 from mooring.errors import Forbidden, InvalidInput, Unauthenticated
 from mooring.goproxy import access
 from mooring.goproxy.access import Access
+from mooring.goproxy.gate import Gate
+from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.policy import Filter, Mark
 
 RULES = """
@@ -126,3 +128,15 @@ def test_the_segment_is_split_off() -> None:
     """The token is no part of the path that is served or logged."""
     assert access.segment(b"/t-abc/example.com/x/@v/list") == ("abc", b"/example.com/x/@v/list")
     assert access.segment(b"/example.com/x/@v/list") == ("", b"/example.com/x/@v/list")
+
+
+def test_a_private_module_is_never_sent_elsewhere(tmp_path: Path) -> None:
+    """A rule for `D` does not make a client name a private module to an upstream, and an exclusion still counts."""
+    gate = Gate(
+        Access(None), rules(tmp_path, "D *.example\n- git.example/old"), lambda module: module.startswith("git.")
+    )
+    everybody = gate.subject(b"", "")
+    assert gate.admit(everybody, ask("git.example/x", "v1.0.0", Kind.zip)) is Mark.include
+    assert gate.admit(everybody, ask("www.example/x", "v1.0.0", Kind.zip)) is Mark.direct
+    with pytest.raises(Forbidden):
+        gate.admit(everybody, ask("git.example/old", "v1.0.0", Kind.zip))
