@@ -1,5 +1,6 @@
 """Private modules come from a real git server over HTTPS with a password, by the real go command."""
 
+import getpass
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
 from support.goproxies import running
 from support.goupstream import GoUser, Upstream, go
+from support.sshd import ssh_server
 
 
 @pytest.fixture
@@ -179,3 +181,20 @@ def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, u
         for page in ("index", "-/catalog", "-/pulls"):
             assert HOST in httpx2.get(f"{proxy.url}/t-{ann}/{page}").text
             assert HOST not in httpx2.get(f"{proxy.url}/t-{bob}/{page}").text
+
+
+def test_a_repository_over_ssh(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
+    """With a key and known hosts a repository is read over ssh; a host that is not known is not believed."""
+    git.publish("lib", "v1.0.0")
+    with ssh_server(tmp_path / "ssh") as ssh:
+        rules = tmp_path / "ssh-gitconfig"
+        served = f"ssh://{getpass.getuser()}@127.0.0.1:{ssh.port}{git.folder}/served/"
+        rules.write_text(f'[url "{served}"]\n\tinsteadOf = https://{HOST}/\n[safe]\n\tdirectory = *\n')
+        nobody = tmp_path / "nobody"
+        nobody.touch()
+        for known, ok in ((nobody, False), (ssh.known_hosts, True)):
+            credentials = Credentials(gitconfig=rules, ssh_key=ssh.key, known_hosts=known)
+            own = replace(config(tmp_path, git, upstream), credentials=credentials, root=tmp_path / f"ssh-{ok}")
+            with running(own) as proxy:
+                found = GoUser(tmp_path / f"user-{ok}", proxy.url).download(git.module("lib") + "@v1.0.0", check=False)
+            assert ("Error" not in found) is ok, found
