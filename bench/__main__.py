@@ -21,7 +21,7 @@ from rich.table import Table
 from mooring.settings import cache
 
 _FOLDER = Path(__file__).parent
-_ORDER = ("create", "click", "gateway_cpu", "publish", "memory", "websockets", "idle", "goproxy")
+_ORDER = ("create", "click", "gateway_cpu", "peers", "publish", "memory", "websockets", "idle")
 _VERSIONS = (
     ("nginx", ["nginx", "-v"]),
     ("code-server", [str(cache() / "editor/bin/code-server"), "--version"]),
