@@ -15,7 +15,7 @@ from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
 from mooring.goproxy.s3 import Bucket
-from mooring.settings import home
+from mooring.settings import cache, home
 
 if TYPE_CHECKING:
     from mooring.server.goproxy_jobs import Step
@@ -30,9 +30,16 @@ Upstream = Annotated[str | None, typer.Option(help=_("A GOPROXY list; otherwise 
 Sumdb = Annotated[str | None, typer.Option(help=_("A GOSUMDB value; otherwise what go env says."))]
 Nosumdb = Annotated[str, typer.Option(help=_("Patterns that the checksum database is not asked about."))]
 Private = Annotated[str, typer.Option(help=_("Patterns of modules that come from version control."))]
-File = Annotated[Path | None, typer.Option(exists=True, dir_okay=False)]
+Netrc = Annotated[Path | None, typer.Option(help=_("Passwords and tokens of repositories."), exists=True)]
+Gitconfig = Annotated[Path | None, typer.Option(help=_("Git settings such as insteadOf."), exists=True)]
+SshKey = Annotated[Path | None, typer.Option(help=_("Private key for repositories over ssh."), exists=True)]
+KnownHosts = Annotated[Path | None, typer.Option(help=_("Keys of the hosts that ssh may believe."), exists=True)]
+Certificates = Annotated[Path | None, typer.Option(help=_("PEM bundle of a company's own authority."), exists=True)]
+Credential = Annotated[Path | None, typer.Option(help=_("File with the bucket's access key."), exists=True)]
+Certificate = Annotated[Path | None, typer.Option(help=_("PEM file with the certificate chain."), exists=True)]
+CertificateKey = Annotated[Path | None, typer.Option(help=_("PEM file with its key."), exists=True)]
 Name = Annotated[str, typer.Option("--notary", help=_("Name of our own checksum database; fixed by the first start."))]
-Go = Annotated[Path, typer.Option(help=_("The go command."))]
+Go = Annotated[Path | None, typer.Option(help=_("The go command; otherwise the set-up's, or that of PATH."))]
 
 
 @app.callback()
@@ -44,16 +51,16 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     sumdb: Sumdb = None,
     nosumdb: Nosumdb = "",
     private: Private = "",
-    netrc: File = None,
-    gitconfig: File = None,
-    ssh_key: File = None,
-    known_hosts: File = None,
-    certificates: File = None,
+    netrc: Netrc = None,
+    gitconfig: Gitconfig = None,
+    ssh_key: SshKey = None,
+    known_hosts: KnownHosts = None,
+    certificates: Certificates = None,
     s3: Annotated[str | None, typer.Option(help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))] = None,
-    s3_credentials: File = None,
+    s3_credentials: Credential = None,
     s3_region: Annotated[str, typer.Option(help=_("Region of the bucket."))] = "us-east-1",
     notary: Name = "sum.mooring.internal",
-    go: Go = Path("go"),
+    go: Go = None,
 ) -> None:
     """Serve Go modules, public and private, verified and kept."""
     if s3 and not s3_credentials:
@@ -67,7 +74,7 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
         private=_patterns(private),
         credentials=Credentials(netrc, gitconfig, ssh_key, known_hosts, certificates),
         notary=notary,
-        go=go,
+        go=go or _go(),
     )
 
 
@@ -79,8 +86,8 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
     port: Annotated[int, typer.Option(help=_("Port."), min=0, max=65535)] = 8081,
     filter_: Annotated[Path | None, typer.Option("--filter", help=_("Rules: which modules may be used."))] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help=_("Ask for a token; see the command token."))] = False,
-    tls_certificate: File = None,
-    tls_key: File = None,
+    tls_certificate: Certificate = None,
+    tls_key: CertificateKey = None,
     max_size: Annotated[str | None, typer.Option(help=_("Evict what can come back beyond this: 200G."))] = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C."""
@@ -132,7 +139,7 @@ def evict(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
 ) -> None:
-    """Remove the zips that nobody read for longest and that can come back."""
+    """Remove zips that were not read for long and can come back."""
     asyncio.run(_evict(_config(context), _bytes(max_size), dry_run=dry_run))
 
 
@@ -153,7 +160,7 @@ def warm(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(help=_("go.mod files."), exists=True, dir_okay=False)],
 ) -> None:
-    """Fetch ahead what the builds of these go.mod files need."""
+    """Fetch ahead what builds of go.mod files need."""
     from mooring.server.goproxy_jobs import warm as run  # noqa: PLC0415
 
     config = _config(context)
@@ -166,7 +173,7 @@ def export_(
     to: Annotated[Path, typer.Argument(help=_("The tar file to write."))],
     patterns: Annotated[list[str] | None, typer.Argument(help=_("Patterns of modules; otherwise all."))] = None,
 ) -> None:
-    """Write what is kept into a tar file, for a network without a way out."""
+    """Write what is kept into a tar file."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
 
     count = asyncio.run(export(_config(context), to, tuple(patterns or ())))
@@ -178,7 +185,7 @@ def import_(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(help=_("An export, or a folder laid out as GOMODCACHE."), exists=True)],
 ) -> None:
-    """Take over an export or a module cache, verified as if it was fetched."""
+    """Take over an export or a module cache, verified."""
     from mooring.server.goproxy_jobs import import_ as run  # noqa: PLC0415
 
     config = _config(context)
@@ -247,6 +254,11 @@ def _config(context: typer.Context) -> Config:
     if not isinstance(context.obj, Config):
         raise TypeError(context.obj)
     return context.obj
+
+
+def _go() -> Path:
+    installed = cache() / "go" / "bin" / "go"
+    return installed if installed.exists() else Path("go")
 
 
 def _tokens(config: Config) -> Path:

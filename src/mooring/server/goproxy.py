@@ -1,10 +1,12 @@
 """The role `goproxy`: picks the parts of a module proxy and serves it, alone or behind the gateway."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx2
 import structlog
@@ -32,6 +34,7 @@ from mooring.goproxy.notary import Notary
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.policy import Filter
 from mooring.goproxy.ports import FullStore
+from mooring.goproxy.responses import CutOff
 from mooring.goproxy.s3 import S3Store
 from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
@@ -72,7 +75,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
     Raises:
         Misconfigured, InvalidInput: a setting cannot work; says which.
     """
-    go = await goenv.read(config.go, environment())
+    go = await _environment(config)
     disk = DiskStore(config.root)
     disk.prepare()
     ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
@@ -103,6 +106,14 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         databases = _databases(sources, database, notary, proxy)
         app = _app(config, sources, databases, proxy, store, upstreams)
         yield Goproxy(app, proxy, store, notary, eviction, pins, recorded)
+
+
+async def _environment(config: Config) -> goenv.GoEnvironment:
+    """What the go command is set to; where everything is said, no go command is needed for public modules."""
+    sumdb = config.sumdb or ""
+    if config.upstream and not config.private and (sumdb == "off" or "+" in sumdb):
+        return goenv.GoEnvironment(config.upstream, sumdb, Path("/"))
+    return await goenv.read(config.go, environment())
 
 
 def _app(
@@ -273,6 +284,7 @@ async def run(installation: Installation, lifetime: Lifetime, config: Config) ->
 
 
 def _server(app: asgi.App, config: Config) -> "_Server":
+    logging.getLogger("uvicorn.error").addFilter(_QUIET)
     return _Server(
         uvicorn.Config(
             app,
@@ -290,6 +302,13 @@ def _server(app: asgi.App, config: Config) -> "_Server":
     )
 
 
+class _Quiet(logging.Filter):
+    """An answer that was cut off on purpose is in our own log; its traceback would fill the server's."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.exc_info is None or not isinstance(record.exc_info[1], CutOff)
+
+
 class _Server(uvicorn.Server):
     """Signals are the role's own business."""
 
@@ -297,6 +316,9 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave them alone."""
         yield
+
+
+_QUIET = _Quiet()
 
 
 def _family(address: str) -> socket.AddressFamily:
