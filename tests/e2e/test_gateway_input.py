@@ -10,11 +10,16 @@ from pathlib import Path
 
 from mooring.model.routes import Access, Backend, Route
 from mooring.settings import cache, environment
-from support.browser import READABLE_TERMINAL, Editor, chromium
+from support.browser import Editor, chromium
 from support.grants import GRANTS, cookie
 from support.nginx import Gateway, gateway
 
 HOST = "w--ann.localhost"
+# A terminal that is drawn as text in the page can be read.
+SETTINGS = (
+    '{"terminal.integrated.gpuAcceleration": "off", "workbench.startupEditor": "none", '
+    '"security.workspace.trust.enabled": false}'
+)
 WORKSPACE = "abcdefghij"
 UNTOUCHED_S = 75
 SETTLE_S = 20
@@ -26,7 +31,7 @@ async def code_server(folder: Path) -> AsyncIterator[Path]:
     data, files = folder / "data", folder / "files"
     (data / "User").mkdir(parents=True)
     files.mkdir()
-    (data / "User/settings.json").write_text(READABLE_TERMINAL)
+    (data / "User/settings.json").write_text(SETTINGS)
     (files / "a.txt").write_text("hello\n")
     child = await asyncio.create_subprocess_exec(
         str(cache() / "editor/bin/code-server"),
