@@ -114,6 +114,15 @@ def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served) -
     assert get(proxy, name).content == upstream.files[name]
 
 
+@pytest.mark.parametrize("name", [f"{X}.info", f"{X}.zip"])
+def test_a_connection_that_breaks_before_an_answer_is_tried_again(upstream: Upstream, proxy: Served, name: str) -> None:
+    """An upstream that hangs up once is asked again; one that always does is 503."""
+    upstream.faults[name] = Fault(hang_up=True)
+    assert get(proxy, name).status_code == 503
+    upstream.faults[name] = Fault(hang_up=True, times=1)
+    assert get(proxy, name).status_code == 200
+
+
 def test_a_zip_that_ends_early_is_cut_off(upstream: Upstream, proxy: Served) -> None:
     """An upstream that breaks off in the middle ends our answer too, instead of leaving it waiting."""
     name = "example.com/big/@v/v1.0.0.zip"

@@ -56,6 +56,8 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
     """Close the connection after so many bytes."""
+    hang_up: bool = False
+    """Close it without any answer."""
     announce: int | None = None
     """The length that is claimed."""
     delay_s: float = 0.0
@@ -203,6 +205,9 @@ class Upstream:
 
 
 def _send(request: BaseHTTPRequestHandler, fault: Fault, body: bytes) -> None:
+    if fault.hang_up:
+        request.close_connection = True
+        return
     request.send_response(fault.status)
     headers = {"Content-Type": "text/plain; charset=utf-8", **fault.headers}
     for name, value in headers.items():

@@ -1,7 +1,7 @@
 """A module proxy upstream, over HTTP. Foreign errors are translated here."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -19,6 +19,7 @@ _REASON_BYTES = 600
 _TOTAL_S = 300.0
 _CHUNK = 128 * 1024
 _CONNECT_S = 15.0
+_BROKEN = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
 
 def client(timeout_s: float, connections: int = 64) -> httpx2.AsyncClient:
@@ -55,13 +56,34 @@ class Upstream:
     async def get(self, path: str, limit: int = 4 * MAX_MOD) -> bytes:
         """A file of at most `limit` bytes. Raises as `Source`."""
         try:
-            async with asyncio.timeout(_TOTAL_S), self._http.stream("GET", f"{self.base}/{path}") as response:
-                await self._check(response)
-                return await self._read(response, limit)
+            async with asyncio.timeout(_TOTAL_S):
+                return await self._whole(path, limit)
         except TimeoutError as error:
             raise Unavailable(f"{self.name} did not answer within {_TOTAL_S:g} s") from error
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise self._translated(error) from error
+
+    async def _whole(self, path: str, limit: int) -> bytes:
+        async with self._answer(path) as response:
+            await self._check(response)
+            return await self._read(response, limit)
+
+    @asynccontextmanager
+    async def _answer(self, path: str, headers: Mapping[str, str] | None = None) -> AsyncIterator[httpx2.Response]:
+        """The beginning of an answer. Asked for a second time when the connection broke before it came.
+
+        An upstream may close an idle connection at the moment in which it is used again: no fault of anybody's, and
+        one that would fail a build.
+        """
+        request = self._http.build_request("GET", f"{self.base}/{path}", headers=headers)
+        try:
+            response = await self._http.send(request, stream=True)
+        except _BROKEN:
+            response = await self._http.send(request, stream=True)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     @asynccontextmanager
     async def zip(self, ask: Ask) -> AsyncIterator[Download]:
@@ -69,7 +91,7 @@ class Upstream:
         headers = {"Accept-Encoding": "identity"}
         path = ask.name.replace("!", "%21")
         try:
-            async with self._http.stream("GET", f"{self.base}/{path}", headers=headers) as response:
+            async with self._answer(path, headers) as response:
                 await self._check(response)
                 length = response.headers.get("content-length", "")
                 size = int(length) if length.isdecimal() and "content-encoding" not in response.headers else None
