@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from mooring.errors import NotFound
 from mooring.model.routes import Access, Backend, Filters, Route
@@ -56,3 +57,14 @@ async def test_dropping_forgets_it(store: SectionStore) -> None:
     assert await store.sections() == ()
     with pytest.raises(NotFound):
         await store.drop_section("one")
+
+
+async def test_a_route_that_is_not_allowed_any_more_hides_no_other_section(tmp_path: Path) -> None:
+    """A section that an older version kept, and that the rules refuse by now, is left out; the others are served."""
+    async with databases.opened(f"sqlite:///{tmp_path}/m.db") as database:
+        store = SqlSections(database)
+        await store.keep_section(PublishedSection("bad", 101, (ROUTE,)))
+        await store.keep_section(PublishedSection("good", 102, (ROUTE,)))
+        async with database.write() as connection:
+            await connection.execute(text("UPDATE published_sections SET routes = '[{}]' WHERE source = 'bad'"))
+        assert [section.source for section in await store.sections()] == ["good"]

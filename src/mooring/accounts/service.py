@@ -298,6 +298,10 @@ class Accounts:
             yield grants
             await changed.wait()
 
+    def refresh(self) -> None:
+        """Look again at what may still hold: another server on the same database changed something."""
+        self._wake()
+
     async def keep(self) -> None:
         """Rotate keys and forget what has expired, for ever."""
         while True:

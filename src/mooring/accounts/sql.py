@@ -4,6 +4,9 @@ On PostgreSQL writers run side by side, so whoever adds something below a user, 
 first: what is being removed at the same moment must not get children that nobody would revoke.
 """
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 from sqlalchemy import Row, Update, delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,7 +15,11 @@ from mooring.accounts.memory import TOKEN_REVOCATION_S
 from mooring.accounts.ports import Role, Session, Ticket, Token, User
 from mooring.accounts.tables import sessions, tickets, tokens, users
 from mooring.errors import Conflict, NotFound
+from mooring.store.changes import note
 from mooring.store.database import Database
+
+TOPIC = "accounts"
+"""What the gateways of every server must hear of: tokens, and the ends of sessions."""
 
 
 class SqlAccounts:
@@ -42,7 +49,7 @@ class SqlAccounts:
             return tuple(map(_user, await connection.execute(wanted)))
 
     async def remove_user(self, name: str, *, now: float) -> None:
-        async with self._database.write() as connection:
+        async with self._told() as connection:
             await _lock_user(connection, name)
             removed = await connection.execute(delete(tokens).where(tokens.c.owner == name).returning(tokens))
             for row in removed.all():
@@ -60,7 +67,7 @@ class SqlAccounts:
             "created_at": token.created_at,
             "expires_at": token.expires_at,
         }
-        async with self._database.write() as connection:
+        async with self._told() as connection:
             await _lock_user(connection, token.user, shared=True)
             await connection.execute(insert(tokens).values(**values))
 
@@ -80,7 +87,7 @@ class SqlAccounts:
 
     async def remove_token(self, user: str, token_id: str, *, now: float) -> None:
         mine = (tokens.c.id == token_id) & (tokens.c.owner == user)
-        async with self._database.write() as connection:
+        async with self._told() as connection:
             row = (await connection.execute(delete(tokens).where(mine).returning(tokens))).first()
             if row is None:
                 raise NotFound(f"{user} has no token {token_id}")
@@ -133,14 +140,14 @@ class SqlAccounts:
         return _session(row)
 
     async def revoke_session(self, session_id: str, *, now: float) -> None:
-        async with self._database.write() as connection:
+        async with self._told() as connection:
             locked = select(sessions.c.id).where(sessions.c.id == session_id).with_for_update()
             if (await connection.execute(locked)).first() is None:
                 raise NotFound("there is no such session")
             await _revoke_tree(connection, session_id, now)
 
     async def revoke_sessions(self, user: str, *, now: float) -> None:
-        async with self._database.write() as connection:
+        async with self._told() as connection:
             await connection.execute(_revoke().where(sessions.c.owner == user).values(revoked_at=now))
 
     async def revoked(self, *, now: float) -> tuple[Session, ...]:
@@ -153,6 +160,13 @@ class SqlAccounts:
             await connection.execute(delete(tickets).where(tickets.c.expires_at <= now))
             await connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
             await connection.execute(delete(tokens).where(tokens.c.expires_at > 0, tokens.c.expires_at <= now))
+
+    @asynccontextmanager
+    async def _told(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that every server hears of."""
+        async with self._database.write() as connection:
+            yield connection
+            await note(connection, TOPIC)
 
 
 def _revoke() -> Update:

@@ -1,5 +1,6 @@
 """Sections that programs outside Mooring publish over the API: checked, kept, and put into the server's table."""
 
+import asyncio
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,8 @@ class Publisher:
         self._hosts = hosts
         self._built_in = frozenset(built_in)
         self._published: set[str] = set()
+        # What is kept last must be what is served last.
+        self._changing = asyncio.Lock()
 
     @property
     def published(self) -> frozenset[str]:
@@ -76,9 +79,13 @@ class Publisher:
         return frozenset(self._published)
 
     async def restore(self) -> None:
-        """Put what was kept into the table: once, at the start."""
-        for section in await self._store.sections():
-            self._apply(section)
+        """Make the table what is kept: at the start, and when another server published. Raises `Unavailable`."""
+        async with self._changing:
+            kept = await self._store.sections()
+            for section in kept:
+                self._apply(section)
+            for source in self._published - {section.source for section in kept}:
+                self._remove(source)
 
     async def publish(self, section: PublishedSection) -> None:
         """Keep it, then serve it, as a whole.
@@ -88,18 +95,21 @@ class Publisher:
             Conflict: the source is a built-in one.
         """
         self._check(section)
-        await self._store.keep_section(section)
-        self._apply(section)
+        async with self._changing:
+            await self._store.keep_section(section)
+            self._apply(section)
         log.info("section published", source=section.source, rank=section.rank, routes=len(section.routes))
 
     async def withdraw(self, source: str) -> None:
         """Forget a section and serve none of it. Raises `NotFound`."""
-        if source not in self._published:
-            raise NotFound(f"nobody publishes a section {source}")
-        await self._store.drop_section(source)
+        async with self._changing:
+            await self._store.drop_section(source)
+            self._remove(source)
+        log.info("section withdrawn", source=source)
+
+    def _remove(self, source: str) -> None:
         self._published.discard(source)
         self._table.apply(SectionChange(source, complete=True), LAST_RANK)
-        log.info("section withdrawn", source=source)
 
     def _apply(self, section: PublishedSection) -> None:
         self._table.apply(SectionChange(section.source, section.routes, complete=True), section.rank)

@@ -5,6 +5,7 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -16,7 +17,9 @@ from mooring.api.http.app import create_app
 from mooring.api.http.links import TICKET_PATH
 from mooring.api.http.services import Services, WatchAge
 from mooring.control.clock import Clock, SystemClock
+from mooring.control.patience import until_available
 from mooring.control.tasks import Tasks
+from mooring.errors import Unavailable
 from mooring.model.activity import Activity
 from mooring.model.names import Hosts
 from mooring.model.workspace import Workspace
@@ -28,8 +31,10 @@ from mooring.routes.table import RouteTable
 from mooring.server.files import gateway_credential, make_folders, remove_endpoint, write_endpoint
 from mooring.server.lifetime import Ending, Lifetime
 from mooring.server.probe import GatewayProbe
+from mooring.server.replicas import hear
 from mooring.server.web import Web
 from mooring.settings import Installation, cgroup_name, docker_socket
+from mooring.store.changes import Changes
 from mooring.store.database import Database, database_url
 from mooring.store.migrate import migrate
 from mooring.workspaces.idle import IdleLoop, IdleParts
@@ -55,7 +60,7 @@ _LAST_EVENTS_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """The parts that live as long as the server."""
+    """The parts that live as long as the server. `changes` is None where no other server uses the database."""
 
     installation: Installation
     clock: Clock
@@ -72,6 +77,7 @@ class Plane:
     engines: dict[str, Engine]
     seeded: asyncio.Event
     closing: asyncio.Event
+    changes: Changes | None
 
 
 async def run(installation: Installation, ready: int | None, lifetime: Lifetime) -> None:
@@ -84,8 +90,8 @@ async def run(installation: Installation, ready: int | None, lifetime: Lifetime)
         web = Web(create_app(_services(plane)), installation.home.api_socket)
         serving = tasks.spawn("web", web.run())
         _start(plane, tasks)
-        _ready = tasks.spawn("ready", _announce(plane, ready))
-        ending = await lifetime.ended()
+        announcing = tasks.spawn("ready", until_available("ready", lambda: _announce(plane, ready)))
+        ending = await _ended(lifetime, tasks, serving, announcing)
         if ending is Ending.stop:
             await plane.reconciler.suspend()
             await plane.outbox.flush(_LAST_EVENTS_S)
@@ -94,6 +100,27 @@ async def run(installation: Installation, ready: int | None, lifetime: Lifetime)
         await serving
         if ending is Ending.stop:
             remove_endpoint(installation.home)
+
+
+async def _ended(
+    lifetime: Lifetime, tasks: Tasks, serving: asyncio.Task[None], announcing: asyncio.Task[None]
+) -> Ending:
+    """Why to end.
+
+    Raises:
+        MooringError: what the web server or the start failed with; the supervisor begins anew.
+    """
+    asked = tasks.spawn("ending", lifetime.ended())
+    waiting: set[asyncio.Task[Any]] = {asked, serving, announcing}
+    while not asked.done():
+        # A server that lives without its socket would never be ready, and nobody would begin it again.
+        done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        if serving in done and not asked.done():
+            raise Unavailable("the web server ended by itself")
+    ending: Ending = asked.result()
+    return ending
 
 
 @asynccontextmanager
@@ -152,6 +179,7 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         engines=engines,
         seeded=asyncio.Event(),
         closing=asyncio.Event(),
+        changes=None if database.is_sqlite else Changes(database),
     )
 
 
@@ -212,10 +240,12 @@ def _start(plane: Plane, tasks: Tasks) -> None:
     tasks.forever("events", plane.outbox.run())
     plane.reconciler.start(tasks)
     tasks.forever("idle", plane.idle.run())
+    if plane.changes is not None:
+        tasks.forever("changes", hear(plane.changes, plane.accounts, plane.publisher))
 
 
 async def _publish_grants(plane: Plane) -> None:
-    await plane.publisher.restore()
+    await until_available("published sections", plane.publisher.restore)
     async for grants in plane.accounts.follow_grants():
         plane.table.apply(SectionChange("accounts", grants=grants), rank=0)
         if not plane.seeded.is_set():

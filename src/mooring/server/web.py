@@ -8,6 +8,8 @@ from pathlib import Path
 import uvicorn
 from starlette.types import ASGIApp
 
+from mooring.errors import Unavailable
+
 _GRACE_S = 3
 
 
@@ -43,12 +45,15 @@ class Web:
         )
 
     async def run(self) -> None:
-        """Serve until `stop`."""
-        # Left by a server that was killed; only one server runs on a home, which its supervisor's lock sees to.
-        self._path.unlink(missing_ok=True)
+        """Serve until `stop`. Raises `Unavailable` when the socket cannot be made."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            listener.bind(str(self._path))
-            self._path.chmod(0o600)
+            try:
+                # Left by a server that was killed; its supervisor's lock sees to it that no other runs on this home.
+                self._path.unlink(missing_ok=True)
+                listener.bind(str(self._path))
+                self._path.chmod(0o600)
+            except OSError as error:
+                raise Unavailable(f"cannot listen at {self._path}: {error.strerror}") from error
             await self._server.serve(sockets=[listener])
 
     def stop(self) -> None:
