@@ -1,10 +1,12 @@
 """`mooring up` and `mooring down`: Mooring on this machine."""
 
+import ipaddress
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field, TypeAdapter, ValidationError
 
 from mooring.cli.language import _
 from mooring.cli.output import note
@@ -15,6 +17,12 @@ from mooring.settings import FileSource, Installation, Listen, RedisSource, cach
 
 _HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
 _MAX_PORT = 65535
+# The names of workspaces are made below it (62 characters and a dot), and a name has at most 253 (RFC 1035). An address
+# has no names below it: its last label would be a number.
+DomainName = Annotated[
+    str,
+    Field(max_length=190, pattern=r"^(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?$"),
+]
 _TRUST = _("""The certificate is of a local authority. To have it trusted, once:
   this machine  sudo cp {path} /usr/local/share/ca-certificates/mooring.crt && sudo update-ca-certificates
   Chromium      certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n mooring -i {path}
@@ -52,8 +60,8 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         raise InvalidInput(_("--tls-certificate and --tls-key go together"), field="--tls-key")
     secure = tls or tls_key is not None
     # No browser takes a certificate for *.localhost, which is a wildcard below a top-level domain.
-    domain = domain or ("mooring.localhost" if secure else "localhost")
-    listen = Listen(bind, port, domain, _absolute(tls_certificate), _absolute(tls_key), secure)
+    domain = _name(domain or ("mooring.localhost" if secure else "localhost"))
+    listen = Listen(_address(bind), port, domain, _absolute(tls_certificate), _absolute(tls_key), secure)
     installation = Installation(
         home=home(home_),
         listen=listen,
@@ -77,10 +85,33 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         note(_TRUST.format(path=installation.home.tls / "authority.crt"))
     if bind not in {"127.0.0.1", "::1"} and domain.endswith("localhost"):
         note(_("Other machines reach {bind} only with --domain: *.localhost is each machine's own.").format(bind=bind))
+    if bind not in {"127.0.0.1", "::1"} and not secure:
+        note(
+            _("Without --tls, sign-ins can be read on the network, and editors there lack previews and the clipboard.")
+        )
     # Only this command needs the server's parts.
     from mooring.server.embedded import up as run  # noqa: PLC0415
 
     run(installation, user, _announce)
+
+
+def _name(text: str) -> str:
+    try:
+        return TypeAdapter(DomainName).validate_python(text.lower().removesuffix("."))
+    except ValidationError:
+        raise InvalidInput(
+            _("--domain must be a host name, such as dev.example.org or 192.0.2.7.nip.io, at most 190 characters"),
+            field="--domain",
+        ) from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise InvalidInput(
+            _("--bind must be an IP address: 127.0.0.1, 0.0.0.0 or one of this machine's"), field="--bind"
+        ) from None
 
 
 def _access(text: str) -> Access:

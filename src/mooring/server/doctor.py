@@ -7,6 +7,7 @@ import errno
 import http.client
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -98,15 +99,23 @@ def _home(home: Home) -> Iterator[Finding]:
         return
     if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK):
         yield Finding(
-            Verdict.wrong, "home", f"{home.root} cannot be written by you", f"sudo chown -R $USER {home.root}"
+            Verdict.wrong,
+            "home",
+            f"{home.root} cannot be written by you",
+            f"sudo chown -R $USER {shlex.quote(str(home.root))}",
         )
         return
     if home.root.stat().st_mode & 0o077:
-        yield Finding(Verdict.wrong, "home", f"{home.root} is open to other users", f"chmod 700 {home.root}")
+        yield Finding(
+            Verdict.wrong, "home", f"{home.root} is open to other users", f"chmod 700 {shlex.quote(str(home.root))}"
+        )
     free = shutil.disk_usage(home.root).free
     if free < _LITTLE_DISK:
         yield Finding(
-            Verdict.wrong, "disk", f"{free // 2**20} MiB free below {home.root}", f"du -xh {home.root} | sort -h"
+            Verdict.wrong,
+            "disk",
+            f"{free // 2**20} MiB free below {home.root}",
+            f"du -xh {shlex.quote(str(home.root))} | sort -h | tail",
         )
     else:
         yield Finding(Verdict.good, "home", f"{home.root}, {free // 2**30} GiB free")
@@ -225,7 +234,7 @@ def _build(pid: int) -> Iterator[Finding]:
 
 
 def _log_command(home: Home) -> str:
-    return f"tail {home.logs}/*.log"
+    return f"tail {shlex.quote(str(home.logs))}/*.log"
 
 
 def _not_ready(document: object) -> str:

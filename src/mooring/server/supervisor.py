@@ -13,7 +13,7 @@ import pwd
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,9 @@ def account(name: str | None) -> Account:
         Misconfigured: as root, when that user does not exist or is root.
     """
     if os.geteuid() != 0:
-        if name is not None and pwd.getpwnam(name).pw_uid != os.geteuid():
-            raise Misconfigured("only root can start Mooring as another user", field="--user")
         me = pwd.getpwuid(os.geteuid())
+        if name not in {None, me.pw_name}:
+            raise Misconfigured("only root can start Mooring as another user", field="--user")
         return Account(me.pw_name, me.pw_uid, me.pw_gid, tuple(os.getgroups()), me.pw_dir)
     try:
         entry = pwd.getpwnam(name or "mooring")
@@ -88,9 +88,19 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 class Supervisor:
-    """Runs the two children until it is told to stop. `announce` is called once, with the signed-in URL."""
+    """Runs the two children until it is told to stop. `announce` is called once, with the signed-in URL.
 
-    def __init__(self, installation: Installation, who: Account, announce: Callable[[str], None]) -> None:
+    `program` is what a child is, before the role's name and its descriptors.
+    """
+
+    def __init__(
+        self,
+        installation: Installation,
+        who: Account,
+        announce: Callable[[str], None],
+        program: Sequence[str] = (sys.executable, "-m", "mooring.server.role"),
+    ) -> None:
+        self._program = tuple(program)
         self._installation = installation
         self._who = who
         self._announce = announce
@@ -159,9 +169,7 @@ class Supervisor:
         arguments = [f"{name}={fd}" for name, fd in given.items()]
         try:
             return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "mooring.server.role",
+                *self._program,
                 role,
                 *arguments,
                 pass_fds=tuple(given.values()),

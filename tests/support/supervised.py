@@ -1,0 +1,82 @@
+"""A supervisor in a process of its own, with children that are this file: they write down what happens to them.
+
+`start` runs one; its children read `FOLDER/<role>.behaviour`: `stay`, `die`,
+`misconfigured` or `ready` (stay, and say twice that it is ready).
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from mooring.errors import Misconfigured
+from mooring.server.supervisor import Supervisor, account, bind
+from mooring.settings import Home, Installation, Listen, load
+
+_HERE = Path(__file__)
+
+
+def start(folder: Path, *, server: str = "stay", gateway: str = "stay") -> subprocess.Popen[str]:
+    """Start a supervisor whose children behave so."""
+    (folder / "server.behaviour").write_text(server)
+    (folder / "gateway.behaviour").write_text(gateway)
+    command = [sys.executable, "-P", str(_HERE), "supervisor", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def told(folder: Path) -> list[list[str]]:
+    """What the children wrote so far: role, pid, event."""
+    path = folder / "journal"
+    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _supervise(folder: Path) -> None:
+    installation = Installation(Home(folder), Listen(port=1234), Path("editor"), database_url="postgresql://secret@x/y")
+    program = (sys.executable, "-P", str(_HERE), "child", str(folder))
+    supervisor = Supervisor(installation, _myself(), lambda url: print(f"ready {url}", flush=True), program)  # noqa: T201
+    with bind("127.0.0.1", 0) as listener:
+        try:
+            asyncio.run(supervisor.run(listener))
+        except Misconfigured as error:
+            sys.exit(error.detail)
+
+
+def _myself():  # noqa: ANN202 - an Account; root is one here, which only a test may say
+    if os.geteuid() != 0:
+        return account(None)
+    from mooring.server.supervisor import Account  # noqa: PLC0415
+
+    return Account("root", 0, 0, (), "/root")
+
+
+def _child(folder: Path, role: str, fds: dict[str, int]) -> None:
+    def note(event: str) -> None:
+        with (folder / "journal").open("a") as journal:
+            journal.write(f"{role} {os.getpid()} {event}\n")
+
+    with os.fdopen(fds["settings"], "rb") as settings:
+        settings.seek(0)
+        assert load(settings.read()).database_url == "postgresql://secret@x/y"
+    note("started")
+    behaviour = (folder / f"{role}.behaviour").read_text()
+    if behaviour in {"die", "misconfigured"}:
+        sys.exit(1 if behaviour == "die" else 3)
+    if behaviour == "ready":
+        os.write(fds["ready"], b"http://first\nhttp://second\n")
+    if "listener" in fds:
+        note(f"port-{socket.socket(fileno=fds['listener']).getsockname()[1]}")
+    signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
+    signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
+    os.read(fds["lifeline"], 1)
+    note("orphaned")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "supervisor":
+        _supervise(Path(sys.argv[2]))
+    else:
+        given = dict(item.removeprefix("--").split("=", 1) for item in sys.argv[4:])
+        _child(Path(sys.argv[2]), sys.argv[3], {name: int(fd) for name, fd in given.items()})

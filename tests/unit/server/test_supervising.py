@@ -1,0 +1,128 @@
+"""The supervisor, with real children that write down what happens to them."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import supervised
+from support.waiting import WITHIN_S, pause, until
+
+
+@pytest.fixture
+def started() -> Iterator[list[subprocess.Popen[str]]]:
+    """Supervisors to end after the test."""
+    running: list[subprocess.Popen[str]] = []
+    yield running
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def _events(folder: Path, event: str) -> list[str]:
+    return [role for role, _, what in supervised.told(folder) if what == event]
+
+
+def _both_run(folder: Path) -> bool:
+    return {"server", "gateway"} <= set(_events(folder, "started")) and len(supervised.told(folder)) >= 3
+
+
+def _alive(pid: str) -> bool:
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
+
+
+def test_a_child_that_dies_is_started_again_after_pauses(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A child that always dies is tried again and again, ever more slowly, and the other one is left alone."""
+    process = supervised.start(tmp_path, server="die")
+    started.append(process)
+    until(lambda: _events(tmp_path, "started").count("server") >= 3)
+    first = len(_events(tmp_path, "started"))
+    pause(1.0)
+    # 0.1, 0.2, 0.4, 0.8 … seconds: without pauses there would be dozens.
+    assert len(_events(tmp_path, "started")) - first < 8
+    (tmp_path / "server.behaviour").write_text("stay")
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=WITHIN_S)
+    assert process.returncode == 0
+    assert "child ended" in output
+    assert _events(tmp_path, "started").count("gateway") == 1
+
+
+def test_a_killed_child_comes_back_with_the_same_socket(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """The gateway that follows a killed one serves on the very socket of the first."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    pid = next(int(pid) for role, pid, what in supervised.told(tmp_path) if (role, what) == ("gateway", "started"))
+    os.kill(pid, signal.SIGKILL)
+    until(lambda: len([what for _, _, what in supervised.told(tmp_path) if what.startswith("port-")]) == 2)
+    assert len({what for _, _, what in supervised.told(tmp_path) if what.startswith("port-")}) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
+def test_a_misconfigured_child_ends_it(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """Another try would find the same settings: all of it ends, with where to look."""
+    process = supervised.start(tmp_path, gateway="misconfigured")
+    started.append(process)
+    _, errors = process.communicate(timeout=WITHIN_S)
+    assert process.returncode != 0
+    assert "mooring doctor" in errors
+    assert _events(tmp_path, "started").count("gateway") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_stop_ends_the_server_first(
+    tmp_path: Path, started: list[subprocess.Popen[str]], number: signal.Signals
+) -> None:
+    """The server stops the workspaces while the gateway still answers; the children see SIGTERM whatever came."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    process.send_signal(number)
+    assert process.wait(WITHIN_S) == 0
+    assert _events(tmp_path, "told") == ["server", "gateway"]
+    assert _events(tmp_path, "orphaned") == []
+
+
+def test_the_children_learn_that_the_supervisor_was_killed(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    """However it dies, the lifeline closes: no child is left without a supervisor."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    process.kill()
+    until(lambda: sorted(_events(tmp_path, "orphaned")) == ["gateway", "server"])
+    until(lambda: not any(_alive(pid) for _, pid, _ in supervised.told(tmp_path)))
+
+
+def test_it_announces_once(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """The first server's line is printed; what a later one says is not: its link would sign in a second time."""
+    process = supervised.start(tmp_path, server="ready")
+    started.append(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready http://first\n"
+    until(lambda: _both_run(tmp_path))
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=WITHIN_S)
+    assert output == ""
+
+
+def test_a_child_gets_only_the_environment_that_is_listed(
+    tmp_path: Path, started: list[subprocess.Popen[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a person's shell holds, secrets among it, does not reach the children; nor do arguments show settings."""
+    monkeypatch.setenv("A_SECRET", "hidden-in-the-shell")
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    for _, pid, _ in supervised.told(tmp_path):
+        assert b"hidden-in-the-shell" not in Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"secret" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
