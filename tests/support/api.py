@@ -26,7 +26,7 @@ from mooring.routes.published import MemorySections, Publisher
 from mooring.routes.reports import Reports
 from mooring.settings import Listen
 from mooring.workspaces.ports import Engine
-from support.workspaces import Stage, stage
+from support.workspaces import LIGHT, Stage, StageTemplates, stage
 
 GATEWAY_TOKEN = "the-gateways-own"
 CONSOLE = "http://localhost:8080"
@@ -78,11 +78,15 @@ class Api:
 
 @asynccontextmanager
 async def api(
-    *, listen: Listen | None = None, domain: str = "localhost", runtime: Engine | None = None
+    *,
+    listen: Listen | None = None,
+    domain: str = "localhost",
+    runtime: Engine | None = None,
+    team: Path | None = None,
 ) -> AsyncIterator[Api]:
-    """The API wired as the server does it."""
+    """The API wired as the server does it; `team` is the folder of the team's templates."""
     clock, registry = Hands(), CollectorRegistry()
-    async with stage(runtime=runtime) as it:
+    async with stage(runtime=runtime, templates=StageTemplates(LIGHT, team)) as it:
         accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, it.service)
         hosts = Hosts(domain)
         services = Services(

@@ -92,7 +92,7 @@ async def command_line(folder: Path, *, runtime: Engine | None = None, tls: bool
         for name, pem in zip(("cert.pem", "key.pem"), self_signed("localhost"), strict=True):
             (home / name).write_bytes(pem)
         more = {"ssl_certfile": home / "cert.pem", "ssl_keyfile": home / "key.pem"}
-    async with api(runtime=runtime) as it:
+    async with api(runtime=runtime, team=home / "templates") as it:
         config = uvicorn.Config(
             it.app,
             host="127.0.0.1",

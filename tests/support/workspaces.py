@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from mooring.control.clock import Clock, SystemClock
 from mooring.control.tasks import Tasks
@@ -57,11 +58,10 @@ def route_of(table: RouteTable, workspace_id: str, what: str = "editor") -> Rout
 
 
 class StageTemplates(Catalogue):
-    """The shipped templates, and `light`."""
+    """The shipped templates, those of the folder `team`, and `light`."""
 
-    def __init__(self, light: Template) -> None:
-        history = MemoryTemplates()
-        super().__init__(None, history)
+    def __init__(self, light: Template, team: Path | None = None) -> None:
+        super().__init__(team, MemoryTemplates())
         self._light = light
 
     async def get(self, name: str, version: int | None = None) -> Template:

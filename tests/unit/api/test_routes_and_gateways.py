@@ -1,5 +1,6 @@
 """Routes, published sections, what gateways say, health and metrics."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from mooring.model.routes import Route
 from mooring.model.workspace import Phase
 from mooring.routes.ports import SectionChange
-from support.api import GATEWAY_TOKEN, Api
+from support.api import GATEWAY_TOKEN, Api, api
 
 REPORT: dict[str, Any] = {
     "gateway": "gw-1",
@@ -195,6 +196,19 @@ async def test_the_metrics_hold_no_path_that_a_caller_made_up(it: Api) -> None:
     text = (await client.get("/metrics")).text
     assert "made-up" not in text.lower()
     assert 'mooring_api_requests_total{method="any",path="unknown",status="404"} 5.0' in text
+
+
+async def test_mistakes_of_templates_are_for_administrators(tmp_path: Path) -> None:
+    """File, line and key of what is no template; a workspace made from it says the same to whoever asks for it."""
+    (tmp_path / "ours.toml").write_text('version = "x"\n[editor]\ncommand = ["x"]\n')
+    async with api(team=tmp_path) as it:
+        mistakes = (await it.client("ada").get("/api/v1/templates")).json()["mistakes"]
+        assert [mistake.split(": ")[:2] for mistake in mistakes] == [["ours.toml:1", "version"]]
+        assert (await it.client("bob").get("/api/v1/templates")).json()["mistakes"] == []
+        refused = await it.client("bob").post("/api/v1/workspaces", json={"name": "one", "template": "ours"})
+        assert refused.status_code == 422
+        assert refused.json()["code"] == "bad_template"
+        assert refused.json()["detail"] == mistakes[0]
 
 
 async def test_templates_are_listed_and_shown(it: Api) -> None:

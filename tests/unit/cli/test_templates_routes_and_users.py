@@ -29,6 +29,21 @@ async def test_templates(cli: Cli) -> None:
     assert (await cli("template", "show", "none/../such")).status == 4
 
 
+async def test_a_broken_template_is_named_with_its_line(cli: Cli) -> None:
+    """`list` says what is wrong with a file of the team, and so does whoever makes a workspace from it."""
+    (cli.home / "templates").mkdir()
+    (cli.home / "templates/ours.toml").write_text('description = "Ours"\n[editor]\ncommand = ["x"]\nfoo = 1\n')
+    listed = await cli.good("template", "list")
+    assert "ours.toml:4: editor.foo: there is no such key" in listed.err
+    assert "code-server" in listed.out
+    document = (await cli.good("template", "list", "-o", "json")).json
+    assert isinstance(document, list)
+    assert "ours" not in {item["name"] for item in document}
+    made = await cli("workspace", "create", "one", "--template", "ours")
+    assert made.status == 2
+    assert "ours.toml:4: editor.foo: there is no such key" in made.err
+
+
 async def test_checking_a_template_needs_no_server(cli: Cli, tmp_path: Path) -> None:
     """`check` names file, line and key of each mistake, one a line, with status 2; a good file is shown."""
     good = tmp_path / "mine.toml"
