@@ -11,7 +11,7 @@ from mooring.cli.output import Format, Output, emit, note, span
 
 
 def status(*, output: Output = Format.table) -> None:
-    """Say what runs and what is stale; ends with 1 when the server is not ready."""
+    """Say what runs, what is stale and what is wrong; ends with 1 when the server is not ready."""
     with connect() as api:
         health = api.health()
         phases = Counter(workspace.phase for workspace in api.pages("workspaces", Workspace))
@@ -26,6 +26,8 @@ def status(*, output: Output = Format.table) -> None:
                 {"what": watch.name, "state": _("seen") if watch.ok else _("stale"), "detail": _age(watch)}
                 for watch in health.watches
             ),
+            *({"what": _("problem"), "state": _("wrong"), "detail": problem} for problem in health.problems),
+            *({"what": "", "state": _("problem"), "detail": problem} for problem in health.problems),
         ],
         output,
     )

@@ -206,8 +206,10 @@ def _server(home: Home) -> Iterator[Finding]:
         document = {}
     if status != http.client.OK:
         yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
-    else:
-        yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
+        return
+    yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
+    if count := document.get("problem_count"):
+        yield Finding(Verdict.wrong, "gateway", f"{count} problems with routes or their sources", "mooring status")
 
 
 def _port(listen: Listen) -> Iterator[Finding]:
@@ -238,9 +240,9 @@ def _log_command(home: Home) -> str:
 
 
 def _not_ready(document: object) -> str:
-    checks = document.get("checks", {}) if isinstance(document, dict) else {}
-    bad = [name for name, check in checks.items() if isinstance(check, dict) and not check.get("ok", True)]
-    return ", ".join(bad) or "see /readyz"
+    watches = document.get("watches") if isinstance(document, dict) else None
+    bad = [watch["name"] for watch in watches or () if not watch["ok"]]
+    return ", ".join(bad) or "it has just been started"
 
 
 def _ask(path: Path, host: str, target: str) -> tuple[int, str]:

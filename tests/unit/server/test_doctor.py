@@ -1,0 +1,198 @@
+"""What `mooring doctor` finds, on a machine as it is."""
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mooring.cli.doctor import _text
+from mooring.server import doctor
+from mooring.server.doctor import EDITOR_VERSION, Finding, Verdict, examine
+from mooring.server.embedded import locked
+from mooring.server.files import make_folders
+from mooring.settings import Home, Listen
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home as the set-up makes it."""
+    home = Home(tmp_path / "a home")
+    home.root.mkdir(mode=0o700)
+    make_folders(home)
+    return home
+
+
+def _found(home: Home, what: str) -> Finding | None:
+    return next((finding for finding in examine(home) if finding.what == what), None)
+
+
+@contextmanager
+def _answering(path: Path, status: str, document: object) -> Iterator[None]:
+    """A server at a unix socket that answers every request so."""
+    body = json.dumps(document)
+    answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_machine_without_a_home(tmp_path: Path) -> None:
+    """Before the first start there is nothing wrong: it says what to type."""
+    home = Home(tmp_path / "none")
+    found = list(examine(home))
+    assert Finding(Verdict.notice, "mooring", "does not run", "make up") in found
+    assert "made at the first start" in next(f for f in found if f.what == "home").detail
+    assert not home.root.exists()
+
+
+def test_a_home_that_others_can_read(home: Home) -> None:
+    """The command that closes it can be pasted, whatever the path."""
+    home.root.chmod(0o755)
+    found = _found(home, "home")
+    assert found is not None
+    assert found.verdict is Verdict.wrong
+    subprocess.run(found.remedy, shell=True, check=True)  # noqa: S602 - as a person would paste it
+    assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_disk_that_is_nearly_full(home: Home) -> None:
+    """The free space is named, and what takes it can be asked for."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", home.root], check=True)
+    try:
+        found = _found(home, "disk")
+        assert found is not None
+        assert found.verdict is Verdict.wrong
+        assert found.detail.startswith("64 MiB free")
+    finally:
+        subprocess.run(["umount", home.root], check=True)
+
+
+def test_a_port_that_another_program_has() -> None:
+    """The default port is looked at as long as Mooring does not run."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        found = list(doctor._port(Listen(port=other.getsockname()[1])))
+        assert [finding.what for finding in found] == ["port"]
+        assert "--port" in found[0].remedy
+    assert list(doctor._port(Listen(port=0))) == []
+
+
+def test_a_server_that_does_not_answer(home: Home) -> None:
+    """A supervisor without a server is wrong, with where to read why."""
+    with locked(home):
+        found = _found(home, "mooring")
+    assert found is not None
+    assert found.verdict is Verdict.wrong
+    assert "does not answer" in found.detail
+    assert found.remedy == f"tail '{home.logs}'/*.log"
+
+
+def test_a_server_that_is_not_ready(home: Home) -> None:
+    """What the server has not seen for too long is named."""
+    watches = [{"name": "runtime/docker", "age_s": 80.0, "ok": False, "most_s": 30}, {"name": "database", "ok": True}]
+    with locked(home), _answering(home.api_socket, "503 Not ready", {"ready": False, "watches": watches}):
+        found = _found(home, "mooring")
+    assert found is not None
+    assert found.verdict is Verdict.wrong
+    assert found.detail == "not ready: runtime/docker"
+
+
+def test_a_server_that_is_ready(home: Home) -> None:
+    """Nothing is to be typed then."""
+    with locked(home), _answering(home.api_socket, "200 OK", {"ready": True, "watches": []}):
+        found = _found(home, "mooring")
+    assert found is not None
+    assert (found.verdict, found.remedy) == (Verdict.good, "")
+
+
+def test_problems_of_the_gateway(home: Home) -> None:
+    """A Mooring that is ready may still have routes that it cannot serve; where they are told is named."""
+    with locked(home), _answering(home.api_socket, "200 OK", {"ready": True, "watches": [], "problem_count": 2}):
+        found = _found(home, "gateway")
+    assert found is not None
+    assert (found.verdict, found.remedy) == (Verdict.wrong, "mooring status")
+
+
+def test_limits_are_looked_for_where_the_server_does(home: Home) -> None:
+    """A Mooring that runs without its cgroup limits nothing, whatever this process could do itself."""
+    with locked(home):
+        found = _found(home, "limits")
+    assert found is not None
+    assert found.verdict is Verdict.notice
+    assert found.detail.startswith("memory, cpu, pids: not limited")
+
+
+def test_cgroups_that_cannot_be_written() -> None:
+    """With v2 the cgroup must be Mooring's own; without any there are no limits."""
+    assert doctor._possible({}).verdict is Verdict.notice
+    assert "not Mooring's own" in doctor._possible({"": Path("/nonexistent")}).detail
+    assert "root alone" in doctor._possible({"memory": Path("/nonexistent")}).detail
+
+
+@pytest.mark.parametrize(
+    ("options", "named"), [("rw,mode=600,ptmxmode=000", True), ("rw,nosuid,gid=5,mode=620,ptmxmode=000", False)]
+)
+def test_terminals_that_ssh_cannot_give(options: str, *, named: bool) -> None:
+    """The mount that counts is the last one at that place."""
+    mounts = f"proc /proc proc rw 0 0\ndevpts /dev/pts devpts rw,gid=5 0 0\ndevpts /dev/pts devpts {options} 0 0\n"
+    found = list(doctor._terminals(mounts))
+    assert [finding.what for finding in found] == (["terminals"] if named else [])
+
+
+def test_the_editor_that_is_wanted_is_the_one_that_is_installed() -> None:
+    """Doctor calls stale what the set-up would replace, and nothing else."""
+    package = json.loads((ROOT / "tools/setup/code-server/package.json").read_text())
+    assert package["dependencies"]["code-server"] == EDITOR_VERSION
+
+
+@pytest.mark.parametrize("made", [None, "4.100.3 abc with Code 1.100"])
+def test_an_editor_that_is_missing_or_stale(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str | None
+) -> None:
+    """Both are mended by the same command."""
+    monkeypatch.setenv("MOORING_CACHE", str(tmp_path))
+    if made is not None:
+        program = tmp_path / "editor/bin/code-server"
+        program.parent.mkdir(parents=True)
+        program.write_text(f"#!/bin/sh\necho '{made}'\n")
+        program.chmod(0o755)
+    found = _found(home, "code-server")
+    assert found is not None
+    assert found.verdict is (Verdict.missing if made is None else Verdict.wrong)
+    assert found.remedy == "make up"
+
+
+def test_what_to_type_is_never_broken() -> None:
+    """At any width a remedy is a line that can be copied, and details go on below themselves."""
+    remedy = "sudo mount -o remount,gid=5,mode=620 /dev/pts"
+    text = _text([Finding(Verdict.notice, "terminals", "word " * 30, remedy), Finding(Verdict.good, "home", "x")], 60)
+    lines = text.splitlines()
+    assert f"$ {remedy}" in [line.strip() for line in lines]
+    assert all(len(line) <= 60 for line in lines if remedy not in line)
+    assert lines[-1].split() == ["ok", "home", "x"]

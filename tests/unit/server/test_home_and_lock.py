@@ -1,0 +1,175 @@
+"""The home of `mooring up`: whose it is, who holds it, and how it is stopped. With real users and real processes."""
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import Conflict, Misconfigured
+from mooring.server.embedded import down, locked, make_home, running
+from mooring.server.files import make_folders, remove_endpoint, write_endpoint
+from mooring.server.supervisor import Account, account, bind
+from mooring.settings import Home, Installation, Listen
+from support.waiting import WITHIN_S, until
+
+HOLDER = """
+import signal, sys
+from pathlib import Path
+from mooring.server.embedded import locked
+from mooring.settings import Home
+with locked(Home(Path(sys.argv[1]))):
+    print("held", flush=True)
+    signal.sigwait([signal.SIGTERM])
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home that does not exist yet."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def holder(home: Home) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the lock."""
+    home.root.mkdir()
+    command = [sys.executable, "-c", HOLDER, str(home.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def _nobody() -> Account:
+    entry = pwd.getpwnam("nobody")
+    return Account("nobody", entry.pw_uid, entry.pw_gid, (), entry.pw_dir)
+
+
+def test_a_new_home_belongs_to_who_runs_it(home: Home) -> None:
+    """Root makes it, and gives it away: nobody else may look inside."""
+    make_home(home, _nobody())
+    make_home(home, _nobody())
+    found = home.root.stat()
+    assert found.st_uid == _nobody().uid
+    assert found.st_mode & 0o777 == 0o700
+
+
+def test_an_empty_folder_of_root_is_taken(home: Home) -> None:
+    """A fresh volume, with what its file system puts there, becomes a home that is closed to others."""
+    (home.root / "lost+found").mkdir(parents=True)
+    home.root.chmod(0o755)
+    make_home(home, _nobody())
+    assert home.root.stat().st_uid == _nobody().uid
+    assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_is_in_use_is_not_given_away(home: Home) -> None:
+    """With MOORING_HOME=/etc, root would give away the machine."""
+    home.root.mkdir()
+    (home.root / "passwd").touch()
+    with pytest.raises(Misconfigured, match="belongs to root: name an empty folder") as caught:
+        make_home(home, _nobody())
+    assert caught.value.field == "MOORING_HOME"
+    assert home.root.stat().st_uid == 0
+
+
+def test_a_home_of_another_user_is_refused(home: Home) -> None:
+    """Two users' server would write into one database; what to type is named."""
+    home.root.mkdir()
+    (home.root / "mooring.db").touch()
+    os.chown(home.root, _nobody().uid, _nobody().gid)
+    with pytest.raises(Misconfigured, match="belongs to nobody: start with --user nobody"):
+        make_home(home, Account("daemon", 1, 1, (), "/"))
+
+
+def test_a_file_where_home_should_be(home: Home) -> None:
+    """The path and the reason are named."""
+    home.root.touch()
+    with pytest.raises(Misconfigured, match="File exists"):
+        make_home(home, _nobody())
+
+
+def test_one_supervisor_a_home(home: Home, holder: subprocess.Popen[str]) -> None:
+    """The second one is told who is first; when that one was killed, the lock is free."""
+    assert running(home) is not None
+    with pytest.raises(Conflict, match=f"pid {holder.pid}.*mooring down"), locked(home):
+        pass
+    holder.kill()
+    holder.wait(WITHIN_S)
+    assert running(home) is None
+    with locked(home):
+        assert running(home) is not None
+
+
+def test_a_lock_is_never_followed_elsewhere(home: Home, tmp_path: Path) -> None:
+    """Who owns the home cannot make root write to a file of its choice."""
+    home.root.mkdir()
+    (tmp_path / "victim").write_text("as it was")
+    (home.root / "lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(OSError, match="symbolic links"), locked(home):
+        pass
+    assert (tmp_path / "victim").read_text() == "as it was"
+
+
+def test_down_ends_it_and_waits(home: Home, holder: subprocess.Popen[str]) -> None:
+    """After `down` the supervisor is gone; a second one finds nothing to stop."""
+    assert down(home)
+    assert until(lambda: holder.poll() is not None)
+    assert not down(home)
+
+
+def test_down_ends_no_process_that_only_has_the_number(home: Home) -> None:
+    """A pid that a killed supervisor left may be another program's by now."""
+    home.root.mkdir()
+    with subprocess.Popen(["sleep", "1000"]) as other:
+        (home.root / "lock").write_text(f'{{"pid": {other.pid}}}')
+        assert not down(home)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_a_lock_with_anything_in_it(home: Home) -> None:
+    """What is not a record of ours is no reason to fail."""
+    home.root.mkdir()
+    for text in ("", "[]", "{", '{"pid": "x"}', "null"):
+        (home.root / "lock").write_text(text)
+        assert running(home) is None
+        assert not down(home)
+
+
+def test_who_everything_runs_as() -> None:
+    """Never root, and never somebody who does not exist."""
+    with pytest.raises(Misconfigured, match="never run as root"):
+        account("root")
+    with pytest.raises(Misconfigured, match="no user nosuchuser: useradd"):
+        account("nosuchuser")
+    assert account("nobody").uid == _nobody().uid
+
+
+def test_a_port_that_is_taken_or_not_ours() -> None:
+    """The address, the reason and what to type."""
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(Misconfigured, match=f"127.0.0.1:{port}: Address already in use.*--port N"):
+            bind("127.0.0.1", port)
+    with pytest.raises(Misconfigured, match="Cannot assign requested address"):
+        bind("192.0.2.1", 0)
+    with bind("::1", 0) as listener:
+        assert listener.getsockname()[1] > 0
+
+
+def test_where_the_server_is_goes_with_it(home: Home) -> None:
+    """After a stop the command line says that nothing runs, not that nothing answers."""
+    make_folders(home)
+    write_endpoint(Installation(home, Listen(), Path("editor")), None)
+    assert (home.run / "endpoint.json").stat().st_mode & 0o777 == 0o600
+    home.api_socket.touch()
+    remove_endpoint(home)
+    remove_endpoint(home)
+    assert {entry.name for entry in home.run.iterdir()} == {"w"}
+    assert home.keys.stat().st_mode & 0o777 == 0o700
