@@ -106,18 +106,18 @@ class SumDB:
         """A tile for somebody else, proved unless it holds records or has another height than everybody's.
 
         Raises:
-            NotFound: the path is no tile's.
+            NotFound: the path is no tile's, or the log is not that long.
         """
         tile = tlog.parse_tile(path)
         if tile.level < 0 or tile.height != tlog.HEIGHT:
             return await self._remote.get(path)
         async with self._advancing:
             await self._restore()
-        if not tile.within(self._head.size) and (kept := await read(self._store, self._file(tile))) is None:
+        if not tile.within(self._head.size):
             await self.latest()
         tree = self._head
         if not tile.within(tree.size):
-            return kept if kept is not None else await self._fetch(tile)
+            raise NotFound(f"the log of {self.name} is not that long")
         widest = tlog.tile_of((tile.level * tile.height, tile.number << tile.height), tree.size)
         return (await self._prove(widest, tree))[: tile.width * HASH]
 
@@ -178,8 +178,12 @@ class SumDB:
             await self._keep(tile, data[tile])
 
     async def _all(self, tiles: list[Tile]) -> list[bytes]:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._fetch(tile)) for tile in tiles]
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._fetch(tile)) for tile in tiles]
+        except ExceptionGroup as errors:
+            # Whoever asked knows errors, not groups of them.
+            raise errors.exceptions[0] from errors
         return [task.result() for task in tasks]
 
     async def _prove(self, tile: Tile, tree: Tree) -> bytes:
@@ -215,15 +219,22 @@ class SumDB:
 
     async def _download(self, tile: Tile) -> bytes:
         try:
-            data = await self._remote.get(tile.path)
+            data = await self._whole_or_partial(tile)
+        except NotFound as error:
+            # The head that the database signed says that it has it: this is no absence of a module.
+            raise BadUpstream(f"{self.name} has no {tile.path}, which its signed head implies") from error
+        if len(data) != tile.width * HASH:
+            raise BadUpstream(f"{self.name} sends {len(data)} bytes as {tile.path}")
+        return data
+
+    async def _whole_or_partial(self, tile: Tile) -> bytes:
+        try:
+            return await self._remote.get(tile.path)
         except NotFound:
             if tile.full:
                 raise
             # A database may drop partial tiles once the full one is there.
-            data = (await self._remote.get(tile.whole.path))[: tile.width * HASH]
-        if len(data) != tile.width * HASH:
-            raise BadUpstream(f"{self.name} sends {len(data)} bytes as {tile.path}")
-        return data
+            return (await self._remote.get(tile.whole.path))[: tile.width * HASH]
 
 
 class PublicRecord:

@@ -1,0 +1,192 @@
+"""The checksum database's client on logs of every shape: heads that grow, tiles of several levels, and forks."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mooring.control.tasks import Tasks
+from mooring.errors import MooringError, NotFound
+from mooring.goproxy import tlog
+from mooring.goproxy.faults import BadNote, BadTree, BadUpstream
+from mooring.goproxy.flight import Once
+from mooring.goproxy.ledger import Ledger
+from mooring.goproxy.memory import MemoryStore
+from mooring.goproxy.sumdb import SumDB
+from mooring.goproxy.tlog import Tile
+
+SIZES = [1, 2, 255, 256, 257, 511, 513, 65_535, 65_536, 65_537, 66_000]
+
+
+def record(number: int) -> bytes:
+    """The text of a record."""
+    return f"example.com/m v1.{number}.0 h1:zip{number}\nexample.com/m v1.{number}.0/go.mod h1:mod{number}\n".encode()
+
+
+class FromLedger:
+    """A `Remote` that reads a ledger; `changed` are answers that lie."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.changed: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.without_partial = False
+
+    async def get(self, path: str) -> bytes:
+        self.asked.append(path)
+        if path in self.changed:
+            return self.changed[path]
+        if path == "latest":
+            return self.ledger.head
+        if path.startswith("lookup/"):
+            number = int(path.partition("@v1.")[2].partition(".")[0])
+            if number >= self.ledger.size:
+                raise NotFound("not recorded")
+            return f"{number}\n".encode() + self.ledger.record(number) + b"\n" + self.ledger.head
+        tile = tlog.parse_tile(path)
+        found = None if self.without_partial and not tile.full else self.ledger.tile(tile)
+        if found is None:
+            raise NotFound("no such tile")
+        return found
+
+
+def grow(ledger: Ledger, size: int) -> None:
+    """Append until the log has `size` records."""
+    with ledger.exclusive():
+        ledger.append([record(number) for number in range(ledger.size, size)])
+
+
+@pytest.fixture
+async def once() -> AsyncIterator[Once]:
+    """Whose tasks end with the test."""
+    async with Tasks("test") as tasks:
+        yield Once(tasks)
+
+
+async def test_every_record_is_proved_while_the_log_grows(tmp_path: Path, once: Once) -> None:
+    """At each size the first, the last and some records between are proved, by one client that saw all heads."""
+    remote = FromLedger(Ledger(tmp_path, "sum.example"))
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    for size in SIZES:
+        grow(remote.ledger, size)
+        for number in {0, size // 3, size // 2, max(0, size - 2), size - 1}:
+            found = await database.hashes("example.com/m", f"v1.{number}.0")
+            assert found == (f"h1:zip{number}", f"h1:mod{number}")
+    with pytest.raises(NotFound):
+        await database.hashes("example.com/m", "v1.99999999.0")
+
+
+async def test_a_new_client_begins_anywhere(tmp_path: Path, once: Once) -> None:
+    """A client that never saw a head proves a record of a large log, and older heads afterwards."""
+    ledger = Ledger(tmp_path, "sum.example")
+    heads = []
+    for size in SIZES:
+        grow(ledger, size)
+        heads.append(ledger.head)
+    remote = FromLedger(ledger)
+    database = SumDB(ledger.signer.verifier, remote, MemoryStore(), once)
+    assert await database.hashes("example.com/m", "v1.4711.0") == ("h1:zip4711", "h1:mod4711")
+    for head in reversed(heads):
+        remote.changed["latest"] = head
+        assert await database.latest() == head
+
+
+async def test_what_is_kept_needs_no_database(tmp_path: Path, once: Once) -> None:
+    """A client that is started again on the same store proves from there, and serves partial tiles of what it has."""
+    remote = FromLedger(Ledger(tmp_path, "sum.example"))
+    store = MemoryStore()
+    grow(remote.ledger, 66_000)
+    await SumDB(remote.ledger.signer.verifier, remote, store, once).hashes("example.com/m", "v1.4711.0")
+    remote.asked.clear()
+    again = SumDB(remote.ledger.signer.verifier, remote, store, once)
+    assert await again.hashes("example.com/m", "v1.4711.0") == ("h1:zip4711", "h1:mod4711")
+    for tile in (Tile(8, 0, 18, 256), Tile(8, 0, 18, 100), Tile(8, 1, 0, 200), Tile(8, 1, 1, 1), Tile(8, 2, 0, 1)):
+        assert await again.answer(tile.path) == remote.ledger.tile(tile)
+    assert remote.asked == []
+
+
+async def test_partial_tiles_may_be_cut_from_full_ones(tmp_path: Path, once: Once) -> None:
+    """A database that dropped its partial tiles once they were full is read all the same."""
+    ledger = Ledger(tmp_path, "sum.example")
+    grow(ledger, 600)
+    old = ledger.head
+    grow(ledger, 1024)
+    remote = FromLedger(ledger)
+    remote.changed["latest"] = old
+    remote.without_partial = True
+    database = SumDB(ledger.signer.verifier, remote, MemoryStore(), once)
+    with pytest.raises(BadUpstream):
+        # Its level above is not full yet, so nobody can have dropped that one.
+        await database.latest()
+    remote.without_partial = False
+    assert await database.latest() == old
+
+
+@pytest.mark.parametrize(
+    "path", ["tile/8/0/018", "tile/8/1/000", "tile/8/1/001.p/1", "tile/8/0/257.p/208", "tile/8/2/000.p/1"]
+)
+async def test_a_changed_tile_is_found_at_every_level(tmp_path: Path, once: Once, path: str) -> None:
+    """Whichever tile of the way is changed, nothing is believed and nothing of it is kept."""
+    remote = FromLedger(Ledger(tmp_path, "sum.example"))
+    grow(remote.ledger, 66_000)
+    right = remote.ledger.tile(tlog.parse_tile(path))
+    assert right is not None
+    remote.changed[path] = bytes([right[0] ^ 1]) + right[1:]
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    with pytest.raises(BadTree):
+        await database.hashes("example.com/m", "v1.4711.0")
+    remote.changed.clear()
+    assert await database.hashes("example.com/m", "v1.4711.0") == ("h1:zip4711", "h1:mod4711")
+
+
+@pytest.mark.parametrize("sizes", [(5, 6), (6, 5), (300, 700), (700, 300), (300, 300)])
+async def test_a_fork_is_found_out(tmp_path: Path, once: Once, sizes: tuple[int, int]) -> None:
+    """Two histories under one key are told apart, whichever is longer, and also at the same size."""
+    one = Ledger(tmp_path / "one", "sum.example")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/key").write_bytes((tmp_path / "one/key").read_bytes())
+    other = Ledger(tmp_path / "other", "sum.example")
+    grow(one, sizes[0])
+    with other.exclusive():
+        other.append([b"evil v1.0.0 h1:x\n"])
+    grow(other, sizes[1])
+    remote = FromLedger(one)
+    database = SumDB(one.signer.verifier, remote, MemoryStore(), once)
+    await database.latest()
+    remote.ledger = other
+    with pytest.raises((BadTree, BadUpstream)):
+        await database.latest()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"x",
+        b"0\n",
+        b"0\ntext\n\n",
+        b"-1\nexample.com/m v1.0.0 h1:x\n\n",
+        b"99999999999999999999999\nx\n\nnote",
+        b"0\nexample.com/other v1.0.0 h1:x\n\nnote",
+    ],
+)
+async def test_a_malformed_lookup_is_refused(tmp_path: Path, once: Once, answer: bytes) -> None:
+    """Whatever is no answer, or the answer to another question, is an error of the database."""
+    remote = FromLedger(Ledger(tmp_path, "sum.example"))
+    grow(remote.ledger, 3)
+    remote.changed["lookup/example.com/m@v1.0.0"] = answer
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    with pytest.raises((BadTree, BadNote)):
+        await database.hashes("example.com/m", "v1.0.0")
+
+
+async def test_a_record_with_another_number_is_not_believed(tmp_path: Path, once: Once) -> None:
+    """The number of a record is part of what is proved."""
+    remote = FromLedger(Ledger(tmp_path, "sum.example"))
+    grow(remote.ledger, 300)
+    right = await remote.get("lookup/example.com/m@v1.7.0")
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    for number in (b"8", b"299", b"300", b"4000000000000000000"):
+        remote.changed["lookup/example.com/m@v1.7.0"] = number + right[right.index(b"\n") :]
+        with pytest.raises(MooringError):
+            await database.hashes("example.com/m", "v1.7.0")
