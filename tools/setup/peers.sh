@@ -10,9 +10,11 @@ peers() {
   if [ ! -e "$folder/.complete" ]; then
     say "Caddy and configurable-http-proxy to compare with (about 3 minutes, once)"
     rm -rf "$folder" && mkdir -p "$folder"
-    GOBIN="$folder" GOPATH="$cache/go-path" GOCACHE="$cache/go-build" GOTOOLCHAIN=local GOFLAGS=-modcacherw "$cache/go/bin/go" install "$CADDY"
     cp $source/package*.json "$folder/"
-    (cd "$folder" && npm_config_cache="$cache/npm" npm ci --silent --no-audit --no-fund)
+    {
+      GOBIN="$folder" GOPATH="$cache/go-path" GOCACHE="$cache/go-build" GOTOOLCHAIN=local GOFLAGS=-modcacherw "$cache/go/bin/go" install "$CADDY"
+      (cd "$folder" && npm_config_cache="$cache/npm" npm ci --silent --no-audit --no-fund)
+    } >"$cache/peers.log" 2>&1 || { say "the peers did not install; the end of $cache/peers.log:"; tail -n 20 "$cache/peers.log" >&2; exit 1; }
     touch "$folder/.complete"
   fi
   ln -sfn "$name" "$cache/peers"
