@@ -55,7 +55,7 @@ def workspace(number: int = 1, *, owner: str = "ada", name: str | None = None) -
         phase=Phase.starting,
         reason="äöü\n2 lines",
         generation=4,
-        started_version=2,
+        started=Spec(template="code-server", template_version=2, limits=Limits(pids=64)),
         created_at=1732170000.123456,
         started_at=1732170001.5,
         active_at=None,

@@ -64,7 +64,6 @@ def workspace(number: int = 1, *, generation: int = 1, **spec: object) -> Worksp
         desired=Desired.running,
         phase=Phase.pending,
         generation=generation,
-        started_version=1,
     )
 
 

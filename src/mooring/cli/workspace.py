@@ -182,7 +182,7 @@ def set_(  # noqa: PLR0913 - one parameter a command line option
         limits = _limits(found.limits, cpu, memory, pids)
         body = document(Change, limits=limits, environment=environment, idle=_idle(found.idle, idle_after))
         changed = api.patch(f"workspaces/{found.id}", Workspace, body, revision=found.revision)
-    if limits is not None or environment is not None:
+    if changed.restart_needed:
         note(_("Limits and environment hold from the next start: mooring workspace restart {name}").format(name=name))
     shown(changed, output)
 
@@ -200,7 +200,8 @@ def upgrade(
     with connect() as api:
         found = api.workspace(name)
         moved = api.post(f"workspaces/{found.id}/template", Workspace, document(TemplateMove, version=version))
-    note(_("It holds from the next start: mooring workspace restart {name}").format(name=name))
+    if moved.restart_needed:
+        note(_("It holds from the next start: mooring workspace restart {name}").format(name=name))
     shown(moved, output)
 
 

@@ -143,9 +143,9 @@ class Workspace:
     """One workspace, as the store keeps it. Times are seconds since the epoch.
 
     `reason` is for a person and never empty when `phase` is failed. `generation` counts starts: an observation of an
-    earlier start is not one of this. `started_version` is the template version of that start (0: never started), which
-    `spec.template_version` may be ahead of. `awake_until` is the end of a declared keep-awake. `limited` names the
-    limits that are in force now.
+    earlier start is not one of this. `started` is the specification of that start (None: never started), which `spec`
+    may be ahead of. `awake_until` is the end of a declared keep-awake. `limited` names the limits that are in force
+    now.
     """
 
     id: str
@@ -157,12 +157,23 @@ class Workspace:
     reason: str = ""
     revision: int = 1
     generation: int = 0
-    started_version: int = 0
+    started: Spec | None = None
     created_at: float = 0.0
     started_at: float | None = None
     active_at: float | None = None
     awake_until: float = 0.0
     limited: tuple[str, ...] = field(default=())
+
+    @property
+    def template_version(self) -> int:
+        """The template version of its start, or of its first one to come."""
+        return (self.started or self.spec).template_version
+
+    @property
+    def restart_needed(self) -> bool:
+        """Whether it runs with other limits, another environment or template version than it has by now."""
+        runs = self.desired is Desired.running and self.phase in (Phase.starting, Phase.running)
+        return runs and self.started is not None and _at_start(self.started) != _at_start(self.spec)
 
     def observed(self, phase: Phase, reason: str = "") -> "Workspace":
         """This workspace in `phase`; the same phase only changes the reason.
@@ -173,3 +184,8 @@ class Workspace:
         if phase is not self.phase and not may_become(self.phase, phase):
             raise Conflict(f"a {self.phase} workspace cannot become {phase}", field="phase")
         return replace(self, phase=phase, reason=reason)
+
+
+def _at_start(spec: Spec) -> Spec:
+    """What of `spec` holds from a start on: the idle rule holds at once."""
+    return spec.model_copy(update={"idle": IdleRule()})

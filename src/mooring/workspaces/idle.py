@@ -136,9 +136,7 @@ class IdleLoop:
         work = self._work.get(workspace.id)
         if work is not None and work.generation == workspace.generation and now - work.at < window:
             return work
-        template = await self._parts.templates.get(
-            workspace.spec.template, workspace.started_version or workspace.spec.template_version
-        )
+        template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
         usage = await engine_of(self._parts.engines, template).usage(workspace.id)
         if usage is None:
             self._work.pop(workspace.id, None)

@@ -16,7 +16,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, StaleRevision, Unavailable
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.ports import Engine, Observation
-from mooring.workspaces.turn import RUNTIME_WITHIN_S, ReconcilerParts, Turn
+from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn
 
 log = structlog.get_logger(__name__)
 
@@ -24,9 +24,11 @@ WORKERS = 32
 # A state must be true again within 5 s of the end of whatever was broken.
 RETRY = Backoff(first=0.1, most=3.0)
 FIRST_LOOK_WITHIN_S = 5.0
-RECHECK_S = 120.0
-"""Seconds between probes of a running editor: often enough to find one that hangs, rare enough for 200 of them."""
+RECHECK_S = 45.0
+"""Seconds between probes of a running editor: one that hangs shows within a minute, and 200 are 4 probes a second."""
 PATIENCE_S, ADOPTED_PATIENCE_S = 3.0, 2.0
+# Its terminals and builds may work on, and an overloaded machine looks the same: a person decides about them.
+HANGS = "the editor does not answer any more; its processes were left alone: a restart of the workspace ends them"
 FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 _PAGE = 500
@@ -112,9 +114,7 @@ class WorkspaceReconciler:
             return 0.0
 
     async def _towards(self, workspace: Workspace) -> float | None:
-        version = workspace.started_version or workspace.spec.template_version
-        template = await self._parts.templates.get(workspace.spec.template, version)
-        turn = Turn(self._parts, workspace, template)
+        turn = await self._turn(workspace)
         try:
             again_s = await self._act(turn)
         except Unavailable as error:
@@ -122,6 +122,13 @@ class WorkspaceReconciler:
             raise
         self._waiting.pop(workspace.id, None)
         return again_s
+
+    async def _turn(self, workspace: Workspace) -> Turn:
+        try:
+            template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
+        except (NotFound, InvalidInput) as error:
+            return LostTurn(self._parts, workspace, error.detail)
+        return Turn(self._parts, workspace, template)
 
     async def _act(self, turn: Turn) -> float | None:
         if turn.workspace.desired is Desired.deleted:
@@ -169,6 +176,10 @@ class WorkspaceReconciler:
             if seen is not None and seen.phase is Phase.starting:
                 self._observe(await turn.apply(Desired.stopped))
             return None
+        if turn.lost:
+            await self._fail(turn, turn.lost)
+            self._observe(await turn.apply(Desired.stopped))
+            return None
         if seen is None or seen.generation != workspace.generation or seen.phase is Phase.stopped:
             seen = await self._begin(turn, seen)
         if seen is not None and seen.phase is Phase.failed:
@@ -183,7 +194,8 @@ class WorkspaceReconciler:
         adopting = before is None and workspace.phase in (Phase.starting, Phase.running)
         if not adopting:
             again = before is not None and before.generation == workspace.generation
-            await turn.become(Phase.starting, started_at=self._clock.now())
+            started = workspace.spec.model_copy(update={"template_version": turn.template.version})
+            await turn.become(Phase.starting, started_at=self._clock.now(), started=started)
             turn.publish(None)
             await turn.event("starting", "starting again: it did not run any more" if again else "starting")
         try:
@@ -256,9 +268,9 @@ class WorkspaceReconciler:
             if now - start.silent_since < start.patience_s:
                 return SLOWEST_PROBE_S
             start.answered, start.began = False, now
-            await turn.become(Phase.starting, "the editor does not answer any more")
+            await turn.become(Phase.starting, HANGS)
             turn.publish(self._seen.get(turn.workspace.id))
-            await turn.event("silent", "the editor does not answer any more")
+            await turn.event("silent", HANGS)
         return self._pace(start)
 
     def _pace(self, start: _Start) -> float:

@@ -59,6 +59,6 @@ def begun(workspace: Workspace) -> Workspace:
         phase=phase,
         reason="",
         generation=workspace.generation + 1,
-        started_version=workspace.spec.template_version,
+        started=workspace.spec,
         started_at=None,
     )

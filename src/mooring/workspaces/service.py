@@ -280,13 +280,20 @@ class WorkspaceService:
         async for other in self._all(None):
             if other.owner == owner:
                 continue
-            theirs = await self._templates.get(other.spec.template, other.spec.template_version)
-            if theirs.runtime == "process":
+            if await self._may_be_process(other):
                 raise Conflict(
                     f"runtime process is for one person, and {other.owner} uses it: "
                     "pick a template with runtime docker",
                     field="template",
                 )
+
+    async def _may_be_process(self, workspace: Workspace) -> bool:
+        try:
+            template = await self._templates.get(workspace.spec.template, workspace.spec.template_version)
+        except (NotFound, InvalidInput):
+            # Its template may come back, and then two people would share a user of the machine.
+            return True
+        return template.runtime == "process"
 
     async def _all(self, owner: str | None) -> AsyncIterator[Workspace]:
         after = None

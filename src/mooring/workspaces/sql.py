@@ -175,7 +175,7 @@ def _row(workspace: Workspace) -> dict[str, Any]:
         "reason": workspace.reason,
         "revision": workspace.revision,
         "generation": workspace.generation,
-        "started_version": workspace.started_version,
+        "started": workspace.started.model_dump(mode="json") if workspace.started else None,
         "created_at": workspace.created_at,
         "started_at": workspace.started_at,
         "active_at": workspace.active_at,
@@ -188,6 +188,7 @@ def _workspace(row: Row[Any]) -> Workspace:
     values = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
     values |= {
         "spec": Spec.model_validate(values["spec"]),
+        "started": Spec.model_validate(values["started"]) if values["started"] else None,
         "desired": Desired(values["desired"]),
         "phase": Phase(values["phase"]),
         "limited": tuple(values["limited"]),

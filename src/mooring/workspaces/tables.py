@@ -16,7 +16,7 @@ workspaces = Table(
     Column("reason", Text, nullable=False),
     Column("revision", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("started_version", Integer, nullable=False),
+    Column("started", JSON),
     Column("created_at", Double, nullable=False),
     Column("started_at", Double),
     Column("active_at", Double),

@@ -10,7 +10,7 @@ import structlog
 from mooring.control.clock import Clock
 from mooring.errors import Unavailable
 from mooring.model.names import Hosts
-from mooring.model.template import Template
+from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine, EventLog, Observation, Probe, WorkspaceStore
@@ -49,6 +49,8 @@ class Turn:
     def __init__(self, parts: ReconcilerParts, workspace: Workspace, template: Template) -> None:
         self.workspace = workspace
         self.template = template
+        self.lost = ""
+        """Why there is no template for it, empty when there is."""
         self._parts = parts
 
     @property
@@ -84,8 +86,7 @@ class Turn:
     async def delete(self) -> None:
         """Have the runtime remove all of it, then forget it."""
         await self._bounded(self._engine.delete(self.workspace.id))
-        await self._parts.store.remove(self.workspace.id)
-        self._parts.outbox.forget(self.workspace.id)
+        await self._forget()
 
     async def answered(self) -> bool:
         """Whether its editor answers through the gateway. Raises `Unavailable` when the gateway does not."""
@@ -103,6 +104,10 @@ class Turn:
             log.warning("output not read", workspace=self.workspace.id, error=str(error))
         return "\n".join(tail.decode(errors="replace").splitlines()[-_TAIL_LINES:])
 
+    async def _forget(self) -> None:
+        await self._parts.store.remove(self.workspace.id)
+        self._parts.outbox.forget(self.workspace.id)
+
     async def _bounded(self, call: Awaitable[T]) -> T:
         timeout = asyncio.timeout(RUNTIME_WITHIN_S)
         try:
@@ -112,6 +117,25 @@ class Turn:
             if not timeout.expired():
                 raise
             raise Unavailable(f"the runtime did not answer within {RUNTIME_WITHIN_S:.0f} s") from error
+
+
+class LostTurn(Turn):
+    """A look at a workspace whose template has gone: nobody knows its runtime, so each is told to end it."""
+
+    def __init__(self, parts: ReconcilerParts, workspace: Workspace, why: str) -> None:
+        super().__init__(parts, workspace, Template(name=workspace.spec.template, editor=Editor(command=("none",))))
+        self.lost = f"{why}: put the template's file back and start the workspace, or delete it"
+
+    async def apply(self, desired: Desired) -> Observation:
+        wanted = replace(self.workspace, desired=desired)
+        for engine in self._parts.engines.values():
+            await self._bounded(engine.apply(wanted, self.template))
+        return Observation(wanted.id, wanted.generation, Phase.stopped)
+
+    async def delete(self) -> None:
+        for engine in self._parts.engines.values():
+            await self._bounded(engine.delete(self.workspace.id))
+        await self._forget()
 
 
 def printable(text: str) -> str:

@@ -23,7 +23,7 @@ WORKSPACE = Workspace(
     desired=Desired.running,
     phase=Phase.running,
     generation=1,
-    started_version=1,
+    started=Spec(template="light", idle=RULE),
     started_at=1_000_000.0,
 )
 TEMPLATE = Template(name="light", editor=Editor(command=("x",)))

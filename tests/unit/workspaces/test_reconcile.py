@@ -8,8 +8,8 @@ import pytest
 from mooring.control.clock import SystemClock
 from mooring.errors import NotFound, Unavailable
 from mooring.model.routes import RouteState
-from mooring.model.template import Editor
-from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.model.template import Editor, Template
+from mooring.model.workspace import Desired, IdleRule, Limits, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
 from mooring.workspaces.memory_runtime import (
     CrashingRuntime,
@@ -18,8 +18,9 @@ from mooring.workspaces.memory_runtime import (
     NeverRuntime,
     SlowRuntime,
 )
+from mooring.workspaces.reconcile import HANGS
 from mooring.workspaces.requests import Change
-from support.workspaces import ADA, LIGHT, stage
+from support.workspaces import ADA, LIGHT, StageTemplates, stage
 
 QUICK = LIGHT.model_copy(update={"editor": Editor(command=("healthy",), start_timeout_s=1)})
 
@@ -207,12 +208,62 @@ async def test_an_editor_that_hangs_is_not_running_and_not_ended(monkeypatch: py
         made = await it.create()
         await it.until(made.id, Phase.running)
         it.probe.silent = True
-        await it.until(made.id, lambda w: w.reason == "the editor does not answer any more")
+        await it.until(made.id, lambda w: w.reason == HANGS)
         await asyncio.sleep(1.5)
         assert (await it.store.get(made.id)).phase is Phase.starting
         it.probe.silent = False
         assert (await it.until(made.id, Phase.running)).generation == 1
         assert await runtime.usage(made.id) is not None
+
+
+class LosingTemplates(StageTemplates):
+    """Its document can get lost, in the database and as a file."""
+
+    lost = False
+
+    async def get(self, name: str, version: int | None = None) -> Template:
+        if self.lost:
+            raise NotFound(f"there is no version {version} of template {name}")
+        return await super().get(name, version)
+
+
+async def test_a_workspace_whose_template_is_lost_fails_and_says_so() -> None:
+    """What runs of it is ended; once the template is back a start is enough."""
+    runtime, templates = MemoryRuntime(), LosingTemplates(LIGHT)
+    async with stage(runtime=runtime, templates=templates) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        templates.lost = True
+        it.reconciler.wake(made.id)
+        failed = await it.until(made.id, Phase.failed)
+        assert failed.reason.startswith("there is no version 1 of template light: put the template's file back")
+        assert (await it.texts(made.id))[-1] == failed.reason
+        async with asyncio.timeout(10):
+            while await runtime.usage(made.id) is not None:
+                await asyncio.sleep(0.01)
+        route = it.route(made.id)
+        assert route is not None
+        assert route.state is RouteState.stopped
+        templates.lost = False
+        await it.service.start(ADA, made.id)
+        await it.until(made.id, Phase.running)
+
+
+async def test_a_workspace_whose_template_is_lost_can_be_stopped_and_deleted() -> None:
+    """Nothing of it stays, whatever runtime it had."""
+    runtime, templates = MemoryRuntime(), LosingTemplates(LIGHT)
+    async with stage(runtime=runtime, templates=templates) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        templates.lost = True
+        await it.service.stop(ADA, made.id)
+        await it.until(made.id, Phase.stopped)
+        assert await runtime.usage(made.id) is None
+        await it.service.delete(ADA, made.id)
+        async with asyncio.timeout(10):
+            while made.id in runtime.world.files:
+                await asyncio.sleep(0.01)
+        assert it.route(made.id) is None
 
 
 async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
@@ -356,3 +407,22 @@ async def test_updates_hold_from_the_next_start() -> None:
         changed = await it.service.update(ADA, made.id, Change(environment={"A": "1"}))
         assert changed.spec.environment == {"A": "1"}
         assert changed.generation == 1
+        assert changed.restart_needed
+        await it.service.restart(ADA, made.id)
+        restarted = await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.running)
+        assert not restarted.restart_needed
+
+
+async def test_any_start_takes_what_is_wanted_by_then() -> None:
+    """One that vanished is started with the limits and environment of now, and needs no restart for them."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        assert not (await it.service.update(ADA, made.id, Change(idle=IdleRule(after_s=60)))).restart_needed
+        assert (await it.service.update(ADA, made.id, Change(limits=Limits(cpu=2.0)))).restart_needed
+        runtime.vanish(made.id)
+        again = await it.until(made.id, lambda w: not w.restart_needed)
+        assert again.started is not None
+        assert again.started.limits.cpu == 2.0
+        await it.until(made.id, Phase.running)

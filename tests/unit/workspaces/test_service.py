@@ -193,10 +193,10 @@ async def test_a_workspace_moves_to_a_newer_version_at_its_next_start() -> None:
         await it.until(made.id, Phase.running)
         catalogue.newest_is = 2
         moved = await it.service.move_to_template(ADA, made.id)
-        assert (moved.spec.template_version, moved.started_version) == (2, 1)
+        assert (moved.spec.template_version, moved.template_version) == (2, 1)
         await it.service.restart(ADA, made.id)
         again = await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.running)
-        assert again.started_version == 2
+        assert again.template_version == 2
         assert (await it.service.move_to_template(ADA, made.id, 1)).spec.template_version == 1
         with pytest.raises(InvalidInput, match="version 9"):
             await it.service.move_to_template(ADA, made.id, 9)

@@ -52,6 +52,7 @@ def _document(services: Services, workspace: model.Workspace, newest: int | None
         port_url=listen.url(hosts.port(workspace.name, workspace.owner)),
         limits=spec.limits,
         limits_in_force=_in_force(workspace),
+        restart_needed=workspace.restart_needed,
         environment=spec.environment,
         repository=spec.repository,
         idle=spec.idle,
@@ -60,7 +61,8 @@ def _document(services: Services, workspace: model.Workspace, newest: int | None
 
 
 def _in_force(workspace: model.Workspace) -> LimitsInForce:
-    asked = workspace.spec.limits.model_dump(include=set(workspace.limited), exclude_none=True)
+    started = workspace.started or workspace.spec
+    asked = started.limits.model_dump(include=set(workspace.limited), exclude_none=True)
     return LimitsInForce(**{name: _UNITS.get(name, "{}").format(value) for name, value in asked.items()})
 
 

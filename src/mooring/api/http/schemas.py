@@ -167,7 +167,10 @@ class IdleStatus(Answer):
 
 
 class Workspace(Answer):
-    """A workspace. `url` is its editor, `path_url` the same where no wildcard name works, `port_url` a port of it."""
+    """A workspace. `url` is its editor, `path_url` the same where no wildcard name works, `port_url` a port of it.
+
+    `restart_needed`: limits, environment or template version changed since it started, and hold from its next start.
+    """
 
     id: str
     name: str
@@ -187,6 +190,7 @@ class Workspace(Answer):
     port_url: str
     limits: Limits
     limits_in_force: LimitsInForce
+    restart_needed: bool
     environment: dict[str, str]
     repository: str | None
     idle: IdleRule
@@ -256,12 +260,18 @@ class SectionPublish(Document):
 
 
 class Section(Answer):
-    """A source that publishes routes. `published` is false for the built-in ones."""
+    """All the routes of one source. `published` is false for the built-in ones.
+
+    `gateway` is where it comes from, when not from the server: that gateway's own file, or its Redis. `lost` routes of
+    it are not served, because another goes first.
+    """
 
     source: str
     rank: int
     routes: int
     published: bool
+    lost: int = 0
+    gateway: str | None = None
 
 
 # Health
@@ -278,10 +288,15 @@ class Watch(Answer):
 
 
 class Health(Answer):
-    """Whether requests should come here, and the age of every watch."""
+    """Whether requests should come here, and the age of every watch.
+
+    `problem_count` is how many things are wrong at the gateways; what they are, in `problems`, is for administrators.
+    """
 
     ready: bool
     watches: tuple[Watch, ...]
+    problem_count: int = 0
+    problems: tuple[str, ...] = ()
 
 
 class Alive(Answer):
@@ -301,12 +316,21 @@ class NginxReport(Answer):
     restarts: int = 0
 
 
+class SectionReport(Answer):
+    """A section in a gateway's table, and how many of its routes lost a conflict there."""
+
+    rank: int
+    routes: int
+    lost: int = 0
+
+
 class GatewayReport(Answer):
     """What a gateway says every two seconds; see `docs/architecture.md`."""
 
     gateway: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     applied: tuple[str, int] | None = None
     sources: dict[str, float | None] = {}
+    sections: dict[str, SectionReport] = {}
     activity: dict[str, float] = {}
     connections: dict[str, int] = {}
     nginx: NginxReport = NginxReport()
