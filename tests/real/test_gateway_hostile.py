@@ -9,7 +9,7 @@ import pytest
 
 from mooring.model.routes import Access, Backend, Route
 from support.nginx import Backend as Running
-from support.nginx import Gateway, backend, gateway
+from support.nginx import Gateway, backend, gateway, ok
 
 PUBLIC = Access(kind="public")
 
@@ -185,3 +185,50 @@ async def test_refusals_are_counted(edge: Gateway) -> None:
     while not all(line in text for line in wanted):
         assert time.monotonic() < deadline
         text = (await edge.sink.read()).metrics
+
+
+@pytest.mark.parametrize("place", ["@api", "@files", "@other", "/elsewhere", "/.mooring/ticket"])
+async def test_a_backend_cannot_send_a_request_to_another_location(tmp_path: Path, place: str) -> None:
+    """nginx's own X-Accel headers mean nothing in an answer of a backend, and reach nobody."""
+    async with (
+        gateway(tmp_path) as edge,
+        backend(ok(b"mine", f"X-Accel-Redirect: {place}", "X-Accel-Charset: x")) as it,
+    ):
+        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+        reply = await edge.get("a.test", "/here")
+        assert (reply.status, reply.body) == (200, b"mine")
+        assert not any(name.startswith("x-accel") for name in reply.headers)
+        assert [request.target for request in it.seen] == ["/here"]
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol"), [("GET", "h2c"), ("POST", "websocket"), ("GET", "websocket, h2c"), ("OPTIONS", "TLS/1.2")]
+)
+async def test_no_upgrade_but_a_websocket_becomes_a_tunnel(tmp_path: Path, method: str, protocol: str) -> None:
+    """A tunnel that nginx carried by itself could not be cut: a backend that agrees to any other upgrade gets none."""
+    agreed = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\nTUNNEL".encode()
+    async with gateway(tmp_path) as edge, backend(agreed) as it:
+        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+        answer = b""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                reader, writer = await edge.connect()
+                head = f"{method} / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+                writer.write(head.encode())
+                while piece := await reader.read(4096):
+                    answer += piece
+        writer.transport.abort()
+        assert b"TUNNEL" not in answer
+        assert all(request.header("upgrade") is None for request in it.seen)
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    ["mooring=x", "=mooring=x", " = __Host-mooring=x", "MOORING=x; Domain=test", "mooring", "=mooring; Path=/"],
+)
+async def test_no_spelling_of_our_cookies_passes(tmp_path: Path, cookie: str) -> None:
+    """A browser sends a cookie without a name as its value alone, which would look like one of ours."""
+    async with gateway(tmp_path) as edge, backend(ok(b"", f"Set-Cookie: {cookie}", "Set-Cookie: theirs=1")) as it:
+        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+        reply = await edge.get("a.test")
+        assert [value for name, value in reply.values if name == "set-cookie"] == ["theirs=1"]

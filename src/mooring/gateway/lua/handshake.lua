@@ -94,7 +94,7 @@ end
 local OURS = { ["mooring"] = true, ["__host-mooring"] = true }
 
 local function allowed(name, value)
-    local cookie = lower(name) == "set-cookie" and string.match(value, "^%s*([^=%s]+)")
+    local cookie = lower(name) == "set-cookie" and string.match(value, "^[%s=]*([^=;%s]+)")
     return not (cookie and OURS[lower(cookie)])
 end
 

@@ -5,7 +5,8 @@ local find = ngx.re.find
 
 local _M = {}
 
-local OURS = [[^\s*(?:__Host-mooring|mooring)\s*=]]
+-- Also `=mooring=…`: a browser sends a cookie without a name back as its value alone.
+local OURS = [[^[\s=]*(?:__Host-mooring|mooring)\s*(?:=|;|$)]]
 
 local function drop_our_cookies(cookies)
     local kept = {}
@@ -52,6 +53,10 @@ function _M.headers()
     local state = ngx.ctx
     if not state.route then
         return
+    end
+    -- nginx would carry what was switched to by itself, where nothing counts or cuts it: WebSockets go through tunnel.lua.
+    if ngx.status == 101 then
+        return ngx.exit(502)
     end
     local route = state.route
     if ngx.var.upstream_http_set_cookie then
