@@ -12,7 +12,7 @@ import pytest
 from mooring.accounts.memory import MemoryAccounts
 from mooring.accounts.ports import AccountStore, Role, Session, Ticket, Token, User
 from mooring.accounts.sql import SqlAccounts
-from mooring.errors import Conflict, NotFound
+from mooring.errors import Conflict, LimitExceeded, NotFound
 from support import databases
 from support.postgres import Postgres
 
@@ -93,7 +93,7 @@ async def test_nothing_is_added_for_a_user_that_does_not_exist(store: AccountSto
     """Tokens, tickets and sessions need their user."""
     for work in (
         store.add_token(replace(TOKEN, user="eve")),
-        store.add_ticket(replace(TICKET, user="eve")),
+        store.add_ticket(replace(TICKET, user="eve"), now=0.0, most=9),
         store.add_session(replace(SESSION, user="eve")),
     ):
         with pytest.raises(NotFound):
@@ -115,7 +115,7 @@ async def test_a_removed_token_is_gone_and_told_as_revoked(store: AccountStore) 
 
 async def test_a_ticket_is_taken_once(store: AccountStore) -> None:
     """Of twenty that take a ticket at the same moment one gets it, whole."""
-    await store.add_ticket(TICKET)
+    await store.add_ticket(TICKET, now=0.0, most=9)
     found = await outcomes(*(store.take_ticket(TICKET.sha256) for _ in range(20)))
     assert [item for item in found if not isinstance(item, NotFound)] == [TICKET]
 
@@ -172,7 +172,7 @@ async def test_a_child_made_while_its_parent_is_revoked_is_refused_or_revoked(st
 async def test_a_removed_user_leaves_only_revocations(store: AccountStore) -> None:
     """Removing a user takes its tokens and tickets, ends its sessions, and leaves other people's alone."""
     await store.add_token(TOKEN)
-    await store.add_ticket(TICKET)
+    await store.add_ticket(TICKET, now=0.0, most=9)
     await store.add_session(SESSION)
     await store.add_session(replace(SESSION, id="s2", user="bob"))
     await store.remove_user("ada", now=150.0)
@@ -215,7 +215,7 @@ async def test_what_has_expired_is_forgotten(store: AccountStore) -> None:
     """Tidying removes what is past its time and keeps the rest; an expired revocation is told no longer."""
     await store.add_token(replace(TOKEN, expires_at=200.0))
     await store.add_token(replace(TOKEN, id="t2", sha256="f" * 64))
-    await store.add_ticket(TICKET)
+    await store.add_ticket(TICKET, now=0.0, most=9)
     await store.add_session(SESSION)
     await store.revoke_session("s1", now=150.0)
     await store.prune(now=999.0)
@@ -225,5 +225,19 @@ async def test_what_has_expired_is_forgotten(store: AccountStore) -> None:
     await store.prune(now=5000.0)
     with pytest.raises(NotFound):
         await store.session("s1")
+    with pytest.raises(NotFound):
+        await store.take_ticket(TICKET.sha256)
+
+
+async def test_unused_tickets_of_a_user_are_limited(store: AccountStore) -> None:
+    """One more than allowed is refused to that user alone, until one was used or has expired."""
+    for number in range(2):
+        await store.add_ticket(replace(TICKET, sha256=f"{number}" * 64), now=0.0, most=2)
+    with pytest.raises(LimitExceeded, match="ada has 2 unused sign-in links"):
+        await store.add_ticket(TICKET, now=0.0, most=2)
+    await store.add_ticket(replace(TICKET, sha256="c" * 64, user="bob"), now=0.0, most=2)
+    await store.take_ticket("0" * 64)
+    await store.add_ticket(TICKET, now=0.0, most=2)
+    await store.add_ticket(replace(TICKET, sha256="d" * 64, expires_at=9000.0), now=2000.0, most=1)
     with pytest.raises(NotFound):
         await store.take_ticket(TICKET.sha256)

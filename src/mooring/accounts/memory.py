@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mooring.accounts.ports import Session, Ticket, Token, User
+from mooring.accounts.ports import Session, Ticket, Token, User, too_many_tickets
 from mooring.errors import Conflict, NotFound
 from mooring.model.grants import SigningKey
 
@@ -63,8 +63,11 @@ class MemoryAccounts:
         self._revoke_children({token_id}, now)
         self._sessions[token_id] = Session(token_id, user, "", "", token.created_at, now + TOKEN_REVOCATION_S, now)
 
-    async def add_ticket(self, ticket: Ticket) -> None:
+    async def add_ticket(self, ticket: Ticket, *, now: float, most: int) -> None:
         await self.user(ticket.user)
+        self._tickets = {k: t for k, t in self._tickets.items() if t.user != ticket.user or t.expires_at > now}
+        if sum(t.user == ticket.user for t in self._tickets.values()) >= most:
+            raise too_many_tickets(ticket.user, most)
         self._tickets[ticket.sha256] = ticket
 
     async def take_ticket(self, sha256: str) -> Ticket:

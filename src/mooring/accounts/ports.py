@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from mooring.errors import LimitExceeded
 from mooring.model.grants import SigningKey
 
 
@@ -71,6 +72,11 @@ class Ticket:
     session_until: float
 
 
+def too_many_tickets(user: str, most: int) -> LimitExceeded:
+    """The error of one link too many."""
+    return LimitExceeded(f"{user} has {most} unused sign-in links: use one, or wait a minute until they expire")
+
+
 class Users(Protocol):
     """The people."""
 
@@ -106,8 +112,13 @@ class Tokens(Protocol):
 class Sessions(Protocol):
     """Browser sessions, and the tickets that they come from."""
 
-    async def add_ticket(self, ticket: Ticket) -> None:
-        """Insert it. Raises `NotFound` when its user does not exist."""
+    async def add_ticket(self, ticket: Ticket, *, now: float, most: int) -> None:
+        """Insert it, and forget those of its user that have expired by `now`.
+
+        Raises:
+            NotFound: its user does not exist.
+            LimitExceeded: the user has `most` others.
+        """
 
     async def take_ticket(self, sha256: str) -> Ticket:
         """Remove it and return it: of any number of takers at once one gets it. Raises `NotFound`."""

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 TICKET_S = 60.0
 MOST_TOKENS = 100
+MOST_TICKETS = 200
+"""Unused ones of a user: a script may open many workspaces, a page that asks without end fills no disk."""
 MACHINE_LABEL = "this machine"
 RETRY_S = 1.0
 STORE_ANSWERS_WITHIN_S = 2.0
@@ -199,12 +201,14 @@ class Accounts:
         Raises:
             InvalidInput: when `path` is not a path on that host.
             NotFound: for a user that does not exist.
+            LimitExceeded: for the 201st that is not used.
         """
         check_next(path)
         secret, now = new_ticket(), self._clock.now()
         until = min(now + SESSION_S, caller.expires_at or now + SESSION_S) if caller else now + lifetime_s + SESSION_S
         parent = caller.id if caller else ""
-        await self._store.add_ticket(Ticket(digest(secret), user, host, path, parent, now + lifetime_s, until))
+        ticket = Ticket(digest(secret), user, host, path, parent, now + lifetime_s, until)
+        await self._store.add_ticket(ticket, now=now, most=MOST_TICKETS)
         return secret, now + lifetime_s
 
     async def redeem(self, secret: str, *, host: str) -> Redeemed:

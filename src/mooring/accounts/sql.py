@@ -7,12 +7,12 @@ first: what is being removed at the same moment must not get children that nobod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import Row, Update, delete, insert, or_, select, update
+from sqlalchemy import Row, Update, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from mooring.accounts.memory import TOKEN_REVOCATION_S
-from mooring.accounts.ports import Role, Session, Ticket, Token, User
+from mooring.accounts.ports import Role, Session, Ticket, Token, User, too_many_tickets
 from mooring.accounts.tables import sessions, tickets, tokens, users
 from mooring.errors import Conflict, NotFound
 from mooring.store.changes import note
@@ -94,7 +94,7 @@ class SqlAccounts:
             await connection.execute(insert(sessions).values(**_tombstone(row, now)))
             await _revoke_tree(connection, token_id, now)
 
-    async def add_ticket(self, ticket: Ticket) -> None:
+    async def add_ticket(self, ticket: Ticket, *, now: float, most: int) -> None:
         values = {
             "sha256": ticket.sha256,
             "owner": ticket.user,
@@ -106,6 +106,10 @@ class SqlAccounts:
         }
         async with self._database.write() as connection:
             await _lock_user(connection, ticket.user, shared=True)
+            mine = tickets.c.owner == ticket.user
+            await connection.execute(delete(tickets).where(mine, tickets.c.expires_at <= now))
+            if (await connection.execute(select(func.count()).where(mine))).scalar_one() >= most:
+                raise too_many_tickets(ticket.user, most)
             await connection.execute(insert(tickets).values(**values))
 
     async def take_ticket(self, sha256: str) -> Ticket:

@@ -45,6 +45,7 @@ REGISTRATIONS = (
     Registration("status", "mooring.cli.status:status", _("Say what runs and what is stale."), SERVER),
     Registration("doctor", "mooring.cli.doctor:doctor", _("Find what is missing or misconfigured."), SERVER),
     Registration("goproxy", "mooring.cli.goproxy:app", _("Serve Go modules, verified and kept."), SERVER),
+    Registration("console", "mooring.cli.console:console", _("Open the console in the browser, signed in.")),
     Registration("workspace", "mooring.cli.workspace:app", _("Create, start, stop and use workspaces.")),
     Registration("ssh", "mooring.cli.ssh:ssh", _("Open a workspace with OpenSSH.")),
     Registration("ssh-proxy", "mooring.cli.ssh:ssh_proxy", _("Carry OpenSSH's bytes to a workspace."), hidden=True),

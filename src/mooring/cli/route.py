@@ -49,7 +49,7 @@ def list_(
 
 @app.command(help=_("List the sources of routes."))
 def sections(*, output: Output = Format.table) -> None:
-    """List the sections of the server's table."""
+    """List the sections of the server's table and of each gateway's."""
     with connect() as api:
         found = list(api.pages("routes/sections", Section))
     rows(found, _SECTION, output, empty=_("No sections."))
@@ -84,11 +84,20 @@ def withdraw(source: Source) -> None:
         api.delete(f"routes/sections/{quote(source, safe='')}")
 
 
+def _publisher(item: Section) -> str:
+    if item.gateway is not None:
+        return _("at the gateway {name}").format(name=item.gateway)
+    return _("by a program") if item.published else _("by Mooring")
+
+
 _SECTION = [
     Column[Section](_("SOURCE"), lambda item: item.source),
     Column[Section](_("RANK"), lambda item: str(item.rank), right=True),
     Column[Section](_("ROUTES"), lambda item: str(item.routes), right=True),
-    Column[Section](_("PUBLISHED"), lambda item: _("by a program") if item.published else _("by Mooring")),
+    Column[Section](
+        _("LOST"), lambda item: str(item.lost), right=True, style=lambda item: "yellow" if item.lost else ""
+    ),
+    Column[Section](_("PUBLISHED"), _publisher),
 ]
 
 

@@ -2,7 +2,6 @@
 
 import heapq
 import sys
-import webbrowser
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -11,8 +10,9 @@ import typer
 from mooring.api.http.schemas import Event, LogChunk, Me, Ticket, TicketCreate, Workspace
 from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import WorkspaceName, workspaces
+from mooring.cli.console import JustPrint, follow
 from mooring.cli.language import _
-from mooring.cli.output import Format, Output, note, stream, value
+from mooring.cli.output import Format, Output, stream, value
 from mooring.cli.plain import screen
 from mooring.cli.workspace_view import event_line
 from mooring.model.names import MAX_PORT
@@ -89,20 +89,14 @@ def open_(
     *,
     port: Port = None,
     by_path: ByPath = False,
-    just_print: Annotated[
-        bool, typer.Option("--print", help=_("Print the link: it signs one browser in, once."))
-    ] = False,
+    just_print: JustPrint = False,
     output: Output = Format.table,
 ) -> None:
     """Open one workspace in the browser."""
     body = document(TicketCreate, port=port, path_form=by_path)
     with connect() as api:
         link = api.post(f"workspaces/{api.workspace(name).id}/ticket", Ticket, body).url
-    if just_print or output is not Format.table:
-        value("url", link, output)
-    elif not webbrowser.open(link):
-        note(_("There is no browser here. This link signs one in, once, within a minute:"))
-        value("url", link, output)
+    follow(link, output, just_print=just_print)
 
 
 def execute(

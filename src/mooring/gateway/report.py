@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections import Counter
 from typing import Any
 
 import httpx2
@@ -12,6 +13,7 @@ from mooring.errors import MooringError, Unavailable
 from mooring.gateway import link as server
 from mooring.gateway.ports import Telemetry, TelemetrySnapshot
 from mooring.gateway.service import Agent
+from mooring.routes.table import RouteTable
 from mooring.settings import ServerLink
 
 log = structlog.get_logger(__name__)
@@ -57,6 +59,7 @@ class Reporter:
             "gateway": self._gateway_id,
             "applied": applied and [applied.epoch, applied.number],
             "sources": {name: _seconds(age) for name, age in self._agent.stale().items()},
+            "sections": _sections(self._agent.table),
             "activity": dict(seen.activity),
             "connections": dict(seen.connections),
             "nginx": {"workers": list(seen.workers), "restarts": seen.restarts},
@@ -76,6 +79,16 @@ class Reporter:
         if problem is not None and problem != self._problem:
             log.warning("the server takes no report", error=problem)
         self._problem = problem
+
+
+def _sections(table: RouteTable) -> dict[str, dict[str, int]]:
+    """Each section in the table, and how many of its routes lost a conflict: the server cannot see those of here."""
+    lost = Counter(conflict.loser.source for conflict in table.conflicts())
+    return {
+        name: {"rank": section.rank, "routes": len(section.routes), "lost": lost[name]}
+        for name, section in table.sections().items()
+        if section.routes
+    }
 
 
 def _seconds(age: float) -> float | None:

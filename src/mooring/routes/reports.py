@@ -4,7 +4,8 @@ In memory: a gateway reports every two seconds, so a restarted server knows ever
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -18,10 +19,20 @@ FORGET_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
+class SectionSize:
+    """A section in a gateway's table: its rank, how many routes it has, and how many of them lost a conflict there."""
+
+    rank: int
+    routes: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One report.
 
-    `sources`: seconds since each was current, None when it never was; `activity`: seconds of the last input by
+    `sources`: seconds since each was current, None when it never was; `sections`: what is in its table, those of the
+    server included; `activity`: seconds of the last input by
     workspace (since the epoch); `connections`: open ones by workspace; `metrics`: Prometheus text; `problems`:
     what is wrong there, a line each.
     """
@@ -35,6 +46,7 @@ class Report:
     restarts: int
     metrics: str
     problems: tuple[str, ...] = ()
+    sections: Mapping[str, SectionSize] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ async def test_a_program_publishes_a_section(it: Api) -> None:
     ada = it.client("ada")
     path = "/api/v1/routes/sections/deploys"
     made = await ada.put(path, json={"rank": 300, "routes": [route("blue"), route("green")]})
-    assert made.json() == {"source": "deploys", "rank": 300, "routes": 2, "published": True}
+    expected = {"source": "deploys", "rank": 300, "routes": 2, "published": True, "lost": 0, "gateway": None}
+    assert made.json() == expected
     await ada.put(path, json={"routes": [route("green")]})
     assert [key.name for key in it.services.table.routes() if key.source == "deploys"] == ["green"]
     listed = (await ada.get("/api/v1/routes/sections")).json()["items"]
@@ -144,6 +145,48 @@ async def test_a_report_tells_activity_readiness_and_metrics(it: Api) -> None:
     assert "broken" not in text
     assert 'mooring_api_requests_total{method="POST",path="/api/v1/gateway/report",status="204"} 1.0' in text
     assert (await it.client("bob").get("/metrics")).status_code == 403
+
+
+async def test_a_gateways_own_sections_are_listed(it: Api) -> None:
+    """What comes from a gateway's file or Redis stands in the list with its gateway, and who lost there is counted."""
+    ada = it.client("ada")
+    await ada.put("/api/v1/routes/sections/deploys", json={"routes": [route("blue")]})
+    sections = {
+        "deploys": {"rank": 500, "routes": 1, "lost": 1},
+        "file": {"rank": 20, "routes": 7, "lost": 0},
+    }
+    assert await report(it, {"gateway": "gw-1", "sections": sections}) == 204
+    assert (await ada.get("/api/v1/routes/sections")).json()["items"] == [
+        {"source": "deploys", "rank": 500, "routes": 1, "published": True, "lost": 1, "gateway": None},
+        {"source": "file", "rank": 20, "routes": 7, "published": False, "lost": 0, "gateway": "gw-1"},
+    ]
+
+
+async def test_what_is_wrong_at_a_gateway_is_told_to_administrators(it: Api) -> None:
+    """Everybody sees that something is wrong; what it is, with names and addresses, only an administrator."""
+    await report(it, {"gateway": "gw-1", "problems": ["redis: 10.0.0.7:6379 does not answer"]})
+    for who in (None, "bob"):
+        health = (await it.client(who).get("/readyz")).json()
+        assert (health["problem_count"], health["problems"]) == (1, [])
+    health = (await it.client("ada").get("/readyz")).json()
+    assert health["problems"] == ["gateway/gw-1: redis: 10.0.0.7:6379 does not answer"]
+    client = it.client()
+    assert (await client.get("/readyz", headers={"Authorization": "Bearer wrong"})).status_code == 200
+
+
+async def test_pages_of_a_large_table_hold_every_route_once(it: Api) -> None:
+    """Page by page, in the order of source and name, nothing is left out or comes twice."""
+    for source in ("a", "b"):
+        routes = tuple(Route.model_validate(route(f"r{number}")) for number in range(250))
+        it.services.table.apply(SectionChange(source, routes, complete=True), 500)
+    ada, cursor, seen = it.client("ada"), None, []
+    while True:
+        page = (await ada.get("/api/v1/routes", params={"limit": 90} | ({"cursor": cursor} if cursor else {}))).json()
+        seen += [(item["source"], item["name"]) for item in page["items"]]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert seen == sorted(seen)
+    assert len(set(seen)) == len(seen) == 500
 
 
 async def test_two_gateways_metrics_stand_together(it: Api) -> None:

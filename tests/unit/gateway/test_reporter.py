@@ -68,6 +68,7 @@ async def test_a_report_has_the_documented_shape(server: SectionServer) -> None:
         "activity": {"abcdefghij": 1732170000.0},
         "connections": {"abcdefghij": 2},
         "nginx": {"workers": [11, 12], "restarts": 3},
+        "sections": {"workspaces": {"rank": 10, "routes": 1, "lost": 0}},
         "metrics": "up 1\n",
         "problems": [],
     }
@@ -110,3 +111,15 @@ async def test_a_server_that_is_away_misses_reports_and_gets_them_again(server: 
         server.token_file.write_text(TOKEN)
         server.reports.clear()
         await until(lambda: server.reports)
+
+
+async def test_what_only_a_gateway_knows_is_counted(server: SectionServer) -> None:
+    """Its own sources' routes, and those that lost to another, are numbers for the server's list of sections."""
+    agent = Agent((StreamSource(server.link()),), MemorySink())
+    agent.table.apply(SectionChange("file", (stopped("a"), stopped("b")), complete=True), 20)
+    agent.table.apply(SectionChange("redis", (stopped("a"),), complete=True), 30)
+    report = await Reporter(server.link(), agent, FixedTelemetry(), gateway_id="here").document()
+    assert report["sections"] == {
+        "file": {"rank": 20, "routes": 2, "lost": 0},
+        "redis": {"rank": 30, "routes": 1, "lost": 1},
+    }

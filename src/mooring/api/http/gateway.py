@@ -16,7 +16,7 @@ from mooring.errors import NotFound
 from mooring.model.names import MAX_PORT, is_id
 from mooring.model.routes import Route
 from mooring.routes.ports import Delta, Revision, SectionChange
-from mooring.routes.reports import Report
+from mooring.routes.reports import Report, SectionSize
 from mooring.routes.table import RouteTable
 from mooring.routes.wire import Ping, Synced, encode
 from mooring.workspaces.section import RANK, SOURCE
@@ -48,6 +48,9 @@ async def report(services: Wired, body: GatewayReport) -> Response:
             restarts=body.nginx.restarts,
             metrics=body.metrics,
             problems=body.problems,
+            sections={
+                name: SectionSize(section.rank, section.routes, section.lost) for name, section in body.sections.items()
+            },
         )
     )
     return Response(status_code=204)

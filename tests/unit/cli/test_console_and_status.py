@@ -1,0 +1,27 @@
+"""`mooring console` and `mooring status` against the real application."""
+
+from mooring.routes.reports import Report, SectionSize
+from support.api import ticket_of
+from support.cli import Cli
+
+
+async def test_a_link_into_the_console_is_printed(cli: Cli) -> None:
+    """`console --print` prints a link that signs one browser in at the console."""
+    link = (await cli.good("console", "--print")).out.strip()
+    host, secret = ticket_of(link)
+    assert host == "localhost"
+    redeemed = await cli.api.services.accounts.redeem(secret, host=host)
+    assert redeemed.next == "/"
+
+
+async def test_what_is_wrong_at_a_gateway_is_shown(cli: Cli) -> None:
+    """`status` shows a gateway's problems to an administrator, `route sections` what only that gateway has."""
+    size = SectionSize(30, 4, 1)
+    cli.api.services.reports.take(
+        Report("gw-1", None, {}, {}, {}, (), 0, "", problems=("redis: does not answer",), sections={"redis": size})
+    )
+    status = await cli("status")
+    assert "problem" in status.out
+    assert "gateway/gw-1: redis: does not answer" in status.out
+    listed = (await cli.good("route", "sections")).out.splitlines()
+    assert listed[1].split() == ["redis", "30", "4", "1", "at", "the", "gateway", "gw-1"]
