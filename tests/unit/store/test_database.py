@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 import mooring.accounts.tables
 import mooring.routes.tables
+import mooring.store.changes
 import mooring.workspaces.tables
 from mooring.control.clock import SystemClock
 from mooring.errors import Misconfigured, Unavailable
@@ -24,7 +25,7 @@ from mooring.workspaces.sql import SqlEventLog, SqlStore
 from support import databases
 from support.workspaces import stage
 
-TABLES = (mooring.accounts.tables, mooring.routes.tables, mooring.workspaces.tables)
+TABLES = (mooring.accounts.tables, mooring.routes.tables, mooring.store.changes, mooring.workspaces.tables)
 
 
 async def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
