@@ -82,6 +82,7 @@ def wait_for(file: Path) -> None:
         (f"{X}.zip", Fault(body=make_zip("example.com/x", "v1.0.0", {"x.go": "package evil\n"})), 502),
         (f"{X}.zip", Fault(cut_at=100), 503),
         (f"{X}.zip", Fault(announce=5000), 503),
+        (f"{X}.zip", Fault(announce=50), 502),
         (f"{X}.zip", Fault(status=301, headers={"Location": f"/{X}.zip"}), 502),
         ("example.com/x/@v/list", Fault(body=b"<html>\nwelcome\n</html>\n"), 502),
         ("example.com/x/@latest", Fault(body=b"nothing"), 502),

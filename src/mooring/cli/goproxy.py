@@ -10,7 +10,7 @@ from rich.progress import Progress
 
 from mooring.cli.application import noun
 from mooring.cli.language import _
-from mooring.errors import Conflict, InvalidInput
+from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
@@ -210,6 +210,13 @@ def token(
 ) -> None:
     """Make a token and show it, once."""
     typer.echo(access.make(_tokens(_config(context)), name, _patterns(modules)))
+
+
+@app.command()
+def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help=_("Who it was for."))]) -> None:
+    """Remove somebody's tokens; they open nothing from then on."""
+    if not access.revoke(_tokens(_config(context)), name):
+        raise NotFound(f"{name} has no token")
 
 
 @app.command()

@@ -51,7 +51,7 @@ class Access:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._subjects: dict[str, Subject] = {}
 
     def subject(self, authorization: bytes, segment: str) -> Subject:
@@ -77,10 +77,10 @@ class Access:
         except FileNotFoundError:
             self._subjects = {}
             return
-        if (status.st_ino, status.st_mtime_ns) == self._seen:
+        if (status.st_ino, status.st_mtime_ns, status.st_size) == self._seen:
             return
         self._subjects = parse(file.read_text())
-        self._seen = (status.st_ino, status.st_mtime_ns)
+        self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def parse(text: str) -> dict[str, Subject]:
@@ -108,6 +108,20 @@ def make(file: Path, name: str, private: tuple[str, ...]) -> str:
     with os.fdopen(fd, "a") as lines:
         lines.write(f"{name} {_hash(token)} {','.join(private)}\n")
     return token
+
+
+def revoke(file: Path, name: str) -> int:
+    """Remove every token of `name`; how many there were."""
+    try:
+        lines = file.read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return 0
+    kept = [line for line in lines if line.split()[:1] != [name]]
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
+        new.writelines(kept)
+    temporary.replace(file)
+    return len(lines) - len(kept)
 
 
 def segment(path: bytes) -> tuple[str, bytes]:

@@ -83,6 +83,9 @@ class App:
         except CutOff as error:
             request.outcome, request.detail, request.status = "cut_off", str(error), 502
             raise
+        except Exception:
+            request.outcome, request.status = "internal", 500
+            raise
         finally:
             seconds = time.perf_counter() - request.began
             subject = request.subject.name

@@ -35,7 +35,6 @@ class Ledger:
         self._records: list[bytes] = []
         self._size = 0
         self._end = 0
-        self._seen = (0, 0)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
             self._signer = self._key(name)
@@ -113,18 +112,19 @@ class Ledger:
             Misconfigured: the files contradict what was signed.
         """
         try:
-            status = (self._folder / "head").stat()
+            signed = (self._folder / "head").read_bytes()
         except FileNotFoundError:
             return
-        if (status.st_ino, status.st_mtime_ns) == self._seen:
+        # Times and inodes repeat: only the content says whether another process appended, and one that is overlooked
+        # would be cut off by our next append.
+        if signed == self.head:
             return
-        signed = (self._folder / "head").read_bytes()
         try:
             tree = tlog.parse_tree(check(signed, self._signer.verifier))
         except (BadNote, BadTree) as error:
             raise Misconfigured(f"{self._folder}/head: {error.detail}", field="notary") from error
         self._read(tree)
-        self.head, self._seen = signed, (status.st_ino, status.st_mtime_ns)
+        self.head = signed
 
     def _read(self, tree: Tree) -> None:
         with (self._folder / "records").open("rb") as file:
@@ -168,8 +168,7 @@ class Ledger:
         except OSError:
             self._shrink(before)
             raise
-        status = (self._folder / "head").stat()
-        self.head, self._seen = signed, (status.st_ino, status.st_mtime_ns)
+        self.head = signed
         self._size = len(self._records)
 
     def _shrink(self, size: int) -> None:

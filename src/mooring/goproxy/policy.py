@@ -84,7 +84,7 @@ class Filter:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._seen: tuple[int, int] | None = None
+        self._seen: tuple[int, int, int] | None = None
         self._rules: list[Rule] = []
         if file is not None:
             self._read(file)
@@ -122,12 +122,12 @@ class Filter:
         except OSError as error:
             raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="filter") from error
         self._rules = parse(text)
-        self._seen = (status.st_ino, status.st_mtime_ns)
+        self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
 
     def _read_again(self, file: Path) -> None:
         try:
             status = os.stat(file)  # noqa: PTH116 - for every request
-            if (status.st_ino, status.st_mtime_ns) != self._seen:
+            if (status.st_ino, status.st_mtime_ns, status.st_size) != self._seen:
                 self._read(file)
         except (OSError, InvalidInput):
             # Half of a file that is just being written must not open what was closed.

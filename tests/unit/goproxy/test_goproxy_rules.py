@@ -1,7 +1,6 @@
 """Which modules may be used, and by whom."""
 
 import base64
-import os
 from pathlib import Path
 
 import pytest
@@ -114,11 +113,14 @@ def test_a_token_that_is_removed_opens_no_more(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     token = access.make(file, "ann", ())
     found = Access(file)
+    other = access.make(file, "bob", ())
     found.subject(b"", token)
-    file.write_text("")
-    os.utime(file, ns=(1, 1))
+    assert access.revoke(file, "ann") == 1
+    assert access.revoke(file, "ann") == 0
     with pytest.raises(Unauthenticated):
         found.subject(b"", token)
+    assert found.subject(b"", other).name == "bob"
+    assert file.stat().st_mode & 0o777 == 0o600
     file.unlink()
     with pytest.raises(Unauthenticated):
         found.subject(b"", token)
