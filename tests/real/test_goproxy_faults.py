@@ -103,15 +103,17 @@ def test_a_fault_of_the_upstream_is_said_and_not_kept(
         assert get(proxy, name).status_code == 200
 
 
-def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served) -> None:
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served, chunked: bool) -> None:  # noqa: FBT001
     """A wrong zip whose answer has begun is never completed, and the next request gets the right one."""
     name = "example.com/big/@v/v1.0.0.zip"
     wrong = make_zip("example.com/big", "v1.0.0", {"data.bin": os.urandom(700_000)})
-    upstream.faults[name] = Fault(body=wrong, times=1)
+    upstream.faults[name] = Fault(body=wrong, times=1, chunked=chunked)
     received: list[bytes] = []
     with httpx2.stream("GET", f"{proxy.url}/{name}") as answer, pytest.raises(httpx2.RemoteProtocolError):
         received.extend(answer.iter_raw())
     assert 0 < sum(map(len, received)) < len(wrong)
+    upstream.faults[name] = Fault(chunked=chunked)
     assert get(proxy, name).content == upstream.files[name]
 
 

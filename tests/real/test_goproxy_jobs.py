@@ -193,3 +193,30 @@ def test_the_key_is_that_of_the_running_notary(tmp_path: Path, upstream: Upstrea
     config = Config(tmp_path / "store", upstream=upstream.url, notary="sum.corp.example", sumdb="off", go=go())
     with running(config) as proxy:
         assert proxy.goproxy.notary.key == first
+
+
+def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> None:
+    """A port in use, a certificate that is none, a broken rule, a malformed upstream: one line that says which."""
+    (tmp_path / "broken").write_text("no certificate and no rule\n")
+    broken = tmp_path / "broken"
+    port = upstream.url.rpartition(":")[2]
+    store = options(tmp_path / "store", upstream)
+    for arguments, text in (
+        ([*store, "serve", "--port", port], f"cannot listen on 127.0.0.1 port {port}"),
+        ([*store, "serve", "--port", "0", "--tls-certificate", broken, "--tls-key", broken], "cannot be used"),
+        ([*store, "serve", "--port", "0", "--tls-key", broken], "a key its certificate"),
+        ([*store, "serve", "--port", "0", "--filter", broken], "line 1 of the filter file"),
+        ([*store[:2], "--upstream", "nonsense", "serve"], "must be a URL, direct or off"),
+        ([*store[:2], "--upstream", "ftp://x", "serve"], "must begin with https://"),
+        ([*store[:2], "--sumdb", "a b c", "serve"], "GOSUMDB must be off"),
+        ([*store[:2], "--sumdb", "sum.nobody.example", "serve"], "is not known here"),
+        ([*store[:2], "--go", "/nowhere/go", "serve"], "/nowhere/go env does not answer"),
+        ([*store, "evict", "many"], "must be a number of bytes"),
+        ([*store, "pin", " "], "a pin is MODULE"),
+        ([*store, "revoke", "nobody"], "has no token"),
+        ([*store, "import", broken], "is no export"),
+    ):
+        done = cli(*arguments, check=False)
+        assert done.returncode != 0
+        assert text in done.stderr.replace("\n", " "), done.stderr
+        assert "Traceback" not in done.stderr

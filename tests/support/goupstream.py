@@ -60,6 +60,8 @@ class Fault:
     """Close it without any answer."""
     announce: int | None = None
     """The length that is claimed."""
+    chunked: bool = False
+    """Do not say the length."""
     delay_s: float = 0.0
     pace: Callable[[int], None] | None = None
     """Called with the bytes sent so far, before each 64 KiB."""
@@ -213,13 +215,19 @@ def _send(request: BaseHTTPRequestHandler, fault: Fault, body: bytes) -> None:
     for name, value in headers.items():
         request.send_header(name, value)
     length = len(body) if fault.announce is None else fault.announce
-    request.send_header("Content-Length", str(length))
+    if fault.chunked:
+        request.send_header("Transfer-Encoding", "chunked")
+    else:
+        request.send_header("Content-Length", str(length))
     request.end_headers()
     body = body if fault.cut_at is None else body[: fault.cut_at]
     for at in range(0, len(body), 65536):
         if fault.pace is not None:
             fault.pace(at)
-        request.wfile.write(body[at : at + 65536])
+        part = body[at : at + 65536]
+        request.wfile.write(b"%x\r\n%b\r\n" % (len(part), part) if fault.chunked else part)
+    if fault.chunked:
+        request.wfile.write(b"0\r\n\r\n")
     if fault.cut_at is not None or fault.announce is not None:
         request.wfile.flush()
         request.close_connection = True

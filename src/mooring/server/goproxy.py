@@ -15,7 +15,7 @@ import uvloop
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import Conflict, MooringError, NotFound
+from mooring.errors import Conflict, Misconfigured, MooringError, NotFound
 from mooring.goproxy import asgi, chain, goenv, service
 from mooring.goproxy.access import Access
 from mooring.goproxy.audit import Recorded
@@ -252,8 +252,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(config: Config, address: str, port: int) -> AsyncIterator[Served]:
-    """Serve until the end of the block; answers under way get ten seconds then."""
-    with socket.create_server((address, port), backlog=_BACKLOG, family=_family(address)) as listener:
+    """Serve until the end of the block; answers under way get ten seconds then.
+
+    Raises:
+        Misconfigured: the address or the certificate cannot be used; or as `build`.
+    """
+    with _listener(address, port) as listener:
         host, bound = listener.getsockname()[:2]
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
@@ -285,21 +289,33 @@ async def run(installation: Installation, lifetime: Lifetime, config: Config) ->
 
 def _server(app: asgi.App, config: Config) -> "_Server":
     logging.getLogger("uvicorn.error").addFilter(_QUIET)
-    return _Server(
-        uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            server_header=False,
-            timeout_graceful_shutdown=10,
-            timeout_keep_alive=_IDLE_S,
-            ssl_certfile=config.tls_certificate,
-            ssl_keyfile=config.tls_key,
-        )
+    settings = uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        timeout_keep_alive=_IDLE_S,
+        ssl_certfile=config.tls_certificate,
+        ssl_keyfile=config.tls_key,
     )
+    try:
+        # Here and not in the server's task, where nobody would hear that the certificate is none.
+        settings.load()
+    except OSError as error:
+        raise Misconfigured(f"{config.tls_certificate} and its key cannot be used: {error}", field="tls") from error
+    return _Server(settings)
+
+
+def _listener(address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        return socket.create_server((address, port), backlog=_BACKLOG, family=family)
+    except OSError as error:
+        raise Misconfigured(f"cannot listen on {address} port {port}: {error.strerror}", field="port") from error
 
 
 class _Quiet(logging.Filter):
@@ -319,7 +335,3 @@ class _Server(uvicorn.Server):
 
 
 _QUIET = _Quiet()
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
