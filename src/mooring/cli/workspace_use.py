@@ -1,8 +1,7 @@
 """`mooring workspace`: what uses a workspace: its output and history, its URL, a command in it, ssh."""
 
-import heapq
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -57,19 +56,16 @@ def events(
 ) -> None:
     """Show the history of one workspace, or of all."""
     with connect() as api:
-        found = [api.workspace(name)] if name is not None else list(api.pages("workspaces", Workspace))
-        names = {item.id: item.name for item in found} if name is None else None
-        for event in _followed(api, found[0].id if name is not None else None) if follow else _past(api, found):
+        path, names = "events", None
+        if name is not None:
+            path = f"workspaces/{api.workspace(name).id}/events"
+        else:
+            names = {item.id: item.name for item in api.pages("workspaces", Workspace)}
+        for event in _followed(api, path) if follow else api.pages(path, Event):
             stream(event, event_line(event, names), output)
 
 
-def _past(api: Api, workspaces: Sequence[Workspace]) -> Iterator[Event]:
-    histories = [api.pages(f"workspaces/{item.id}/events", Event) for item in workspaces]
-    return heapq.merge(*histories, key=lambda event: event.id)
-
-
-def _followed(api: Api, workspace: str | None) -> Iterator[Event]:
-    path = "events" if workspace is None else f"workspaces/{workspace}/events"
+def _followed(api: Api, path: str) -> Iterator[Event]:
     for sent in api.follow(path, {"after": 0}, resume="after"):
         yield Event.model_validate_json(sent.data)
 

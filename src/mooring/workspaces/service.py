@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 MAX_PAGE = 500
 # Each lost race means that somebody else's write went through; more in a row than this is not a race any more.
 _TRIES = 16
+# Five thousand events of others a call: it must end, and a page with none of one's own says where to go on.
+_LOOKS = 10
 _ALIVE = (Phase.starting, Phase.running)
 
 
@@ -195,6 +197,26 @@ class WorkspaceService:
         """Its events above `after`, oldest first."""
         await self.get(caller, workspace_id)
         return await self._events.after(workspace_id, after, limit=limit)
+
+    async def history(self, caller: Caller, *, after: int, limit: int) -> tuple[tuple[Event, ...], int | None]:
+        """Events above `after` of all that the caller may see, oldest first, and where to go on; None is the end.
+
+        Among many events of others a page may be short, or empty, without being the last.
+        """
+        found: list[Event] = []
+        for _ in range(_LOOKS):
+            batch = await self._events.after(None, after, limit=MAX_PAGE)
+            # After the events: one of a workspace that was just made must not be taken for another's.
+            owned = None if caller.is_admin else {workspace.id async for workspace in self._all(caller.subject)}
+            for event in batch:
+                after = event.id
+                if owned is None or event.workspace in owned:
+                    found.append(event)
+                if len(found) == limit:
+                    return tuple(found), after
+            if len(batch) < MAX_PAGE:
+                return tuple(found), None
+        return tuple(found), after
 
     async def follow(self, caller: Caller, workspace_id: str | None, *, after: int = 0) -> AsyncIterator[Event]:
         """Its events above `after`, then new ones for ever; of all that the caller may see when the id is None."""

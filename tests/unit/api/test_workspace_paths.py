@@ -193,3 +193,23 @@ async def test_a_stopped_workspace_has_its_history_as_pages(it: Api) -> None:
     second = (await client.get(path, params={"limit": 3, "cursor": first["cursor"]})).json()
     assert [event["text"] for event in second["items"]] == ["line 3", "line 4"]
     assert second["cursor"] is None
+
+
+async def test_the_history_of_all_is_a_page_too(it: Api) -> None:
+    """Page by page everybody reads the events of their own workspaces, an administrator those of all, each once."""
+    events = it.stage.events
+    for owner in ("bob", "eve"):
+        made = await it.workspace(owner)
+        for number in range(60):
+            await events.append(made.id, "note", f"{owner} {number}")
+    for who, own in (("bob", {"bob"}), ("ada", {"bob", "eve"})):
+        client, cursor, texts = it.client(who), None, list[str]()
+        while True:
+            query = {"limit": 25} | ({"cursor": cursor} if cursor else {})
+            page = (await client.get("/api/v1/events", params=query)).json()
+            texts += [item["text"] for item in page["items"]]
+            if (cursor := page["cursor"]) is None:
+                break
+        assert sorted(texts) == sorted(f"{owner} {number}" for owner in own for number in range(60))
+    found = (await it.client("bob").get("/api/v1/events", params={"after": 2**62})).json()
+    assert found == {"items": [], "cursor": None}

@@ -48,11 +48,26 @@ Accept = Annotated[str, Header(max_length=256)]
 After = Annotated[int, Query(ge=0, le=2**62, description="The id of the last event seen.")]
 
 
-@router.get("/events", response_class=Response, responses=_STREAM)
-async def follow_all(caller: Calling, services: Wired, last: Resumed, after: After = 0) -> Response:
-    """The events of all the caller's workspaces, as server-sent events."""
-    events = services.workspaces.follow(as_subject(caller), None, after=after if last is None else last)
-    return sse(services, caller, _events(events))
+@router.get("/events", response_model=Page[Event], responses=_STREAM)
+async def all_events(  # noqa: PLR0913 - one parameter a part of the request
+    caller: Calling,
+    services: Wired,
+    *,
+    last: Resumed,
+    after: After = 0,
+    cursor: Cursor = None,
+    limit: Limit = 100,
+    accept: Accept = "",
+) -> Page[Event] | Response:
+    """The history of all the caller's workspaces, oldest first: a page, or server-sent events."""
+    subject = as_subject(caller)
+    if SSE in accept:
+        start = after if last is None else last
+        return sse(services, caller, _events(services.workspaces.follow(subject, None, after=start)))
+    if (position := paging.decode(cursor)) is not None:
+        after = _position(position)
+    found, end = await services.workspaces.history(subject, after=after, limit=limit)
+    return Page(items=tuple(map(event_document, found)), cursor=paging.encode(None if end is None else str(end)))
 
 
 @router.get("/workspaces/{workspace_id}/events", response_model=Page[Event], responses=_STREAM | problems(404))
