@@ -87,7 +87,7 @@ async def test_an_untouched_tab_is_idle_and_a_person_is_not(tmp_path: Path) -> N
         await edge.publish(route, grants=GRANTS)
         context = await browser.new_context()
         name, _, value = cookie(HOST, seconds=3600).partition("=")
-        await context.add_cookies([{"name": name, "value": value, "url": f"http://{edge.authority(HOST)}/"}])
+        await context.add_cookies([{"name": name, "value": value, "url": f"https://{HOST}/", "secure": True}])
         editor = Editor(await context.new_page())
         opened = time.time()
         await editor.open(f"http://{edge.authority(HOST)}/")

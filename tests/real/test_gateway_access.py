@@ -47,8 +47,8 @@ async def test_a_session_or_a_token_of_the_right_person_enters(edge: Gateway) ->
     assert by_cookie.status == 200
     assert headers(by_cookie)["cookie"] == "x=1; y=2"
     assert headers(by_cookie)["authorization"] == "Basic eHg="
-    secure = await edge.get("a.test", Cookie="__Host-" + cookie())
-    assert "cookie" not in headers(secure)
+    other = await edge.get("a.test", Cookie=f"__Host-mooring=tossed; {cookie()}")
+    assert "cookie" not in headers(other)
     by_token = await edge.get("a.test", Authorization=f"Bearer {TOKEN}", Cookie="mooring=old; z=1")
     assert headers(by_token)["cookie"] == "z=1"
     assert "authorization" not in headers(by_token)
@@ -199,13 +199,15 @@ async def test_reserved_paths_and_the_console_go_to_the_server(edge: Gateway, ru
     away = await edge.get(CONSOLE, "/")
     assert (away.status, away.json()["code"]) == (502, "unavailable")
     async with backend(unix=edge.home.api_socket):
-        for host, path in ((CONSOLE, "/api/v1/x?y"), ("a.test", "/.mooring/session"), ("unknown.test", "/.mooring/")):
+        for host, path in ((CONSOLE, "/api/v1/x?y"), ("a.test", "/.mooring/session")):
             reply = await edge.get(host, path, Cookie="mooring=x; a=1", Authorization="Bearer y")
             assert reply.json()["target"] == path
             assert headers(reply)["host"] == edge.authority(host)
             assert headers(reply)["cookie"] == "mooring=x; a=1"
             assert headers(reply)["authorization"] == "Bearer y"
-        assert (await edge.get("unknown.test", "/.mooringx")).status == 404
+        # A name that its owner points to this address, so that a page of theirs is of the same origin.
+        for path in ("/.mooring/", "/.mooring/ticket?ticket=x", "/.mooringx"):
+            assert (await edge.get("unknown.test", path)).status == 404
     assert running.seen == []
 
 
@@ -215,3 +217,48 @@ async def metrics(edge: Gateway, wanted: str) -> str:
     while wanted not in (text := (await edge.sink.read()).metrics):
         assert time.monotonic() < deadline, text
     return text
+
+
+@pytest.mark.parametrize("host", ["w--ann.localhost", "p3000--w--ann.localhost"])
+async def test_where_browsers_keep_host_cookies_a_plain_one_is_nobodys(
+    edge: Gateway, running: Running, host: str
+) -> None:
+    """A cookie of the plain name can come from a page of a neighbour: it signs nobody in where `__Host-` works."""
+    access = Access(kind="subjects", subjects=("ann",))
+    await edge.publish(Route(name="l", host=host, backends=(Backend(address=running.address),), access=access))
+    good = cookie(host)
+    assert (await edge.get(host, Cookie=good.removeprefix("__Host-"))).status == 401
+    assert (await edge.get(host, Cookie=f"mooring=tossed; {good}")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("site", "mode", "dest", "status"),
+    [
+        ("same-site", "navigate", "iframe", 403),
+        ("cross-site", "navigate", "object", 403),
+        ("same-site", "no-cors", "script", 403),
+        ("same-site", "cors", "empty", 403),
+        ("cross-site", "navigate", "document", 200),
+        ("none", "navigate", "document", 200),
+        ("same-origin", "navigate", "iframe", 200),
+        ("same-origin", "cors", "empty", 200),
+    ],
+)
+async def test_an_editor_is_neither_framed_nor_read_by_a_page_of_another_origin(
+    edge: Gateway, running: Running, site: str, mode: str, dest: str, status: int
+) -> None:
+    """What a page of another workspace could make a person's browser load with their cookie is refused; a link is not."""
+    backends = (Backend(address=running.address),)
+    access = Access(kind="subjects", subjects=("ann",))
+    await edge.publish(Route(name="e", host="e.test", backends=backends, access=access, workspace="abcdefghij"))
+    said = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
+    reply = await edge.ask("GET", "e.test", "/", {**said, "Cookie": cookie("e.test")})
+    assert reply.status == status
+
+
+async def test_long_credentials_are_read_but_not_kept(edge: Gateway) -> None:
+    """A cookie as long as a request may hold works; thousands of a stranger's cost a worker no memory."""
+    long = f"{cookie()}; x={'y' * 20000}"
+    for _ in range(2):
+        assert (await edge.get("a.test", Cookie=long)).status == 200
+    assert (await edge.get("a.test", Authorization=f"Bearer {'z' * 20000}")).status == 401

@@ -189,7 +189,7 @@ async def test_refusals_are_counted(edge: Gateway) -> None:
 
 @pytest.mark.parametrize("place", ["@api", "@files", "@other", "/elsewhere", "/.mooring/ticket"])
 async def test_a_backend_cannot_send_a_request_to_another_location(tmp_path: Path, place: str) -> None:
-    """nginx's own X-Accel headers mean nothing in an answer of a backend, and reach nobody."""
+    """The X-Accel headers mean nothing in an answer of a backend, and reach nobody."""
     async with (
         gateway(tmp_path) as edge,
         backend(ok(b"mine", f"X-Accel-Redirect: {place}", "X-Accel-Charset: x")) as it,

@@ -16,4 +16,5 @@ def cookie(
     host: str = "a.test", subject: str = "ann", *, key: SigningKey = KEY, seconds: float = 60, session: str = "s1"
 ) -> str:
     """A signed session for that host, as a Cookie header's value."""
-    return f"mooring={sign(Claims(session, subject, host, int(time.time() + seconds)), key)}"
+    name = "__Host-mooring" if host.endswith("localhost") else "mooring"
+    return f"{name}={sign(Claims(session, subject, host, int(time.time() + seconds)), key)}"

@@ -26,13 +26,24 @@ function _M.allows(route, subject)
     return true
 end
 
+-- An editor in a frame of somebody else's page would be typed into unseen; a link to it is followed as a whole page. A
+-- port may be framed: the editor shows it so.
+local function foreign_page(state, site)
+    if site == "same-origin" or site == "none" or not state.route.workspace or state.port then
+        return nil
+    end
+    local links = ngx.var.http_sec_fetch_mode == "navigate" and ngx.var.http_sec_fetch_dest == "document"
+    return not links and "origin" or nil
+end
+
 -- The reason to refuse a request that a page of another origin may have caused, or nil. A cookie is sent whoever
 -- caused the request; a browser always says the origin of one that changes state or opens a WebSocket.
 local function foreign_origin(state)
+    local site = ngx.var.http_sec_fetch_site
     if SAFE[ngx.req.get_method()] and not state.websocket then
-        return nil
+        return site and foreign_page(state, site) or nil
     end
-    local origin, site = ngx.var.http_origin, ngx.var.http_sec_fetch_site
+    local origin = ngx.var.http_origin
     if site and site ~= "same-origin" and site ~= "none" then
         return "origin"
     end

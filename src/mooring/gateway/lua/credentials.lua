@@ -12,15 +12,27 @@ local OURS = { ["mooring"] = true, ["__Host-mooring"] = true }
 -- of its final size, since a worker keeps thousands.
 local remembered = memory.new(2048)
 local FIELDS = 7
+-- Longer ones are read each time: thousands of strangers' largest headers would be a worker's memory.
+local LONGEST = 4096
+local LONGEST_TOKEN = 128
 local tokens = memory.new(1024)
 
 local function pairs_of(header)
     return string.gmatch(header, "%s*([^;]+)")
 end
 
+-- The value and the name of one of Mooring's cookies.
 local function is_ours(pair)
     local name, value = string.match(pair, "^([^=]-)%s*=%s*(.-)%s*$")
-    return name and OURS[name] and value
+    if name and OURS[name] then
+        return value, name
+    end
+end
+
+-- Where browsers keep `__Host-` cookies only that one counts: a neighbour below the same domain can set the plain one.
+local function name_at(host)
+    local secure = ngx.var.scheme == "https" or host == "localhost" or string.sub(host, -10) == ".localhost"
+    return secure and "__Host-mooring" or "mooring"
 end
 
 -- What is left without Mooring's own cookies; the second value says whether there were any.
@@ -41,7 +53,9 @@ local function recall(header)
     if not found then
         found = new_table(0, FIELDS)
         found.rest, found.ours = without_ours(header)
-        remembered:set(header, found)
+        if #header <= LONGEST then
+            remembered:set(header, found)
+        end
     end
     return found
 end
@@ -54,9 +68,10 @@ end
 -- Another site below the same domain may have put a cookie of our name in front: the first that holds here counts.
 local function verify(found, header, host, generation)
     found.generation, found.host, found.subject = generation, host, nil
+    local wanted = name_at(host)
     for pair in pairs_of(header) do
-        local value = is_ours(pair)
-        local claims = value and session.verified(value)
+        local value, name = is_ours(pair)
+        local claims = name == wanted and session.verified(value)
         if claims and claims.audience == host and not grants.revoked(claims.session) then
             found.subject, found.session, found.expires = claims.subject, claims.session, claims.expires
             return
@@ -81,7 +96,7 @@ end
 -- The grant of the bearer token in an Authorization header, or nil. A foreign token is the backend's business.
 function _M.by_token(header)
     local token = string.match(header, "^[Bb][Ee][Aa][Rr][Ee][Rr] +([^ ]+)$")
-    if not token then
+    if not token or #token > LONGEST_TOKEN then
         return nil
     end
     local sha256 = tokens:get(token)

@@ -67,6 +67,9 @@ local function location_of(state)
     if backend.tls then
         return backend.tls.verify and "@other" or "@unverified"
     end
+    if backend.listener_of then
+        return "@other"
+    end
     return (route.rewrite or not state.idempotent) and "@other" or nil
 end
 
@@ -86,7 +89,9 @@ local function aim(state)
     if tls then
         ngx.var.mooring_name = tls.name
     end
-    local upstream = (not tls and state.idempotent) and "http://kept" or tls and "https://fresh" or "http://fresh"
+    -- Behind a kept connection to a workspace's port may be whoever listened there before.
+    local keeps = not tls and state.idempotent and not state.backend.listener_of
+    local upstream = keeps and "http://kept" or tls and "https://fresh" or "http://fresh"
     ngx.var.mooring_pass = upstream .. filters.target(state)
 end
 
@@ -140,7 +145,8 @@ function _M.handle(listener)
     if not path then
         return answers.bad_request()
     end
-    if host == settings.console or reserved(path) then
+    -- A name that somebody else points to this address has no way in.
+    if host == settings.console or reserved(path) and routes.knows(listener, host) then
         return api.pass()
     end
     local state = routed(listener, path, query, host, authority)

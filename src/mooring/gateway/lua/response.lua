@@ -54,7 +54,7 @@ function _M.headers()
     if not state.route then
         return
     end
-    -- nginx would carry what was switched to by itself, where nothing counts or cuts it: WebSockets go through tunnel.lua.
+    -- nginx would carry what was switched to by itself, where nothing counts or cuts it.
     if ngx.status == 101 then
         return ngx.exit(502)
     end

@@ -111,6 +111,23 @@ function _M.find(listener, host, path)
     return state_of(route, key, port, matched)
 end
 
+-- Whether any route is for this host.
+function _M.knows(listener, host)
+    local prefix = listener .. " "
+    local ports = string.gsub(host, "^p[1-9]%d*%-%-", "p{port}--")
+    if dict:get(prefix .. host) or dict:get(prefix .. ports) or dict:get(prefix .. "*") then
+        return true
+    end
+    local dot = find(host, ".", 1, true)
+    while dot do
+        if dict:get(prefix .. "*" .. sub(host, dot)) then
+            return true
+        end
+        dot = find(host, ".", dot + 1, true)
+    end
+    return false
+end
+
 -- The route of that identity as it is now in its bucket, nil when it is gone: what an open tunnel asks.
 function _M.again(key, id)
     local bucket = bucket_of(key)
