@@ -58,7 +58,8 @@ class GatewayProbe:
                 head = await _head(reader)
         except TimeoutError:
             return 0
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            # A ValueError is a header line without end: whoever has the gateway's port does not speak HTTP.
             raise Unavailable(f"the gateway does not answer at {self._address}:{self._port}: {error}") from error
         finally:
             if writer is not None:

@@ -55,6 +55,7 @@ class WorkspaceReconciler:
         self._clock = parts.clock
         self._seen: dict[str, Observation] = {}
         self._seen_at: dict[str, float] = {}
+        self._begun: dict[str, tuple[int, Observation | None]] = {}
         self._starts: dict[str, _Start] = {}
         self._noticed: dict[str, set[str]] = {}
         self._waiting: dict[str, str] = {}
@@ -193,11 +194,7 @@ class WorkspaceReconciler:
         # Nothing seen yet of one that should run: this server is new, and apply will find what the old one left.
         adopting = before is None and workspace.phase in (Phase.starting, Phase.running)
         if not adopting:
-            again = before is not None and before.generation == workspace.generation
-            started = workspace.spec.model_copy(update={"template_version": turn.template.version})
-            await turn.become(Phase.starting, started_at=self._clock.now(), started=started)
-            turn.publish(None)
-            await turn.event("starting", "starting again: it did not run any more" if again else "starting")
+            await self._tell_start(turn, before)
         try:
             seen = await turn.apply(Desired.running)
         except (Misconfigured, InvalidInput, Conflict) as error:
@@ -206,7 +203,21 @@ class WorkspaceReconciler:
         self._observe(seen)
         return self._seen[workspace.id]
 
+    async def _tell_start(self, turn: Turn, before: Observation | None) -> None:
+        """Write that it starts, and with what. Once a start, however often the runtime must be asked for it."""
+        workspace, news = turn.workspace, (turn.workspace.generation, before)
+        started = workspace.spec.model_copy(update={"template_version": turn.template.version})
+        if self._begun.get(workspace.id) == news:
+            await turn.become(workspace.phase, workspace.reason, started=started)
+            return
+        await turn.become(Phase.starting, started_at=self._clock.now(), started=started)
+        self._begun[workspace.id] = news
+        turn.publish(None)
+        again = before is not None and before.generation == workspace.generation
+        await turn.event("starting", "starting again: it did not run any more" if again else "starting")
+
     async def _look(self, turn: Turn, seen: Observation) -> float | None:
+        self._begun.pop(turn.workspace.id, None)
         start = await self._start_of(turn, seen)
         if not start.answered and turn.workspace.phase is not Phase.starting:
             await turn.become(Phase.starting, seen.reason, started_at=self._clock.now())
@@ -245,10 +256,11 @@ class WorkspaceReconciler:
         return start
 
     async def _answered(self, turn: Turn, start: _Start, seen: Observation) -> float:
+        await turn.become(Phase.running, limited=seen.limited)
+        # After the write: one that failed is made up for, with its event.
         first = not start.answered
         start.answered, start.deadline = True, float("inf")
         start.silent_since, start.patience_s = None, PATIENCE_S
-        await turn.become(Phase.running, limited=seen.limited)
         turn.publish(seen)
         if first:
             took = self._clock.monotonic() - start.began
@@ -267,8 +279,8 @@ class WorkspaceReconciler:
             start.silent_since = now if start.silent_since is None else start.silent_since
             if now - start.silent_since < start.patience_s:
                 return SLOWEST_PROBE_S
-            start.answered, start.began = False, now
             await turn.become(Phase.starting, HANGS)
+            start.answered, start.began = False, now
             turn.publish(self._seen.get(turn.workspace.id))
             await turn.event("silent", HANGS)
         return self._pace(start)
@@ -281,9 +293,9 @@ class WorkspaceReconciler:
     # What is told
 
     async def _fail(self, turn: Turn, reason: str, output: str = "", *, at: float | None = None) -> None:
-        self._starts.pop(turn.workspace.id, None)
         text = f"{reason}\n{output}" if output else reason
         await turn.become(Phase.failed, text, limited=())
+        self._starts.pop(turn.workspace.id, None)
         turn.publish(None)
         await turn.event("failed", text, at=at)
 
@@ -375,6 +387,7 @@ class WorkspaceReconciler:
         self._seen_at.pop(workspace_id, None)
         if seen is not None and seen.phase is Phase.starting:
             log.warning("a workspace runs that the database does not know", workspace=workspace_id)
+        self._begun.pop(workspace_id, None)
         self._starts.pop(workspace_id, None)
         self._noticed.pop(workspace_id, None)
         self._waiting.pop(workspace_id, None)

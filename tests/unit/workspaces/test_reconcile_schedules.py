@@ -5,12 +5,15 @@ Whatever happened, once the faults are over what is observed is what is wanted.
 
 import asyncio
 import random
+from collections.abc import Mapping
+from typing import Any
 
 from mooring.errors import Conflict, NotFound, Unavailable
 from mooring.model.routes import RouteState
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
 from mooring.workspaces.memory_runtime import FlakyRuntime, World
+from mooring.workspaces.ports import Event
 from support.simulation import explore
 from support.workspaces import ADA, Stage, stage
 
@@ -39,6 +42,22 @@ class Weather:
 
     def fails(self) -> bool:
         return self.rng.random() < self.bad
+
+
+class FlakyLog(MemoryEventLog):
+    """The same database, asked to keep events."""
+
+    def __init__(self, clock: LoopClock, weather: Weather) -> None:
+        super().__init__(clock)
+        self._weather = weather
+
+    async def append(
+        self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
+    ) -> Event:
+        await asyncio.sleep(self._weather.rng.choice([0.0, 0.0, 0.001]))
+        if self._weather.fails():
+            raise Unavailable("the database does not answer")
+        return await super().append(workspace_id, kind, text, data, at=at)
 
 
 class FlakyStore(MemoryStore):
@@ -137,7 +156,7 @@ async def check(it: Stage, world: World, ids: list[str]) -> None:
 async def life(rng: random.Random) -> None:
     """Three workspaces, thirty things that happen, a kill of the server in the middle, then quiet."""
     weather, world, clock = Weather(rng), World(), LoopClock()
-    log = MemoryEventLog(clock)
+    log = FlakyLog(clock, weather)
     store = FlakyStore(log, weather)
     runtime = FlakyRuntime(weather.fails, world)
     ids: list[str] = []
@@ -148,10 +167,20 @@ async def life(rng: random.Random) -> None:
             for _ in range(15):
                 await act(it, world, rng.choice(ids), rng)
                 await asyncio.sleep(rng.choice([0.0, 0.0, 0.003, 0.1]))
-    weather.bad = 0.0
     async with stage(runtime=runtime, store=store, events=log, clock=clock) as it:
+        # The faults end under a server that has met them: it must not wait for anything that will not come.
+        await disturb(it, rng)
+        weather.bad = 0.0
         await asyncio.sleep(60)
         await check(it, world, ids)
+
+
+async def disturb(it: Stage, rng: random.Random) -> None:
+    """The gateway answers 500, or is away, or both in turn, for some seconds; then it is well."""
+    for _ in range(rng.choice([0, 1, 2, 4])):
+        it.probe.silent, it.probe.gateway_is_away = rng.choice([True, False]), rng.choice([True, False])
+        await asyncio.sleep(rng.choice([0.05, 1.0, 6.0, 29.0]))
+    it.probe.silent = it.probe.gateway_is_away = False
 
 
 def test_what_is_wanted_comes_true_under_every_schedule() -> None:
