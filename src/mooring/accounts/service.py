@@ -7,6 +7,7 @@ the next call, in every replica.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 import structlog
@@ -15,7 +16,7 @@ from mooring.accounts.credentials import Caller, Redeemed, check_next, digest, i
 from mooring.accounts.keyring import SESSION_S, Keyring
 from mooring.accounts.ports import AccountStore, KeyStore, OwnedWorkspaces, Role, Session, Ticket, Token, User
 from mooring.control.clock import Clock
-from mooring.errors import Conflict, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from mooring.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from mooring.model.grants import PROBE_SUBJECT, Claims, Grants, TokenGrant, sign, verify
 from mooring.model.names import check_owner
 
@@ -33,27 +34,14 @@ HOUSEKEEPING_S = 3600.0
 
 
 class Accounts:
-    """The use cases.
+    """The use cases."""
 
-    `most_users` is what the runtime allows: the process runtime keeps nobody's files apart from another's, and so
-    takes one.
-    """
-
-    def __init__(
-        self,
-        store: AccountStore,
-        keys: KeyStore,
-        clock: Clock,
-        workspaces: OwnedWorkspaces,
-        *,
-        most_users: int | None = None,
-    ) -> None:
+    def __init__(self, store: AccountStore, keys: KeyStore, clock: Clock, workspaces: OwnedWorkspaces) -> None:
         self._store = store
         self._keyring = Keyring(keys)
         self._clock = clock
         self._workspaces = workspaces
-        self._most_users = most_users
-        self._adding = asyncio.Lock()
+        self._leaving = asyncio.Lock()
         self._changed = asyncio.Event()
         self._answered_at: float | None = None
         self.probe_token = new_token()
@@ -66,16 +54,13 @@ class Accounts:
 
         Raises:
             InvalidInput: for a name that is not allowed.
-            Conflict: for one in use.
-            LimitExceeded: when this runtime allows no further account.
+            Conflict: for one in use, or whose workspaces of earlier are still there.
         """
         check_owner(name, field="name")
-        async with self._adding:
-            await self._check_room(name)
-            user = User(name, role, self._clock.now())
-            await self._store.add_user(user)
-        log.info("user created", user=name, role=role)
-        return user
+        if await self._workspaces.count(name):
+            # Made at another server while their owner was removed here: they must not fall to whoever comes next.
+            raise Conflict(f"there are workspaces of an earlier user {name}: delete them first", field="name")
+        return await self._add_user(name, role)
 
     async def user(self, name: str) -> User:
         """The account. Raises `NotFound`."""
@@ -93,13 +78,27 @@ class Accounts:
             Conflict: while it has workspaces, or when nobody could manage accounts any more.
         """
         user = await self._store.user(name)
-        if count := await self._workspaces.count(name):
-            raise Conflict(f"{name} still has {count} workspaces: delete them first", field="name")
-        async with self._adding:
+        async with self._leaving:
+            if count := await self._workspaces.count(name):
+                raise Conflict(f"{name} still has {count} workspaces: delete them first", field="name")
             if user.role is Role.admin and await self._admins() == 1:
                 raise Conflict(f"{name} is the only administrator", field="name")
             await self._changing(self._store.remove_user(name, now=self._clock.now()))
         log.info("user removed", user=name)
+
+    @asynccontextmanager
+    async def staying(self, name: str) -> AsyncIterator[None]:
+        """Nobody is removed meanwhile: what is made for `name` in it is not made for somebody who has gone.
+
+        Raises:
+            InvalidInput: there is no such user.
+        """
+        async with self._leaving:
+            try:
+                await self._store.user(name)
+            except NotFound as error:
+                raise InvalidInput(f"owner: {error.detail}", field="owner") from error
+            yield
 
     async def ensure_admin(self, name: str, known: str | None) -> str:
         """A bearer token for the CLI on this machine: `known` if it is still an administrator's, else a new one.
@@ -114,7 +113,7 @@ class Accounts:
         try:
             user = await self._store.user(name)
         except NotFound:
-            user = await self.create_user(name, Role.admin)
+            user = await self._add_user(check_owner(name), Role.admin)
         if user.role is not Role.admin:
             raise Conflict(f"{name} is no administrator", field="name")
         for token in await self._store.tokens(name):
@@ -123,15 +122,11 @@ class Accounts:
         _, secret = await self.create_token(name, label=MACHINE_LABEL)
         return secret
 
-    async def _check_room(self, name: str) -> None:
-        if self._most_users is None:
-            return
-        users = await self._store.users(after="", limit=self._most_users)
-        if len(users) >= self._most_users and name not in {user.name for user in users}:
-            raise LimitExceeded(
-                f"this runtime keeps people's workspaces apart for at most {self._most_users} user: use docker",
-                field="name",
-            )
+    async def _add_user(self, name: str, role: Role) -> User:
+        user = User(name, role, self._clock.now())
+        await self._store.add_user(user)
+        log.info("user created", user=name, role=role)
+        return user
 
     async def _admins(self) -> int:
         found, after = 0, ""

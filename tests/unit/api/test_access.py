@@ -5,8 +5,6 @@ import asyncio
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
-from mooring.accounts.ports import Role
-from mooring.errors import MooringError
 from mooring.model.grants import Claims, SigningKey, sign
 from mooring.settings import Listen
 from support.api import CONSOLE, Api, api, ticket_of
@@ -359,17 +357,3 @@ async def test_the_probes_token_is_known_to_gateways_and_opens_nothing_here(it: 
     assert "mooring:probe" in {grant.subject for grant in (await accounts.grants()).tokens}
     response = await it.client().get("/api/v1/me", headers={"Authorization": f"Bearer {accounts.probe_token}"})
     assert response.status_code == 401
-
-
-async def test_one_person_where_the_runtime_keeps_nobody_apart() -> None:
-    """Accounts stop at the number of people that the runtime can keep apart."""
-    async with api() as it:
-        alone = type(it.services.accounts)(
-            it.services.accounts._store,
-            it.services.accounts._keyring._store,
-            it.clock,
-            it.stage.service,
-            most_users=3,
-        )
-        with pytest.raises(MooringError, match="at most 3 user"):
-            await alone.create_user("fourth", Role.member)

@@ -1,8 +1,11 @@
 """Workspaces over HTTP: create, look, change, start, stop, enter."""
 
+import asyncio
+
 import pytest
 
 from mooring.model.workspace import Phase
+from mooring.workspaces.service import WorkspaceService
 from support.api import Api, ticket_of
 
 
@@ -213,3 +216,46 @@ async def test_the_history_of_all_is_a_page_too(it: Api) -> None:
         assert sorted(texts) == sorted(f"{owner} {number}" for owner in own for number in range(60))
     found = (await it.client("bob").get("/api/v1/events", params={"after": 2**62})).json()
     assert found == {"items": [], "cursor": None}
+
+
+class SlowCount:
+    """Counts workspaces as a busy database does: what it says may be past when it is heard."""
+
+    def __init__(self, workspaces: WorkspaceService) -> None:
+        self._workspaces = workspaces
+
+    async def count(self, owner: str) -> int:
+        found = await self._workspaces.count(owner)
+        await asyncio.sleep(0.05)
+        return found
+
+
+async def test_nobody_is_removed_while_a_workspace_is_made(it: Api) -> None:
+    """Of removing a person and making a workspace for them at once, one is refused: no workspace is without owner."""
+    it.services.accounts._workspaces = SlowCount(it.stage.service)
+    ada = it.client("ada")
+    async with asyncio.TaskGroup() as group:
+        removing = group.create_task(ada.delete("/api/v1/users/bob"))
+        await asyncio.sleep(0.01)
+        made = await ada.post("/api/v1/workspaces", json={"name": "last", "template": "light", "owner": "bob"})
+    assert removing.result().status_code == 204
+    assert (made.status_code, made.json()["detail"]) == (422, "owner: there is no user bob")
+
+
+async def test_a_workspace_is_for_somebody_who_exists(it: Api) -> None:
+    """An administrator makes none for a name that nobody has; a member learns nothing of who exists."""
+    body = {"name": "one", "template": "light", "owner": "nobody"}
+    refused = await it.client("ada").post("/api/v1/workspaces", json=body)
+    assert (refused.status_code, refused.json()["field"]) == (422, "owner")
+    for owner in ("nobody", "eve"):
+        refused = await it.client("bob").post("/api/v1/workspaces", json=body | {"owner": owner})
+        assert refused.json()["detail"] == "owner: only an administrator creates workspaces of others"
+
+
+async def test_workspaces_of_earlier_fall_to_nobody(it: Api) -> None:
+    """A name whose workspaces are still there is not given to somebody else."""
+    left = await it.workspace("carol")
+    refused = await it.client("ada").post("/api/v1/users", json={"name": "carol"})
+    assert (refused.status_code, refused.json()["field"]) == (409, "name")
+    await it.stage.store.remove(left.id)
+    assert (await it.client("ada").post("/api/v1/users", json={"name": "carol"})).status_code == 201

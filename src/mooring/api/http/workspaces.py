@@ -133,7 +133,9 @@ async def page(
 @router.post("", status_code=201, responses=problems(409))
 async def create(caller: Calling, services: Wired, body: NewWorkspace, response: Response) -> Workspace:
     """Make a workspace, started unless told otherwise."""
-    workspace = await services.workspaces.create(as_subject(caller), body)
+    owner = body.owner if body.owner and caller.admin else caller.user
+    async with services.accounts.staying(owner):
+        workspace = await services.workspaces.create(as_subject(caller), body)
     response.headers["Location"] = f"/api/v1/workspaces/{workspace.id}"
     return await _tagged(services, workspace, response)
 
