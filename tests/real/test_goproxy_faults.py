@@ -1,6 +1,7 @@
 """Upstreams, databases and disks that misbehave, seen by a client of the proxy over HTTP."""
 
 import concurrent.futures
+import http.client
 import json
 import os
 import subprocess
@@ -259,6 +260,30 @@ def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
     assert get(proxy, mod, Accept_Encoding="gzip").headers["content-encoding"] == "gzip"
     assert get(proxy, mod, Accept_Encoding="gzip").content == upstream.files[mod]
     assert httpx2.post(f"{proxy.url}/{name}").status_code == 405
+
+
+def test_a_connection_is_used_again(upstream: Upstream, proxy: Served) -> None:
+    """One connection carries every kind of answer, with and without a body, one after the other."""
+    big = "/example.com/big/@v/v1.0.0.zip"
+    connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=30)
+    for _ in ("cold", "warm"):
+        for method, path, span, status in (
+            ("HEAD", big, "", 200),
+            ("GET", big, "bytes=0-9", 206),
+            ("GET", big, "bytes=99999999-", 416),
+            ("GET", big, "", 200),
+            ("HEAD", f"/{X}.mod", "", 200),
+            ("GET", f"/{X}.mod", "", 200),
+            ("GET", "/example.com/none/@v/list", "", 404),
+            ("POST", f"/{X}.mod", "", 405),
+        ):
+            connection.request(method, path, headers={"Range": span} if span else {})
+            answer = connection.getresponse()
+            length = len(answer.read())
+            assert (answer.status, answer.will_close) == (status, False)
+            assert method != "GET" or length == int(answer.headers["content-length"])
+    connection.close()
+    assert upstream.asked[big[1:]] == 1
 
 
 @pytest.mark.parametrize(
