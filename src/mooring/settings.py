@@ -146,7 +146,7 @@ class RedisSource:
 
     paths_host: str
     """The host of the path form: `ws.<domain>`."""
-    url: str = "redis://127.0.0.1:6379/0"
+    url: str = field(default="redis://127.0.0.1:6379/0", repr=False)
     """Also `rediss://` and `unix:///path?db=0`."""
     hash: str = "hosts"
     name: str = "redis"
@@ -172,7 +172,7 @@ class Installation:
     listen: Listen
     editor: Path
     """The code-server program; the set-up puts it into the cache."""
-    database_url: str | None = None
+    database_url: str | None = field(default=None, repr=False)
     """A SQLAlchemy URL of PostgreSQL; None is SQLite below home."""
     docker_host: str | None = None
     """Docker's address (`unix:///…`); None is the engine's usual socket, if there is one."""

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from mooring.control.backoff import Backoff
 from mooring.discovery.hosts import Hosts, resolve, route
+from mooring.errors import InvalidInput
 from mooring.routes.ports import SectionChange
 from mooring.settings import RedisSource as RedisSettings
 
@@ -67,19 +68,27 @@ class RedisSource:
                             yield change
                         if not await self._wait(redis, announced):
                             break
+            except InvalidInput as error:
+                self._note(error.detail)
             except (RedisError, OSError, ValueError) as error:
                 self._note(f"Redis does not serve the hash {self._settings.hash}: {error}")
             await asyncio.sleep(self._backoff.delay(attempt))
             attempt += 1
 
     def _client(self) -> Redis:
-        return Redis.from_url(
-            self._settings.url,
-            socket_timeout=self._settings.answer_s,
-            socket_connect_timeout=self._settings.answer_s,
-            # The loop around it tries again, and counts the time.
-            retry=Retry(NoBackoff(), 0),
-        )
+        try:
+            return Redis.from_url(
+                self._settings.url,
+                socket_timeout=self._settings.answer_s,
+                socket_connect_timeout=self._settings.answer_s,
+                # The loop around it tries again, and counts the time.
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError:
+            # Its text repeats parts of the address, a password's among them.
+            raise InvalidInput(
+                "the address of Redis must be redis://, rediss:// or unix://, with a percent-encoded password"
+            ) from None
 
     @asynccontextmanager
     async def _announced(self, redis: Redis) -> AsyncIterator[PubSub | None]:

@@ -14,6 +14,9 @@ from mooring.routes.ports import Revision
 
 log = structlog.get_logger(__name__)
 
+INPUT_S = 31 * 86400.0
+"""Longer than the longest idle rule."""
+_FEW = 1000
 FORGET_S = 3600.0
 """A gateway that has been silent for an hour has been taken away."""
 
@@ -64,6 +67,7 @@ class Reports:
         self._clock = clock
         self._heard: dict[str, tuple[Report, float]] = {}
         self._input: dict[str, float] = {}
+        self._prune_above = _FEW
 
     def take(self, report: Report) -> None:
         """Remember it. Activity never goes back, and never lies ahead of our own clock."""
@@ -75,6 +79,10 @@ class Reports:
         for workspace, at in report.activity.items():
             # A gateway whose clock is ahead would keep a workspace awake for as long.
             self._input[workspace] = max(self._input.get(workspace, 0.0), min(at, now))
+        if len(self._input) > self._prune_above:
+            # Workspaces that were deleted years ago; input older than any idle rule says nothing.
+            self._input = {workspace: at for workspace, at in self._input.items() if at > now - INPUT_S}
+            self._prune_above = 2 * len(self._input) + _FEW
 
     def input_at(self, workspace_id: str) -> float:
         """Second (since the epoch) of the last input seen, 0 when none was."""
@@ -87,10 +95,6 @@ class Reports:
     def connections(self, workspace_id: str) -> int:
         """Open connections to a workspace, over all gateways."""
         return sum(heard.report.connections.get(workspace_id, 0) for heard in self.heard())
-
-    def forget(self, workspace_id: str) -> None:
-        """Forget a workspace that has gone. Absence is no error."""
-        self._input.pop(workspace_id, None)
 
     def heard(self) -> tuple[Heard, ...]:
         """The newest report of every gateway that was not silent for an hour, by name."""

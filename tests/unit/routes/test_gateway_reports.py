@@ -1,5 +1,7 @@
 """What the server remembers of its gateways' reports."""
 
+from dataclasses import replace
+
 import pytest
 import structlog
 
@@ -46,8 +48,17 @@ def test_input_never_goes_back_and_never_lies_ahead(clock: SetClock) -> None:
     assert reports.input_at(OWN) == 900
     reports.take(report("two", activity=5000))
     assert reports.input_at(OWN) == 1000
-    reports.forget(OWN)
-    assert reports.input_at(OWN) == 0
+
+
+def test_what_is_older_than_any_idle_rule_takes_no_memory(clock: SetClock) -> None:
+    """Workspaces that went long ago are forgotten, those that somebody uses are not."""
+    reports = Reports(clock)
+    for month in range(24):
+        clock.seconds += 32 * 86400
+        many = {f"{month:02}{number:08}": clock.seconds for number in range(200)}
+        reports.take(replace(report(activity=clock.seconds), activity=many | {OWN: clock.seconds}))
+    assert len(reports._input) < 1500
+    assert reports.input_at(OWN) == clock.seconds
 
 
 def test_connections_are_summed_and_a_silent_gateway_is_forgotten(clock: SetClock) -> None:
