@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from mooring.control.tasks import Tasks
+from mooring.gateway.names import Names
 from mooring.model.routes import Access, Backend, Route
+from mooring.routes.ports import Delta, Revision, RouteKey
 from support.nginx import Backend as Running
 from support.nginx import Gateway, backend, gateway, ok
 
@@ -232,3 +235,20 @@ async def test_no_spelling_of_our_cookies_passes(tmp_path: Path, cookie: str) ->
         await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
         reply = await edge.get("a.test")
         assert [value for name, value in reply.values if name == "set-cookie"] == ["theirs=1"]
+
+
+async def test_a_backend_may_be_a_name(tmp_path: Path) -> None:
+    """What a name leads to is served, and what it leads to next, without a change of the table."""
+    where = ["127.0.0.2"]
+    async with gateway(tmp_path) as edge, backend(ok(b"hello")) as it:
+        names = Names(edge.sink, lookup=lambda _: tuple(where), allowed=lambda _: True, refresh_s=0.05)
+        port = it.address.rpartition(":")[2]
+        route = Route(name="n", host="n.test", backends=(Backend(address=f"app.internal:{port}"),), access=PUBLIC)
+        async with Tasks("names") as tasks:
+            tasks.spawn("names", names.run())
+            await names.apply(Revision("e", 1), Delta(((RouteKey("test", "n"), route),), complete=True))
+            assert (await edge.get("n.test")).status == 502
+            where[:] = ["127.0.0.1"]
+            async with asyncio.timeout(10):
+                while (await edge.get("n.test")).status != 200:
+                    await asyncio.sleep(0.05)

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
@@ -13,8 +14,10 @@ from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
 from mooring.errors import MooringError
 from mooring.gateway.feed import Feed
+from mooring.gateway.names import Names
 from mooring.gateway.snapshot import Snapshot
 from mooring.routes.ports import Revision, RouteSink, RouteSource, SectionChange
+from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
@@ -28,6 +31,8 @@ RESTORED_RANK = 1000
 class Agent:
     """Follows `sources` and feeds `sink`. `restored`: what `Snapshot.load` found; `snapshot` keeps the table.
 
+    Routes that `rules` refuse are left out and reported.
+
     A sink that already has a table (an nginx that outlived the agent before) keeps it until every source is current,
     for `adopt_s` seconds at most.
     """
@@ -39,12 +44,15 @@ class Agent:
         *,
         snapshot: Snapshot | None = None,
         restored: Sequence[SectionChange] = (),
+        rules: Rules | None = None,
         adopt_s: float = 10.0,
     ) -> None:
         self.table = RouteTable()
         self._sources = tuple(sources)
-        self._sink = sink
-        self._feed = Feed(self.table, sink)
+        self._names = Names(sink)
+        self._feed = Feed(self.table, self._names)
+        self._rules = rules
+        self._refused: dict[str, dict[str, str]] = {}
         self._adopt_s = adopt_s
         self._snapshot = snapshot
         self._backoff = Backoff(first=0.1, most=5.0)
@@ -52,11 +60,12 @@ class Agent:
         self._marks: deque[tuple[int, Revision]] = deque(maxlen=4096)
         self._reached: tuple[int, Revision] | None = None
         for change in restored:
-            self.table.apply(change, RESTORED_RANK if change.rank is None else change.rank)
+            self.table.apply(self._allowed(change), RESTORED_RANK if change.rank is None else change.rank)
 
     def start(self, tasks: Tasks) -> None:
         """Start following and feeding; `tasks` owns the work."""
         tasks.forever("feed", self._feed_for_ever())
+        tasks.forever("names", self._names.run())
         if self._snapshot is not None:
             tasks.forever("snapshot", self._snapshot.keep(self.table))
         for source in self._sources:
@@ -85,6 +94,10 @@ class Agent:
         found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
         lost = ((c.loser, c.winner) for c in self.table.conflicts()[:MOST_CONFLICTS])
         found += [f"{a.source}: {a.name} is not served: {b.name} of {b.source} goes first" for a, b in lost]
+        found += [
+            f"{s}: {n} is not served: {why}" for s, refused in self._refused.items() for n, why in refused.items()
+        ]
+        found += self._names.problems()
         return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
 
     async def _feed_for_ever(self) -> None:
@@ -94,7 +107,7 @@ class Agent:
         """
         with contextlib.suppress(MooringError, TimeoutError):
             async with asyncio.timeout(self._adopt_s):
-                while await self._sink.applied() and self._is_behind():  # noqa: ASYNC110 - neither announces it
+                while await self._names.applied() and self._is_behind():  # noqa: ASYNC110 - neither announces it
                     await asyncio.sleep(0.05)
         await self._feed.run()
 
@@ -118,7 +131,22 @@ class Agent:
             attempt += 1
 
     def _take(self, source: RouteSource, change: SectionChange) -> None:
-        self.table.apply(change, source.rank if change.rank is None else change.rank)
+        self.table.apply(self._allowed(change), source.rank if change.rank is None else change.rank)
         self._failures.pop(source.name, None)
         if change.revision is not None:
             self._marks.append((self.table.revision.number, change.revision))
+
+    def _allowed(self, change: SectionChange) -> SectionChange:
+        """`change` without the routes that the rules refuse; what such a route said before goes too."""
+        if self._rules is None:
+            return change
+        refused = {r.name: why for r in change.upserts if (why := self._rules.refusal(change.source, r))}
+        before = {} if change.complete else self._refused.get(change.source, {})
+        again = {route.name for route in change.upserts} | set(change.deletes)
+        self._refused[change.source] = {name: why for name, why in before.items() if name not in again} | refused
+        if not refused:
+            return change
+        log.warning("routes are refused", source=change.source, routes=refused)
+        upserts = tuple(route for route in change.upserts if route.name not in refused)
+        deletes = change.deletes if change.complete else (*change.deletes, *refused)
+        return replace(change, upserts=upserts, deletes=deletes)

@@ -12,6 +12,7 @@ from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.model.names import Hosts
 from mooring.model.routes import Route
 from mooring.routes.ports import SectionChange
+from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
@@ -64,11 +65,19 @@ class MemorySections:
 class Publisher:
     """Publishes sections into `table`. `built_in` are the names of sources that nobody may publish under."""
 
-    def __init__(self, table: RouteTable, store: SectionStore, hosts: Hosts, built_in: Iterable[str]) -> None:
+    def __init__(
+        self,
+        table: RouteTable,
+        store: SectionStore,
+        hosts: Hosts,
+        built_in: Iterable[str],
+        rules: Rules | None = None,
+    ) -> None:
         self._table = table
         self._store = store
         self._hosts = hosts
         self._built_in = frozenset(built_in)
+        self._rules = rules
         self._published: set[str] = set()
         # What is kept last must be what is served last.
         self._changing = asyncio.Lock()
@@ -128,6 +137,8 @@ class Publisher:
                 raise InvalidInput(f"two routes are called {route.name}", field=f"routes.{position}.name")
             names.add(route.name)
             self._check_route(route, f"routes.{position}")
+            if self._rules and (why := self._rules.refusal(section.source, route)):
+                raise InvalidInput(why, field=f"routes.{position}.backends")
 
     def _check_route(self, route: Route, field: str) -> None:
         # A longer path on the console's host would win there, and see its cookies.

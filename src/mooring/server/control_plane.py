@@ -26,6 +26,7 @@ from mooring.model.workspace import Workspace
 from mooring.routes.ports import SectionChange
 from mooring.routes.published import Publisher
 from mooring.routes.reports import Reports
+from mooring.routes.rules import Rules
 from mooring.routes.sql import SqlSections
 from mooring.routes.table import RouteTable
 from mooring.server.files import gateway_credential, make_folders, remove_endpoint, write_endpoint
@@ -170,7 +171,7 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         table=table,
         section=section,
         outbox=outbox,
-        publisher=Publisher(table, SqlSections(database), hosts, BUILT_IN_SOURCES),
+        publisher=Publisher(table, SqlSections(database), hosts, BUILT_IN_SOURCES, _rules(installation)),
         reports=reports,
         reconciler=reconciler,
         idle=idle,
@@ -181,6 +182,10 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         closing=asyncio.Event(),
         changes=None if database.is_sqlite else Changes(database),
     )
+
+
+def _rules(installation: Installation) -> Rules:
+    return Rules(installation.home.root, installation.listen.address, installation.listen.port)
 
 
 class _Later:

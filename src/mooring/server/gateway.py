@@ -13,6 +13,7 @@ from mooring.gateway.snapshot import Snapshot
 from mooring.gateway.stream import StreamSource
 from mooring.gateway.supervise import Nginx
 from mooring.routes.ports import RouteSource
+from mooring.routes.rules import Rules
 from mooring.server.files import gateway_credential, make_folders
 from mooring.server.lifetime import Lifetime
 from mooring.settings import FileSource as FileSettings
@@ -44,7 +45,8 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime) -> 
                 tasks.forever("certificate", keep_certificate(source, sink, look_every_s=_CERTIFICATE_S))
             restored = snapshot.load()
             sources = _sources(installation, link, known=[change.source for change in restored])
-            agent = Agent(sources, sink, snapshot=snapshot, restored=restored)
+            rules = Rules(home.root, installation.listen.address, installation.listen.port)
+            agent = Agent(sources, sink, snapshot=snapshot, restored=restored, rules=rules)
             agent.start(tasks)
             tasks.forever("report", Reporter(link, agent, sink, gateway_id=GATEWAY_ID).run())
             await lifetime.ended()
