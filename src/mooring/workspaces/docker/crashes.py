@@ -1,7 +1,6 @@
-"""How often the containers of a workspace died, and whether that is too often.
+"""How often the containers of a workspace died, in a file.
 
-Kept in a file: a server that comes back must not begin to count anew, or a broken workspace would be restarted for
-ever.
+A server that comes back must not begin to count anew, or a broken workspace would be restarted for ever.
 """
 
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import orjson
 
-from mooring.workspaces.processes.keeper.lifecycle import CRASH_WINDOW_S, CRASHES, FIRST_DELAY_S, MOST_DELAY_S
+from mooring.workspaces.crashes import judged
 
 _FILE = "crashes.json"
 
@@ -37,16 +36,9 @@ class Crashes:
             return False
         self.death = death
         self.restarts += 1
-        self.times = [at for at in self.times if at > now - CRASH_WINDOW_S] + [now]
-        count = len(self.times)
-        self.failed = count >= CRASHES
-        delay = min(MOST_DELAY_S, FIRST_DELAY_S * 2 ** (count - 1))
-        self.due = now + delay
-        if self.failed:
-            minutes = int(CRASH_WINDOW_S / 60)
-            self.reason = f"the editor ended {count} times in {minutes} minutes; the last one {how}"
-        else:
-            self.reason = f"the editor {how}; it starts again in {delay:.1f} s"
+        self.times, delay, self.reason = judged(self.times, now, how)
+        self.failed = delay is None
+        self.due = now + (delay or 0.0)
         return True
 
     def fail(self, reason: str) -> None:

@@ -23,12 +23,11 @@ from mooring.errors import MooringError, NotFound
 from mooring.settings import Home
 from mooring.workspaces.docker.container import stamped
 from mooring.workspaces.docker.engine import DockerEngine
-from mooring.workspaces.output import Log, end_of, read_at
+from mooring.workspaces.output import Log, end_of
 
 log = structlog.get_logger(__name__)
 
 _HEADER = struct.Struct(">BxxxL")
-_FOLLOW_S = 0.5
 _DRAIN_WITHIN_S = 5.0
 _BACKOFF = Backoff(first=0.2, most=5.0)
 _DISK_FULL_S = 1.0
@@ -126,7 +125,7 @@ def _save(folder: Path, position: Position) -> None:
 
 
 class Output:
-    """The followers of one engine's containers, and the reader of what they copied."""
+    """The followers of one engine's containers."""
 
     def __init__(self, engine: DockerEngine, home: Home, tasks: Tasks) -> None:
         self._engine = engine
@@ -152,18 +151,6 @@ class Output:
             if late:
                 task.cancel()
                 await asyncio.wait([task])
-
-    async def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        """See `ports.Logs`."""
-        folder = str(self.folder(workspace_id))
-        while True:
-            offset, data = await asyncio.to_thread(read_at, folder, offset)
-            if data:
-                yield offset, data
-            elif not follow:
-                return
-            else:
-                await asyncio.sleep(_FOLLOW_S)
 
     def _gone(self, workspace_id: str, task: asyncio.Task[None]) -> None:
         if self._followers.get(workspace_id) is task:

@@ -37,6 +37,7 @@ from mooring.workspaces.feed import Feed
 from mooring.workspaces.launch import Launch, launch
 from mooring.workspaces.output import last_lines
 from mooring.workspaces.ports import ExecSession, Observation, Usage
+from mooring.workspaces.tail import chunks
 
 log = structlog.get_logger(__name__)
 
@@ -132,7 +133,7 @@ class DockerRuntime:
     # Logs
 
     def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        return self._output.read(workspace_id, offset=offset, follow=follow)
+        return chunks(self._output.folder(workspace_id), offset=offset, follow=follow)
 
     # Exec
 

@@ -22,7 +22,6 @@ from mooring.errors import Conflict, DeadlineExceeded, Misconfigured, MooringErr
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces import output
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.ports import ExecSession, Observation, Usage
 from mooring.workspaces.processes.cgroups import Cgroups, remove
@@ -43,6 +42,7 @@ from mooring.workspaces.processes.orders import Orders, observed
 from mooring.workspaces.processes.places import Folders
 from mooring.workspaces.processes.procfs import boot_id
 from mooring.workspaces.processes.sessions import Session
+from mooring.workspaces.tail import chunks
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -50,7 +50,6 @@ log = structlog.get_logger(__name__)
 _END_WITHIN_S = 22.0
 _SURVEY_S = 5.0
 _RUNNING_ANSWERS_S = 3.0
-_LOG_POLL_S = 0.25
 _RECOVER_TRIES = 8
 _FREE_TRIES = 9
 
@@ -147,17 +146,8 @@ class ProcessRuntime:
 
     # Logs
 
-    async def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        """While somebody follows, the file is looked at four times a second: that also works without a keeper."""
-        folder = str(self._folders.log_of(workspace_id))
-        while True:
-            offset, data = await asyncio.to_thread(output.read_at, folder, offset)
-            if data:
-                yield offset, data
-            elif not follow:
-                return
-            else:
-                await self._clock.sleep(_LOG_POLL_S)
+    def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        return chunks(self._folders.log_of(workspace_id), offset=offset, follow=follow)
 
     # Exec
 

@@ -15,6 +15,7 @@ import signal
 import time
 from contextlib import suppress
 
+from mooring.workspaces.crashes import judged
 from mooring.workspaces.output import Log, last_lines
 from mooring.workspaces.processes import membership, procfs
 from mooring.workspaces.processes.keeper.spawn import Program, spawn
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
     from mooring.workspaces.processes.keeper.order import Order
     from mooring.workspaces.processes.keeper.poller import Poller
 
-CRASHES = 5
-CRASH_WINDOW_S = 600.0
-FIRST_DELAY_S = 0.2
-MOST_DELAY_S = 30.0
 ROUND_S = 0.05
 SIGNALLED = 128
 FIFO_BYTES = 256 * 1024
@@ -50,7 +47,6 @@ class Life:
         self._editor = 0
         self._adopted = -1
         self._steps: dict[int, str] = {}
-        self._crashes = list(order.crashes)
         self._memory_kills = membership.memory_kills(order.folders)
         self._ending: tuple[str, str] | None = None
         self._unsaved = False
@@ -66,7 +62,7 @@ class Life:
             "exit": None,
             "left": 0,
             "restarts": order.restarts,
-            "crashes": self._crashes,
+            "crashes": order.crashes,
             "generation": order.generation,
             "socket": order.socket,
             "port": order.port,
@@ -151,18 +147,13 @@ class Life:
         what = self._how(status)
         self.note(f"the editor {what}")
         end_session(ended)
-        now = time.time()
-        self._crashes[:] = [at for at in self._crashes if at > now - CRASH_WINDOW_S] + [now]
         self.state["restarts"] += 1
-        count = len(self._crashes)
-        if count >= CRASHES:
+        self.state["crashes"], delay, reason = judged(self.state["crashes"], time.time(), what)
+        if delay is None:
             self._copy_output()
-            tail = last_lines(self._order.log)
-            minutes = int(CRASH_WINDOW_S / 60)
-            self._end("failed", f"the editor ended {count} times in {minutes} minutes; the last one {what}\n{tail}")
+            self._end("failed", f"{reason}\n{last_lines(self._order.log)}")
             return
-        delay = min(MOST_DELAY_S, FIRST_DELAY_S * 2 ** (count - 1))
-        self.state["reason"] = f"the editor {what}; it starts again in {delay:.1f} s"
+        self.state["reason"] = reason
         self._poller.after(delay, self._start_editor)
         self._changed()
 
