@@ -96,8 +96,9 @@ async def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pyte
         async with stage(runtime=runtime, store=SqlStore(database), events=events) as it:
             made = await it.create()
             await it.until(made.id, Phase.running)
-            other = sqlite3.connect(tmp_path / "m.db", isolation_level=None)
-            other.execute("BEGIN EXCLUSIVE")
+            other = sqlite3.connect(tmp_path / "m.db", isolation_level=None, check_same_thread=False)
+            # In a thread: on the loop it would wait for a write that can only end when the loop goes on.
+            await asyncio.to_thread(other.execute, "BEGIN EXCLUSIVE")
             runtime.fail(made.id, "boom")
             with pytest.raises(Unavailable, match="locked"):
                 await events.append(made.id, "tick", "now")
