@@ -1,4 +1,4 @@
-"""Whether a dead editor is started again, the same in every runtime: with backoff, until the fifth death in ten minutes.
+"""Whether a dead editor starts again, the same in every runtime: with backoff, until the fifth death in ten minutes.
 
 Imported by the keeper: no typing, no dataclasses.
 """
