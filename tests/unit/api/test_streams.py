@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import httpx2
@@ -10,11 +10,14 @@ import pytest
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from mooring.errors import Unavailable
 from mooring.model.routes import Route
 from mooring.model.workspace import Phase
 from mooring.routes.ports import SectionChange
 from mooring.routes.wire import Ping, Synced, decode
-from support.api import GATEWAY_TOKEN, Api, over, served, ticket_of
+from mooring.workspaces.memory_runtime import MemoryRuntime
+from mooring.workspaces.ports import Channel, ExecSession
+from support.api import GATEWAY_TOKEN, Api, api, over, served, ticket_of
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -245,6 +248,64 @@ async def test_a_later_frame_that_cannot_be_read_ends_the_command(it: Api, path:
             await frame(socket)
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1008
+
+
+class GoneSession:
+    """A command whose engine goes away: in its output, or when something is written to it."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._in_output = "output" in command
+
+    async def write(self, data: bytes) -> None:  # noqa: ARG002 - the port's
+        raise Unavailable("the engine went away")
+
+    async def output(self) -> AsyncIterator[tuple[Channel, bytes]]:
+        yield Channel.stdout, b"a"
+        if not self._in_output:
+            await asyncio.Event().wait()
+        raise Unavailable("the engine went away")
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """No terminal."""
+
+    async def wait(self) -> int:
+        raise Unavailable("the engine went away")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+class GoingRuntime(MemoryRuntime):
+    """Runs commands that do not survive it."""
+
+    async def exec(  # type: ignore[override]
+        self,
+        workspace_id: str,  # noqa: ARG002 - the port's
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],  # noqa: ARG002
+        tty: bool,  # noqa: ARG002
+    ) -> ExecSession:
+        return GoneSession(command)
+
+
+@pytest.mark.parametrize("where", ["output", "input"])
+async def test_an_engine_that_goes_away_ends_the_command_with_the_problem(tmp_path: Path, where: str) -> None:
+    """Whether in its output or its input, the client hears why, and that its end is unknown."""
+    async with api(runtime=GoingRuntime()) as it, served(it, tmp_path) as path:
+        made = await running(it)
+        url = f"/api/v1/workspaces/{made}/exec?command={where}"
+        async with connected(path, url, it.tokens["ada"]) as socket:
+            await socket.send(control())
+            assert await frame(socket) == (1, b"a")
+            if where == "input":
+                await socket.send(b"\x00text")
+            channel, data = await frame(socket)
+            assert (channel, json.loads(data)["error"]["code"]) == (3, "unavailable")
+            with pytest.raises(ConnectionClosed) as closed:
+                await frame(socket)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1011
 
 
 async def test_a_stopped_workspace_says_so(it: Api, path: Path) -> None:

@@ -24,7 +24,7 @@ router = APIRouter(prefix="/workspaces", tags=["workspaces"])
 
 STDIN, STDOUT, STDERR, CONTROL = range(4)
 FIRST_FRAME_S = 10.0
-_NORMAL, _POLICY, _RESTART = 1000, 1008, 1012
+_NORMAL, _POLICY, _BROKEN, _RESTART = 1000, 1008, 1011, 1012
 _CHANNELS = {Channel.stdout: STDOUT, Channel.stderr: STDERR}
 
 Side = Annotated[int, Field(ge=1, le=10_000)]
@@ -84,15 +84,19 @@ async def _run(socket: WebSocket, session: ExecSession, services: Services, call
         client = tasks.spawn("input", _input(socket, session))
         ends = {output, revoked, closing, client}
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-    if output in done and not output.cancelled() and output.exception() is None:
+    broken = next((error for task in done & {output, client} if (error := task.exception())), None)
+    if output in done and broken is None:
         await _send_control(socket, {"exit": output.result()})
         await socket.close(_NORMAL)
     elif revoked in done:
         await socket.close(_POLICY, "the credential is not valid any more")
     elif closing in done:
         await socket.close(_RESTART, "the server stops")
-    elif client.exception() is not None:
+    elif isinstance(broken, InvalidInput):
         await socket.close(_POLICY, "a frame could not be read")
+    elif isinstance(broken, Exception):
+        # The engine went away under the command, whose end nobody knows.
+        await _fail(socket, broken, _BROKEN)
 
 
 async def _output(socket: WebSocket, session: ExecSession) -> int:
@@ -153,10 +157,10 @@ def _validated(adapter: TypeAdapter[T], channel: int, data: bytes) -> T:
         raise InvalidInput(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field) from error
 
 
-async def _fail(socket: WebSocket, error: MooringError) -> None:
+async def _fail(socket: WebSocket, error: Exception, code: int = _POLICY) -> None:
     problem, _ = describe(error)
     await _send_control(socket, {"error": problem.model_dump(exclude_none=True)})
-    await socket.close(_POLICY)
+    await socket.close(code)
 
 
 async def _send_control(socket: WebSocket, document: dict[str, Any]) -> None:
