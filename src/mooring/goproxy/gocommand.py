@@ -19,6 +19,7 @@ from mooring.errors import Misconfigured, MooringError, NotFound, Unavailable
 from mooring.goproxy.faults import NoSpace
 
 _MAX_FILE = 4 * 2**30
+_SSH = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15")
 _MAX_OUTPUT = 8 * 2**20
 _CREDENTIALS = re.compile(r"://[^/@\s]+@")
 _UNPROVEN = re.compile(
@@ -51,6 +52,11 @@ class Credentials:
     """Required with a key: an unknown host's key is never believed."""
     certificates: Path | None = None
     """A PEM bundle, where repositories have certificates of a company's own."""
+
+    def absolute(self) -> "Credentials":
+        """The same files by names that hold in any folder: the go command runs in one of its own."""
+        files = (self.netrc, self.gitconfig, self.ssh_key, self.known_hosts, self.certificates)
+        return Credentials(*(file and file.absolute() for file in files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class GoCommand:
         link = self.folder / "home" / ".netrc"
         link.unlink(missing_ok=True)
         if self.credentials.netrc is not None:
-            link.symlink_to(self.credentials.netrc.absolute())
+            link.symlink_to(self.credentials.netrc)
 
     async def run(self, *arguments: str) -> bytes:
         """What `go ARGUMENTS` prints.
@@ -230,10 +236,10 @@ def _quoted(text: str) -> str:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Git and ssh are the go command's children: end all of its session."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    """Git and ssh are the go command's children: end all of its session, unless it ended by itself."""
     if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 
