@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import socket
 from pathlib import Path
 
 from mooring.accounts.disk import gateway_token, write_secret
@@ -38,9 +39,24 @@ def write_endpoint(installation: Installation, authority: Path | None) -> None:
 
 
 def remove_endpoint(home: Home) -> None:
-    """Tell the command line that nothing runs here any more; the reverse of `write_endpoint`, and of the socket."""
+    """Tell the command line that nothing runs here any more, and leave no socket that nobody listens at."""
     (home.run / "endpoint.json").unlink(missing_ok=True)
-    home.api_socket.unlink(missing_ok=True)
+    for path in (home.api_socket, *home.run.glob("w/*/*.sock")):
+        if not _answers(path):
+            path.unlink(missing_ok=True)
+
+
+def _answers(path: Path) -> bool:
+    # A workspace that could not be stopped is found by the next server at its socket.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+    return True
 
 
 def gateway_credential(home: Home) -> str:

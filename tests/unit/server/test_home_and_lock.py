@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -168,8 +169,20 @@ def test_where_the_server_is_goes_with_it(home: Home) -> None:
     make_folders(home)
     write_endpoint(Installation(home, Listen(), Path("editor")), None)
     assert (home.run / "endpoint.json").stat().st_mode & 0o777 == 0o600
-    home.api_socket.touch()
-    remove_endpoint(home)
-    remove_endpoint(home)
+    workspaces = [home.run / "w" / name for name in ("stopped", "running")]
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        socket.socket(socket.AF_UNIX) as dead,
+        socket.socket(socket.AF_UNIX) as alive,
+    ):
+        server.bind(str(home.api_socket))
+        for listener, folder in zip((dead, alive), workspaces, strict=True):
+            folder.mkdir()
+            listener.bind(str(folder / "keeper.sock"))
+        alive.listen()
+        dead.close()
+        remove_endpoint(home)
+        remove_endpoint(home)
     assert {entry.name for entry in home.run.iterdir()} == {"w"}
+    assert [list(folder.iterdir()) for folder in workspaces] == [[], [workspaces[1] / "keeper.sock"]]
     assert home.keys.stat().st_mode & 0o777 == 0o700
