@@ -247,7 +247,7 @@ async def test_where_browsers_keep_host_cookies_a_plain_one_is_nobodys(
 async def test_an_editor_is_neither_framed_nor_read_by_a_page_of_another_origin(
     edge: Gateway, running: Running, site: str, mode: str, dest: str, status: int
 ) -> None:
-    """What a page of another workspace could make a person's browser load with their cookie is refused; a link is not."""
+    """What a page of another workspace could have a browser load with its cookie is refused; a link is not."""
     backends = (Backend(address=running.address),)
     access = Access(kind="subjects", subjects=("ann",))
     await edge.publish(Route(name="e", host="e.test", backends=backends, access=access, workspace="abcdefghij"))
@@ -262,3 +262,16 @@ async def test_long_credentials_are_read_but_not_kept(edge: Gateway) -> None:
     for _ in range(2):
         assert (await edge.get("a.test", Cookie=long)).status == 200
     assert (await edge.get("a.test", Authorization=f"Bearer {'z' * 20000}")).status == 401
+
+
+async def test_an_editor_says_that_only_its_own_pages_may_frame_it(edge: Gateway, running: Running) -> None:
+    """Where a browser does not tell who asks (plain HTTP), it is told; a port may be framed by the editor."""
+    backends, access = (Backend(address=running.address),), Access(kind="subjects", subjects=("ann",))
+    hosts = ("e.test", "p{port}--e.test")
+    for host in hosts:
+        await edge.publish(
+            Route(name=f"r{len(host)}", host=host, backends=backends, access=access, workspace="abcdefghij")
+        )
+    for host, said in (("e.test", "SAMEORIGIN"), ("p80--e.test", None)):
+        reply = await edge.ask("GET", host, "/", {"Upgrade-Insecure-Requests": "1", "Cookie": cookie(host)})
+        assert (reply.status, reply.headers.get("x-frame-options")) == (200, said)

@@ -20,12 +20,12 @@ _WITHIN_MS = 90_000
 
 
 @asynccontextmanager
-async def chromium(home: Path | None = None) -> AsyncIterator[Browser]:
+async def chromium(home: Path | None = None, *flags: str) -> AsyncIterator[Browser]:
     """A headless browser; `home` is the folder below which it looks for the authorities that a person trusts."""
     environment = {"HOME": str(home)} if home else None
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=list(_QUIET), env=environment
+            executable_path="/usr/bin/chromium", args=[*_QUIET, *flags], env=environment
         )
         try:
             yield browser

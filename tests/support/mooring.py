@@ -179,6 +179,13 @@ class Mooring:
         program.chmod(0o644)
         self.add_template("light", _LIGHT.replace("{program}", str(program)))
 
+    def add_hostile_template(self) -> None:
+        """A template `hostile` whose editor is support/hostile_editor.py."""
+        program = self.home.parent / "hostile_editor.py"
+        program.write_text((Path(__file__).parent / "hostile_editor.py").read_text())
+        program.chmod(0o644)
+        self.add_template("hostile", _LIGHT.replace("{program}", str(program)))
+
     def add_readable_template(self) -> None:
         """A template `readable`: code-server with a terminal that can be read in the page."""
         self.add_template("readable", _READABLE)

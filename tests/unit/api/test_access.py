@@ -341,6 +341,23 @@ async def test_without_loopback_names_and_tls_the_cookie_is_plain(it: Api) -> No
             assert me.json()["name"] == "bob"
 
 
+async def test_a_cookie_that_a_neighbour_put_there_signs_nobody_out(it: Api) -> None:
+    """Without TLS a page below the same domain can set the plain cookie for all of it; ours still counts."""
+    assert it.services.listen.domain == "localhost"
+    async with api(listen=Listen(address="0.0.0.0", domain="dev.example"), domain="dev.example") as other:  # noqa: S104
+        secret, _ = await other.services.accounts.issue_ticket("bob", host="dev.example", path="/")
+        entered = await other.client(host="dev.example").get("/.mooring/ticket", params={"ticket": secret})
+        good = entered.headers["set-cookie"].partition(";")[0]
+        for header, status in (
+            (f"mooring=tossed; {good}", 200),
+            (f"{good}; mooring=tossed", 200),
+            ("mooring=a; mooring=b", 401),
+            ("mooring=tossed; " * 20 + good, 401),
+        ):
+            me = await other.client(host="dev.example").get("/api/v1/me", headers={"Cookie": header})
+            assert me.status_code == status
+
+
 async def test_the_gateways_credential_opens_the_gateways_paths_only(it: Api) -> None:
     """Neither an administrator is a gateway, nor a gateway an administrator."""
     ada = await it.client("ada").get("/api/v1/gateway/listeners/0123456789/80")

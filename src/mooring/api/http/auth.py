@@ -13,6 +13,8 @@ from mooring.model.grants import COOKIE, SECURE_COOKIE
 from mooring.settings import Listen
 from mooring.workspaces.requests import Caller as WorkspaceCaller
 
+_MOST_COOKIES = 8
+"""Of our name that are looked at: each costs a look at the store only when its signature is good."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -68,10 +70,14 @@ async def cookie_caller(connection: HTTPConnection, host: str) -> Caller:
         Unauthenticated: when it has none.
     """
     services = services_of(connection)
-    cookie = connection.cookies.get(cookie_name(services.listen, host))
-    if cookie is None:
-        raise Unauthenticated("sign in, or send a bearer token")
-    return await services.accounts.authenticate_cookie(cookie, audience=host)
+    refused = Unauthenticated("sign in, or send a bearer token")
+    # Without TLS a page below the same domain can put a cookie of our name beside ours: one that holds counts.
+    for cookie in _cookies(connection, cookie_name(services.listen, host))[:_MOST_COOKIES]:
+        try:
+            return await services.accounts.authenticate_cookie(cookie, audience=host)
+        except Unauthenticated as error:
+            refused = error
+    raise refused
 
 
 def check_origin(connection: HTTPConnection, host: str) -> None:
@@ -98,6 +104,11 @@ def cookie_name(listen: Listen, host: str) -> str:
 def as_subject(caller: Caller) -> WorkspaceCaller:
     """The caller as the workspaces know it."""
     return WorkspaceCaller(caller.user, caller.admin)
+
+
+def _cookies(connection: HTTPConnection, name: str) -> list[str]:
+    pairs = (pair.strip().partition("=") for line in connection.headers.getlist("cookie") for pair in line.split(";"))
+    return [value for found, _, value in pairs if found == name]
 
 
 def _bearer(connection: HTTPConnection) -> str:

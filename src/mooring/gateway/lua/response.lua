@@ -65,6 +65,11 @@ function _M.headers()
     if ngx.var.upstream_http_service_worker_allowed then
         narrow_service_worker(state)
     end
+    -- Browsers say where a request comes from only to secure origins: elsewhere they must be told who may frame. By
+    -- this header they ask for a page.
+    if route.workspace and not state.port and ngx.var.http_upgrade_insecure_requests then
+        ngx.header["X-Frame-Options"] = "SAMEORIGIN"
+    end
     if route.response_headers then
         change(route.response_headers)
     end

@@ -1,0 +1,316 @@
+"""A workspace whose code is hostile, and strangers at the listener: what they try, and that nothing comes of it."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from playwright.async_api import BrowserContext
+
+from support.browser import chromium
+from support.mooring import Mooring, free_port, installation
+from support.waiting import pause, until
+
+# Everything that a page may send without being asked: each resolves, whatever became of it.
+ATTACK = """
+async ([victim, console_, paths, port]) => {
+  const quiet = promise => Promise.race([promise, new Promise(r => setTimeout(r, 3000))]).catch(() => {});
+  const results = {};
+  for (const base of [victim, port, console_, paths]) {
+    for (const path of ["/attack", "/api/v1/me", "/.mooring/events", "/.mooring/sign-out"]) {
+      for (const method of ["GET", "POST"]) {
+        await quiet(fetch(base + path, { method, mode: "no-cors", credentials: "include",
+          body: method === "POST" ? "x=1" : undefined }));
+        await quiet(fetch(base + path, { method, credentials: "include" }).then(async answer => {
+          results[base + path] = await answer.text();
+        }));
+      }
+    }
+    await quiet(fetch(base + "/attack", { method: "DELETE", credentials: "include", headers: { "X-Own": "1" } }));
+    await quiet(new Promise(done => {
+      const socket = new WebSocket(base.replace("http", "ws") + "/attack");
+      socket.onopen = () => { results["socket " + base] = "open"; done(); };
+      socket.onerror = done;
+    }));
+    for (const tag of ["iframe", "img", "script", "object", "embed"]) {
+      const element = document.createElement(tag);
+      element[tag === "object" ? "data" : "src"] = base + "/attack?" + tag;
+      document.body.append(element);
+    }
+    const frame = document.createElement("iframe");
+    frame.name = "into-" + Math.random();
+    const form = document.createElement("form");
+    Object.assign(form, { method: "POST", action: base + "/attack?form", target: frame.name });
+    document.body.append(frame, form);
+    form.submit();
+    navigator.sendBeacon(base + "/attack?beacon", "x");
+  }
+  for (const domain of ["", "; Domain=localhost", "; Domain=dev.example"]) {
+    for (const name of ["mooring", "__Host-mooring"]) {
+      document.cookie = name + "=tossed; Path=/" + domain;
+      document.cookie = name + "=tossed; Secure; Path=/" + domain;
+    }
+  }
+  await quiet(fetch("/cookies"));
+  await quiet(navigator.serviceWorker ? navigator.serviceWorker.register("/sw.js", { scope: "/" }) : Promise.resolve());
+  await new Promise(done => setTimeout(done, 1500));
+  return results;
+}
+"""
+
+
+def workspaces(mooring: Mooring) -> None:
+    """Two running workspaces of the hostile kind: `evil` and `good`."""
+    mooring.add_hostile_template()
+    for name in ("evil", "good"):
+        mooring.cli("workspace", "create", name, "--template", "hostile", "--wait")
+
+
+def origin(link: str) -> str:
+    """Scheme and authority of a link."""
+    parts = urlsplit(link)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def link_to(mooring: Mooring, name: str, *options: str) -> str:
+    """A one-time link into a workspace."""
+    return mooring.cli("workspace", "open", name, "--print", *options).stdout.strip()
+
+
+def ask(mooring: Mooring, host: str, path: str = "/", method: str = "GET", **headers: str) -> httpx2.Response:
+    """A request to the public listener, `_` in a header's name standing for `-`."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx2.request(method, f"http://127.0.0.1:{mooring.port}{path}", headers={"Host": host} | named, timeout=10)
+
+
+def seen(mooring: Mooring, name: str) -> list[dict[str, str]]:
+    """What the code of a workspace was asked."""
+    host = f"{name}--admin.{'dev.example' if '--domain' in mooring.options else 'localhost'}"
+    scheme = "https" if "--tls" in mooring.options else "http"
+    answer = httpx2.get(
+        f"{scheme}://127.0.0.1:{mooring.port}/seen",
+        headers={"Host": host, "Authorization": f"Bearer {mooring.token}"},
+        verify=False,
+        timeout=10,
+    )
+    found: list[dict[str, str]] = json.loads(answer.text)
+    return found
+
+
+PLAIN_HTTP = ("--domain", "dev.example")
+
+
+@pytest.mark.parametrize(
+    "options", [(), PLAIN_HTTP, ("--domain", "dev.example", "--tls")], ids=["localhost", "http", "tls"]
+)
+async def test_a_hostile_page_drives_nothing_but_its_own_workspace(options: tuple[str, ...]) -> None:
+    """With every person's session in the browser, a page of one workspace reaches no other, no port and no console."""
+    with installation(*options) as mooring:
+        workspaces(mooring)
+        port = free_port()
+        flags = "--host-resolver-rules=MAP *.dev.example 127.0.0.1, MAP dev.example 127.0.0.1"
+        async with chromium(None, flags) as browser:
+            context = await browser.new_context(ignore_https_errors=True)
+            homes = [mooring.url, link_to(mooring, "good"), link_to(mooring, "good", "--by-path")]
+            homes += [link_to(mooring, "good", "--port", str(port)), link_to(mooring, "evil")]
+            for link in homes:
+                page = await context.new_page()
+                await page.goto(link)
+            before = len(seen(mooring, "good"))
+            targets = [origin(link) for link in (homes[1], homes[0], homes[2], homes[3])]
+            await page.goto(origin(homes[4]) + "/page")
+            results = await page.evaluate(ATTACK, targets)
+            assert results == {}
+            arrived = seen(mooring, "good")[before:]
+            # Without TLS a browser does not say who causes a GET; its answer stays unread, and nothing else passes.
+            assert [it for it in arrived if it["method"] != "GET" or options != PLAIN_HTTP] == []
+            assert page.frames[0].url.endswith("/page")
+            assert not any("mooring" in it["headers"].lower().partition("cookie:")[2] for it in seen(mooring, "evil"))
+            await still_signed_in(context, origin(homes[0]), origin(homes[1]))
+
+
+async def still_signed_in(context: BrowserContext, console: str, good: str) -> None:
+    """The console and the other workspace know the person as before."""
+    page = await context.new_page()
+    answer = await page.goto(good + "/page")
+    assert answer is not None
+    assert answer.status == 200
+    answer = await page.goto(console + "/")
+    assert answer is not None
+    assert "good" in await answer.text()
+    assert answer.headers["x-frame-options"] == "DENY"
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[Mooring]:
+    """An installation with both workspaces, for strangers without a browser."""
+    with installation() as running:
+        workspaces(running)
+        yield running
+
+
+def test_only_our_own_names_are_answered(plain: Mooring) -> None:
+    """A name that somebody else points here, or another spelling of ours, reaches nothing: DNS rebinding is useless."""
+    path = f"/.mooring/ticket?{urlsplit(link_to(plain, 'good')).query}"
+    known = {"Authorization": f"Bearer {plain.token}"}
+    for host in ("attacker.example", "127.0.0.1", "[::1]", "good--admin.localhost.attacker.example", "xlocalhost"):
+        for target in ("/", "/api/v1/me", "/readyz", path):
+            assert ask(plain, host, target, **known).status_code == 404, (host, target)
+    for host in (
+        "localhost.",
+        "localhost:80:80",
+        "localhost:x",
+        "localhost@attacker.example",
+        "good--admin.localhost.",
+    ):
+        assert ask(plain, host, path, **known).status_code in (400, 404), host
+    assert ask(plain, f"LOCALHOST:{plain.port}", "/api/v1/me", **known).status_code == 200
+    assert ask(plain, "good--admin.localhost", path).status_code == 303
+
+
+def test_a_ticket_works_once_at_its_own_host(plain: Mooring) -> None:
+    """Used twice, or shown to another host, it is worth nothing; headers that proxies set cannot name the host."""
+    first = f"/.mooring/ticket?{urlsplit(link_to(plain, 'good')).query}"
+    assert ask(plain, "good--admin.localhost", first).status_code == 303
+    assert ask(plain, "good--admin.localhost", first).status_code == 401
+    second = f"/.mooring/ticket?{urlsplit(link_to(plain, 'good')).query}"
+    claimed = {"X_Forwarded_Host": "good--admin.localhost", "Forwarded": "host=good--admin.localhost"}
+    assert ask(plain, "evil--admin.localhost", second, **claimed).status_code == 401
+    assert ask(plain, "good--admin.localhost", second).status_code == 401
+
+
+def test_what_a_client_says_of_itself_is_not_believed(plain: Mooring) -> None:
+    """Address, scheme and host come from the connection, on the way to a workspace too."""
+    lies = {
+        "X_Forwarded_For": "6.6.6.6",
+        "X_Real_IP": "6.6.6.6",
+        "Forwarded": "for=6.6.6.6;proto=https",
+        "X_Forwarded_Proto": "https",
+        "X_Forwarded_Host": "localhost",
+        "X_Forwarded_Prefix": "/evil",
+    }
+    ask(plain, "good--admin.localhost", "/lies", Authorization=f"Bearer {plain.token}", **lies)
+    told = seen(plain, "good")[-1]["headers"]
+    assert "6.6.6.6" not in told
+    assert "/evil" not in told
+    assert "X-Forwarded-Proto: http\n" in told.replace("\r", "")
+    assert plain.token not in told
+
+
+@pytest.mark.parametrize("path", ["sections", "listeners/abcdefghij/80", "report"])
+def test_the_gateways_api_is_closed_to_people(plain: Mooring, path: str) -> None:
+    """Not even an administrator's token opens it."""
+    for authorization in (f"Bearer {plain.token}", "Bearer x", "Basic eA==", "Bearer \xe9"):
+        headers = {"Host": "localhost", "Authorization": authorization.encode("latin1")}
+        url = f"http://127.0.0.1:{plain.port}/api/v1/gateway/{path}"
+        answer = httpx2.request("POST" if path == "report" else "GET", url, headers=headers, content=b"{}", timeout=10)
+        assert answer.status_code == 401
+
+
+def test_a_port_url_reaches_the_workspaces_own_listeners_alone(plain: Mooring) -> None:
+    """Mooring's listener, somebody else's server and the neighbour's port are refused and counted."""
+    known = {"Authorization": f"Bearer {plain.token}"}
+    port = free_port()
+    assert ask(plain, "good--admin.localhost", f"/listen/{port}", **known).status_code == 200
+    assert ask(plain, f"p{port}--good--admin.localhost", "/", **known).text == "mine"
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        for other in (plain.port, stranger.getsockname()[1], port, 22):
+            answer = ask(plain, f"p{other}--evil--admin.localhost", "/", **known)
+            assert answer.status_code == 502, other
+    counted = 'refused_total{reason="no_backend"}'
+    until(lambda: counted in ask(plain, "localhost", "/metrics", **known).text)
+
+
+def test_a_port_that_changes_hands_is_let_go(plain: Mooring) -> None:
+    """Once another process listens where the workspace did, at most the second that answers are kept passes."""
+    known = {"Authorization": f"Bearer {plain.token}"}
+    port = free_port()
+    ask(plain, "good--admin.localhost", f"/listen/{port}", **known)
+    assert ask(plain, f"p{port}--good--admin.localhost", "/", **known).text == "mine"
+    ask(plain, "good--admin.localhost", f"/close/{port}", **known)
+    with socket.create_server(("127.0.0.1", port), reuse_port=False) as taker:
+        taker.settimeout(0.2)
+        pause(1.5)
+        assert ask(plain, f"p{port}--good--admin.localhost", "/", **known).status_code == 502
+        with pytest.raises(TimeoutError):
+            taker.accept()
+
+
+def test_nobody_publishes_a_way_into_mooring_itself(plain: Mooring, tmp_path: Path) -> None:
+    """Files, our sockets and our own listener are refused with the reason, over the API and the command line."""
+    home = plain.home
+    for backend, why in (
+        ({"files": str(home / "keys")}, "operator"),
+        ({"files": "/etc"}, "operator"),
+        ({"unix": str(home / "run/api.sock")}, "own"),
+        ({"address": f"127.0.0.1:{plain.port}"}, "own"),
+        ({"address": "169.254.169.254:80"}, "metadata"),
+    ):
+        route = {"name": "r", "host": "r.localhost", "access": {"kind": "public"}, "backends": [backend]}
+        file = tmp_path / "section.json"
+        file.write_text(json.dumps({"routes": [route]}))
+        done = plain.cli("route", "publish", str(file), "--source", "mine", check=False)
+        assert done.returncode != 0
+        assert why in done.stderr, done.stderr
+    assert ask(plain, "r.localhost").status_code == 404
+
+
+def test_a_thousand_unfinished_requests_stop_nobody(plain: Mooring) -> None:
+    """Connections that never say what they want wait alone."""
+    held = []
+    try:
+        for _ in range(1000):
+            held.append(socket.create_connection(("127.0.0.1", plain.port), timeout=10))
+            held[-1].send(b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+        for _ in range(10):
+            assert ask(plain, "good--admin.localhost", "/healthz", Authorization=f"Bearer {plain.token}").is_success
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_no_log_holds_a_secret(plain: Mooring) -> None:
+    """Tickets, cookies and tokens that were used, and refused, are in no file but those made for them."""
+    secrets = [plain.token, urlsplit(plain.url).query.partition("=")[2]]
+    ticket = urlsplit(link_to(plain, "good")).query
+    answer = ask(plain, "good--admin.localhost", f"/.mooring/ticket?{ticket}")
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cache-control"] == "no-store"
+    ask(plain, "good--admin.localhost", f"/.mooring/ticket?{ticket}")
+    ask(plain, "good--admin.localhost", "/x", Cookie=cookie)
+    secrets += [ticket.partition("=")[2], cookie.partition("=")[2]]
+    for path in plain.home.rglob("*.log*"):
+        text = path.read_text(errors="replace")
+        for secret in secrets:
+            assert secret not in text, path
+
+
+async def test_what_a_workspace_prints_is_text_in_every_view(plain: Mooring) -> None:
+    """A failing editor's last words become events: markup stays text and escape sequences do not reach a terminal."""
+    words = "<img src=x onerror=alert(1)>\\033]0;owned\\007\\033[2J"
+    plain.add_template(
+        "shouting",
+        'version = 1\nruntime = "process"\n[editor]\ncommand = ["/bin/sh", "-c", '
+        f"'''printf \"{words}\\n\"; exit 1''']\n",
+    )
+    plain.cli("workspace", "create", "loud", "--template", "shouting", check=False)
+    async with asyncio.timeout(60):
+        while "onerror" not in (shown := plain.cli("workspace", "events", "loud", check=False).stdout):
+            await asyncio.sleep(0.5)
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "\x1b" not in plain.cli("workspace", "list").stdout
+    async with chromium() as browser:
+        page = await browser.new_page()
+        alerts: list[str] = []
+        page.on("dialog", lambda dialog: alerts.append(dialog.message))
+        await page.goto(plain.cli("workspace", "open", "loud", "--print", check=False).stdout.strip() or plain.url)
+        await asyncio.sleep(2)
+        assert await page.locator("img[src=x]").count() == 0
+        assert alerts == []
+    plain.cli("workspace", "delete", "loud", "--yes")
