@@ -35,4 +35,5 @@ def explain(activity: Activity, rule: IdleRule) -> str:
         return "kept awake on request"
     last = max(activity.started_at, activity.input_at, activity.work_at)
     kind = {activity.input_at: "input", activity.work_at: "work"}.get(last, "start")
-    return f"{rule.after_s // 60} min after the last {kind}"
+    after = f"{rule.after_s} s" if rule.after_s % 60 else f"{rule.after_s // 60} min"
+    return f"{after} after the last {kind}"

@@ -26,3 +26,9 @@ def test_the_last_activity_counts(activity: Activity, at: float, why: str) -> No
 def test_a_rule_that_is_off_never_stops() -> None:
     """Zero seconds is off."""
     assert stops_at(Activity(100), IdleRule(after_s=0)) is None
+
+
+@pytest.mark.parametrize(("after_s", "text"), [(600, "10 min after"), (45, "45 s after"), (90, "90 s after")])
+def test_the_explanation_has_the_rules_own_time(after_s: int, text: str) -> None:
+    """A rule of less than a minute is not called none."""
+    assert explain(Activity(100), IdleRule(after_s=after_s)).startswith(text)
