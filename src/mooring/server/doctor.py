@@ -97,13 +97,12 @@ def _home(home: Home) -> Iterator[Finding]:
     if not home.root.exists():
         yield Finding(Verdict.notice, "home", f"{home.root} is made at the first start", "make up")
         return
+    if os.statvfs(home.root).f_flag & os.ST_RDONLY:
+        yield Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
+        return
     if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK):
-        yield Finding(
-            Verdict.wrong,
-            "home",
-            f"{home.root} cannot be written by you",
-            f"sudo chown -R $USER {shlex.quote(str(home.root))}",
-        )
+        remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
+        yield Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
         return
     if home.root.stat().st_mode & 0o077:
         yield Finding(

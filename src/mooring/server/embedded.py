@@ -81,9 +81,14 @@ def locked(home: Home) -> Iterator[None]:
 
     Raises:
         Conflict: when another process holds it.
+        Misconfigured: when it cannot be written.
     """
-    # No link is followed: the folder belongs to a user that root must not be led astray by.
-    fd = os.open(home.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    path = home.root / "lock"
+    try:
+        # No link is followed: the folder belongs to a user that root must not be led astray by.
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}", field="MOORING_HOME") from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

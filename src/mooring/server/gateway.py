@@ -4,6 +4,7 @@ import socket
 from collections.abc import Sequence
 
 from mooring.control.tasks import Tasks
+from mooring.errors import Misconfigured
 from mooring.gateway.authority import Certificates, GivenCertificate, LocalAuthority, keep_certificate
 from mooring.gateway.config import Listener, NginxSettings
 from mooring.gateway.nginx import NginxSink
@@ -39,7 +40,7 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime) -> 
     link = ServerLink(home.keys / "gateway-token", socket=home.api_socket)
     async with Tasks("gateway") as tasks:
         try:
-            await nginx.start()
+            await _start(nginx)
             tasks.forever("nginx", nginx.run())
             if (source := _certificates(installation)) is not None:
                 tasks.forever("certificate", keep_certificate(source, sink, look_every_s=_CERTIFICATE_S))
@@ -54,6 +55,15 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime) -> 
             await tasks.stop()
             await nginx.stop()
             await sink.close()
+
+
+async def _start(nginx: Nginx) -> None:
+    try:
+        await nginx.start()
+    except (FileNotFoundError, PermissionError) as error:
+        raise Misconfigured(
+            f"nginx cannot be run: {error.strerror or error}; mooring doctor says what is missing"
+        ) from error
 
 
 def _nginx_settings(installation: Installation) -> NginxSettings:

@@ -36,6 +36,11 @@ def main(arguments: list[str]) -> None:
         log.exception("the role ended", role=role)
         sys.stderr.write(f"mooring {role}: {error.detail}\n")
         sys.exit(outcome(error).exit)
+    except Exception as error:
+        # The supervisor starts it again: whoever looks at the terminal gets a line a try, the log has where it was.
+        log.exception("the role ended", role=role)
+        sys.stderr.write(f"mooring {role}: {type(error).__name__}: {error} (more in {installation.home.logs})\n")
+        sys.exit(outcome(MooringError("")).exit)
 
 
 def _read(fd: int) -> bytes:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import Conflict, Misconfigured
+from mooring.server.doctor import examine
 from mooring.server.embedded import down, locked, make_home, running
 from mooring.server.files import make_folders, remove_endpoint, write_endpoint
 from mooring.server.supervisor import Account, account, bind
@@ -112,9 +113,23 @@ def test_a_lock_is_never_followed_elsewhere(home: Home, tmp_path: Path) -> None:
     home.root.mkdir()
     (tmp_path / "victim").write_text("as it was")
     (home.root / "lock").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="symbolic links"), locked(home):
+    with pytest.raises(Misconfigured, match=r"lock: .*symbolic links"), locked(home):
         pass
     assert (tmp_path / "victim").read_text() == "as it was"
+
+
+def test_a_home_that_cannot_be_written(home: Home) -> None:
+    """A disk that the kernel has made read-only is named, and doctor names it too."""
+    home.root.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,size=64k,mode=700", "tmpfs", home.root], check=True)
+    try:
+        with pytest.raises(Misconfigured, match="lock: Read-only file system"), locked(home):
+            pass
+        found = next(finding for finding in examine(home) if finding.what == "home")
+        assert "read-only" in found.detail
+        assert found.remedy == ""
+    finally:
+        subprocess.run(["umount", home.root], check=True)
 
 
 def test_down_ends_it_and_waits(home: Home, holder: subprocess.Popen[str]) -> None:
