@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 _RESTART = Backoff(first=0.1, most=5.0)
 _STEADY_S = 30.0
+_PATIENCE_S = 15.0
 _MISCONFIGURED = OUTCOMES[Misconfigured].exit
 
 
@@ -136,7 +137,13 @@ class Supervisor:
             transport, _ = await asyncio.get_running_loop().connect_read_pipe(
                 lambda: asyncio.StreamReaderProtocol(reader), pipe
             )
-            line = await reader.readline()
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    line = await reader.readline()
+            except TimeoutError:
+                # A full disk, a database that is away: the server tries on, and the person must not guess.
+                log.warning("not ready yet; mooring doctor says why", log=str(self._installation.home.logs))
+                line = await reader.readline()
             transport.close()
         self._announce(line.decode().strip())
 
