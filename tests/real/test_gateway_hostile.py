@@ -12,7 +12,7 @@ from mooring.gateway.names import Names
 from mooring.model.routes import Access, Backend, Route
 from mooring.routes.ports import Delta, Revision, RouteKey
 from support.nginx import Backend as Running
-from support.nginx import Gateway, backend, gateway, ok
+from support.nginx import Gateway, Request, backend, gateway, ok
 
 PUBLIC = Access(kind="public")
 
@@ -252,3 +252,49 @@ async def test_a_backend_may_be_a_name(tmp_path: Path) -> None:
             async with asyncio.timeout(10):
                 while (await edge.get("n.test")).status != 200:
                     await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 000 none\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 199 x\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0x10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1e9\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0.5\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\nabc",
+        b"HTTP/1.1 200 OK\r\nX-Accel-Redirect: @api\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 999 x\r\nContent-Length: 3\r\n\r\nabc",
+        b"HTTP/1.1 999999 x\r\n\r\n",
+        b"HTTP/0.9\r\n\r\n",
+        b"nothing of HTTP\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
+    ],
+)
+async def test_a_backend_that_answers_an_upgrade_with_nonsense_harms_nobody(tmp_path: Path, answer: bytes) -> None:
+    """No tunnel is opened, no worker is lost, and the next request is served."""
+
+    async def reply(request: Request) -> bytes | None:
+        if request.header("upgrade") is None:
+            return ok(b"fine")
+        request.writer.write(answer)
+        await request.writer.drain()
+        return None
+
+    async with gateway(tmp_path) as edge, backend(reply) as it:
+        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+        workers = (await edge.sink.read()).workers
+        head = "GET /w HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        reader, writer = await edge.connect()
+        writer.write(f"{head}Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: x\r\n\r\n".encode())
+        said = b""
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            async with asyncio.timeout(1):
+                said = await reader.read(64)
+        writer.transport.abort()
+        assert not said.startswith(b"HTTP/1.1 101")
+        assert (await edge.get("a.test")).body == b"fine"
+        assert (await edge.sink.read()).workers == workers
