@@ -32,6 +32,13 @@ async def run() -> list[dict[str, Any]]:
 
 
 def own_megabytes(pid: int) -> float:
-    """Private memory of the process: what it shares with its master and the other workers is not its own."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+    """Private memory of the process; the dictionary is shared memory, whoever has touched it."""
+    total, shared = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        first, second = line.split()[:2]
+        if not first.endswith(":"):
+            # The shared dictionary counts as private as long as no second worker has touched it.
+            shared = second.endswith("s")
+        elif first.startswith("Private_") and not shared:
+            total += int(second)
+    return total / 1024

@@ -55,14 +55,14 @@ local function foreign_origin(state)
     end
 end
 
-local function identify(state, cookie)
+local function identify(state, cookie, generation)
     local authorization = state.authorization
     local grant = authorization and credentials.by_token(authorization)
     if grant then
         state.subject, state.session, state.token = grant.subject, grant.session, grant.sha256
         state.authorization = nil
     elseif cookie then
-        local claims = credentials.by_cookie(cookie, state.host)
+        local claims = credentials.by_cookie(cookie, state.host, generation)
         if claims then
             state.subject, state.session = claims.subject, claims.session
         end
@@ -79,10 +79,11 @@ function _M.refusal(state)
     if route.access == "public" then
         return nil
     end
-    if not grants.known() then
+    local generation = grants.generation()
+    if generation <= 0 then
         return "withheld"
     end
-    identify(state, cookie)
+    identify(state, cookie, generation)
     if state.subject == nil then
         return "unauthenticated"
     end

@@ -9,7 +9,7 @@ local certificates = ngx.shared.certificates
 local _M = {}
 
 -- Keys of buckets begin with a listener's name, a letter; their texts are kept under the key with `=` in front.
-local REVISION, VERSION = "@revision", "@version"
+local REVISION, VERSION, CHANGES = "@revision", "@version", "@changes"
 
 -- Puts back what `set_all` found.
 local function restore(dict, before)
@@ -122,9 +122,7 @@ local function change_grants(change)
     return true
 end
 
--- {sets, deletes, gone, complete, grants, epoch, revision}: everything or, with `error`, nothing of it is live.
-function _M.apply(frame, connection)
-    local sets = merged(frame, connection)
+local function take(frame, sets)
     local live = string.match(routes:get(REVISION) or "", "^(.*) %d+$")
     if not frame.complete and live ~= frame.epoch then
         return { error = "stale" }
@@ -150,6 +148,17 @@ function _M.apply(frame, connection)
         metrics.forget(id)
     end
     return { ok = true }
+end
+
+-- {sets, deletes, gone, complete, grants, epoch, revision}: everything or, with `error`, nothing of it is live.
+function _M.apply(frame, connection)
+    local ok, answer = pcall(take, frame, merged(frame, connection))
+    -- Last, and whatever came of it: what a worker has looked up in between it looks up once more.
+    routes:incr(CHANGES, 1, 0)
+    if not ok then
+        error(answer, 0)
+    end
+    return answer
 end
 
 function _M.applied()

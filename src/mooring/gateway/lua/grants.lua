@@ -3,6 +3,7 @@
 -- routes can be entered.
 local cjson = require("cjson.safe")
 local base64 = require("ngx.base64")
+local hmac = require("hmac")
 
 local dict = ngx.shared.grants
 
@@ -22,12 +23,13 @@ end
 local function decoded(text)
     local found = {}
     for _, key in ipairs(cjson.decode(text) or {}) do
-        found[key.id] = { secret = base64.decode_base64url(key.secret), not_after = key.not_after }
+        local secret = base64.decode_base64url(key.secret)
+        found[key.id] = { hmac = hmac.key(secret), not_after = key.not_after }
     end
     return found
 end
 
--- {secret, not_after} of the signing key of that id, or nil.
+-- {hmac (what hmac.lua needs of it), not_after} of the signing key of that id, or nil.
 function _M.key(id)
     local text = dict:get("keys")
     if text ~= keys_text then

@@ -4,16 +4,20 @@ local _M = {}
 local Memory = {}
 Memory.__index = Memory
 
+-- What an entry takes beside its key, about: a table of eight fields and its place here.
+local ENTRY_BYTES = 512
+
+-- `most` is the size of a generation in bytes: strangers choose how long some keys are.
 function _M.new(most)
-    return setmetatable({ most = most, young = {}, old = {}, count = 0 }, Memory)
+    return setmetatable({ most = most, young = {}, old = {}, bytes = 0 }, Memory)
 end
 
 function Memory:set(key, value)
     if self.young[key] == nil then
-        if self.count >= self.most then
-            self.young, self.old, self.count = {}, self.young, 0
+        if self.bytes >= self.most then
+            self.young, self.old, self.bytes = {}, self.young, 0
         end
-        self.count = self.count + 1
+        self.bytes = self.bytes + #key + ENTRY_BYTES
     end
     self.young[key] = value
 end

@@ -30,17 +30,17 @@ local function may_stay(state)
     return access.still(state, route)
 end
 
-local seen_revision, seen_generation
+local seen_changes, seen_generation
 
 local function check(premature)
     if premature then
         return
     end
-    local revision, generation = table_of_routes:get("@revision"), grants:get("generation")
-    if revision == seen_revision and generation == seen_generation then
+    local changes, generation = table_of_routes:get("@changes"), grants:get("generation")
+    if changes == seen_changes and generation == seen_generation then
         return
     end
-    seen_revision, seen_generation = revision, generation
+    seen_changes, seen_generation = changes, generation
     for state, ended in pairs(open) do
         if not may_stay(state) then
             ended:post()
