@@ -137,7 +137,8 @@ local function body(socket, headers)
         return each_chunk(socket)
     end
     if headers["content-length"] then
-        return each_piece(socket, tonumber(headers["content-length"]) or 0)
+        -- Digits alone: of half a byte nothing is ever left to read, and the worker would never stop reading.
+        return each_piece(socket, tonumber(string.match(headers["content-length"], "^%d+$")) or 0)
     end
     while true do
         local piece = socket:receiveany(PIECE)
