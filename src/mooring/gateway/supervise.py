@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 READY_S = 10.0
 """Until nginx must answer; it takes some 30 ms."""
+ENDED_S = 1.0
+"""For the news of a process's end, which comes by another way than the silence of its socket."""
 STOP_S = 5.0
 """For requests in flight when it is told to end."""
 STEADY_S = 10.0
@@ -129,9 +131,18 @@ class Nginx:
         try:
             await self._answers(READY_S)
         except Unavailable:
-            if self._child.returncode is None:
+            if not await self._has_ended(self._child):
                 raise
             raise Misconfigured(f"nginx did not start: {await self._complaint()}") from None
+
+    async def _has_ended(self, child: asyncio.subprocess.Process) -> bool:
+        """Whether the process has ended, also when the loop has not been told of it yet."""
+        try:
+            async with asyncio.timeout(ENDED_S):
+                await child.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _prepare(self) -> None:
         folder = self.settings.folder

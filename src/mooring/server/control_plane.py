@@ -130,7 +130,7 @@ async def _plane(installation: Installation) -> AsyncIterator[Plane]:
     async with AsyncExitStack() as stack:
         database = Database(database_url(installation.database_url, installation.home.database))
         stack.push_async_callback(database.close)
-        await migrate(database)
+        await until_available("the database", lambda: migrate(database))
         engines = await _engines(installation, stack)
         yield _composed(installation, clock, database, engines)
 

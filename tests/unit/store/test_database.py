@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import mooring.routes.tables
 import mooring.store.changes
 import mooring.workspaces.tables
 from mooring.control.clock import SystemClock
+from mooring.control.patience import until_available
 from mooring.errors import Misconfigured, Unavailable
 from mooring.model.workspace import Phase
 from mooring.store import database as database_module
@@ -44,7 +46,7 @@ async def test_many_servers_migrate_at_once(tmp_path: Path) -> None:
     several = [Database(url) for _ in range(4)]
     async with asyncio.TaskGroup() as group:
         for database in several:
-            group.create_task(migrate(database))
+            group.create_task(until_available("the schema", partial(migrate, database)))
     async with several[0].read() as connection:
         assert (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar() == known()[-1]
     for database in several:
