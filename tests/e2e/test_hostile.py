@@ -221,7 +221,7 @@ def test_a_port_url_reaches_the_workspaces_own_listeners_alone(plain: Mooring) -
         for other in (plain.port, stranger.getsockname()[1], port, 22):
             answer = ask(plain, f"p{other}--evil--admin.localhost", "/", **known)
             assert answer.status_code == 502, other
-    counted = 'refused_total{reason="no_backend"}'
+    counted = 'mooring_gateway_refused_total{gateway="local",reason="no_backend"}'
     until(lambda: counted in ask(plain, "localhost", "/metrics", **known).text)
 
 
