@@ -67,6 +67,9 @@ def last_lines(folder: str, lines: int = 5, limit: int = 1024) -> str:
     return "\n".join(data.decode(errors="replace").splitlines()[-lines:])
 
 
+_TAKE_BYTES = 65536
+
+
 class Log:
     """Appends. A full disk is waited out with a bounded part in memory; what exceeds it is counted and said."""
 
@@ -90,6 +93,25 @@ class Log:
         self._pending += data[: max(0, room)]
         self._dropped += max(0, len(data) - room)
         self.flush()
+
+    def take(self, pipe: int) -> None:
+        """Move what is in `pipe` behind what is there, in one system call: a kill between two would lose it.
+
+        Raises:
+            BlockingIOError: the pipe is empty.
+        """
+        if not self._pending:
+            try:
+                self._rotate()
+                self._size += os.splice(pipe, self._file, _TAKE_BYTES)
+            except BlockingIOError:
+                raise
+            except OSError:
+                # A full disk, or a file system without splice: it waits in memory, as every other output.
+                pass
+            else:
+                return
+        self.append(os.read(pipe, _TAKE_BYTES))
 
     def flush(self) -> None:
         """Write what waits; the reason for what still does is in `error`."""
@@ -123,7 +145,9 @@ class Log:
         os.makedirs(self._folder, mode=0o700, exist_ok=True)
         kept = segments(self._folder)
         start = kept[-1] if self._file < 0 and kept else self._start + self._size
-        file = os.open(path_of(self._folder, start), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        file = os.open(path_of(self._folder, start), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # Not O_APPEND, which splice(2) refuses; the keeper's lock sees to it that nobody else writes.
+        os.lseek(file, 0, os.SEEK_END)
         if self._file >= 0:
             os.close(self._file)
         self._file, self._start, self._size = file, start, os.fstat(file).st_size

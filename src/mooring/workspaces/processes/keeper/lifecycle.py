@@ -247,7 +247,7 @@ class Life:
     def _copy_output(self) -> None:
         with suppress(BlockingIOError):
             for _ in range(16):  # then the others' turn, however much is written
-                self._log.append(os.read(self._fifo, 65536))
+                self._log.take(self._fifo)
         self._retry_output()
 
     def _retry_output(self) -> None:
