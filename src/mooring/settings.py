@@ -27,6 +27,11 @@ class Home:
     root: Path
 
     @property
+    def instance(self) -> str:
+        """What marks the processes and containers of this installation: 16 hex digits of its folder."""
+        return hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:16]
+
+    @property
     def database(self) -> Path:
         return self.root / "mooring.db"
 

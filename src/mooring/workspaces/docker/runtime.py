@@ -5,8 +5,6 @@ What happened is never taken from an event: an event only says which container t
 """
 
 import asyncio
-import hashlib
-import os
 import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -65,7 +63,7 @@ class DockerRuntime:
         self._home = settings.home
         self._clock = clock or SystemClock()
         self._tasks = Tasks("docker-runtime")
-        self.instance = hashlib.sha256(os.fsencode(settings.home.root.resolve())).hexdigest()[:16]
+        self.instance = settings.home.instance
         self._engine = DockerEngine(settings.host)
         self._guard = Guard(self._engine, settings.image)
         self._networks = Networks(self._engine, self.instance, settings.pool)

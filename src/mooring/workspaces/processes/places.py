@@ -1,6 +1,5 @@
 """The folders of a workspace that runs as processes: made, given to its user, removed. Blocking: run it in a thread."""
 
-import hashlib
 import os
 import pwd
 import shutil
@@ -25,7 +24,7 @@ class Folders:
     @property
     def instance(self) -> str:
         """Tells two installations on one machine apart."""
-        return hashlib.sha256(os.fsencode(self.home.root.resolve())).hexdigest()[:16]
+        return self.home.instance
 
     def place(self, workspace_id: str) -> Path:
         """What only lives while the machine does: sockets, the state file, the lock. 0700."""
