@@ -82,6 +82,26 @@ class Home:
         """`<id>/home` is what a person keeps; `<id>/data` is the editor's state; `<id>/log` its output."""
         return self.root / "workspaces"
 
+    @property
+    def modules(self) -> Path:
+        """The store of the Go module proxy: `cache/download` has the layout of GOMODCACHE."""
+        return self.root / "modules"
+
+    @property
+    def modules_tokens(self) -> Path:
+        """Who may ask the module proxy for what: lines of name, SHA-256 and private patterns (`goproxy/access.py`)."""
+        return self.modules / "tokens"
+
+    @property
+    def modules_socket(self) -> Path:
+        """Where the module proxy listens; the gateway takes `/goproxy` off the path."""
+        return self.run / "goproxy.sock"
+
+    @property
+    def modules_settings(self) -> Path:
+        """What a team wants of the module proxy; absent: public modules, as the go command here gets them."""
+        return self.root / "goproxy.toml"
+
     def workspace(self, workspace_id: str) -> Path:
         return self.workspaces / workspace_id
 

@@ -274,7 +274,7 @@ async def run(installation: Installation, lifetime: Lifetime, config: Config) ->
 
     The gateway takes the path's prefix off. Tokens of workspaces are lines of the file `config.tokens`.
     """
-    path = installation.home.run / "goproxy.sock"
+    path = installation.home.modules_socket
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
