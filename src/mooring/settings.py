@@ -85,7 +85,7 @@ class Home:
     @property
     def modules(self) -> Path:
         """The store of the Go module proxy: `cache/download` has the layout of GOMODCACHE."""
-        return self.root / "modules"
+        return self.root / "goproxy"
 
     @property
     def modules_tokens(self) -> Path:
