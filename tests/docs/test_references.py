@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from mooring.cli.up import up
 from mooring.errors import OUTCOMES
-from mooring.model.routes import Backend, Cors, Filters, Redirect, Route, Timeouts
+from mooring.model.routes import Backend, Cors, Filters, Mirror, Redirect, Route, Timeouts
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import IdleRule, Limits
 from mooring.settings import Home
@@ -63,7 +63,7 @@ def test_each_key_of_a_route_is_explained(model: type[BaseModel]) -> None:
     assert set(model.model_fields) <= set(_rows(_page("routes.md")))
 
 
-@pytest.mark.parametrize("model", [Filters, Redirect, Cors, Timeouts])
+@pytest.mark.parametrize("model", [Filters, Redirect, Cors, Mirror, Timeouts])
 def test_each_inner_key_of_a_route_is_named(model: type[BaseModel]) -> None:
     """Smaller documents are named within a row."""
     assert all(f"`{key}`" in _page("routes.md") for key in model.model_fields)

@@ -165,6 +165,8 @@ def _filters(filters: Filters) -> dict[str, Any]:
             **filters.cors.model_dump(mode="json", exclude={"origins"}),
             "origins": dict.fromkeys(filters.cors.origins, True),
         }
+    if filters.mirror:
+        found["mirror"] = {**_backend(filters.mirror.backend), "percent": filters.mirror.percent}
     return found
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 import structlog
 
 from mooring.errors import MooringError
-from mooring.model.routes import PORT, Backend, BackendTls, Route
+from mooring.model.routes import PORT, Backend, BackendTls, Filters, Route
 from mooring.routes.ports import Delta, Revision, RouteKey, RouteSink
 
 log = structlog.get_logger(__name__)
@@ -173,7 +173,16 @@ class Names:
             for backend, addresses in found
             for address in addresses
         )
-        return route.model_copy(update={"backends": backends})
+        return route.model_copy(update={"backends": backends, "filters": self._filters(route.filters)})
+
+    def _filters(self, filters: Filters) -> Filters:
+        mirror = filters.mirror
+        if mirror is None:
+            return filters
+        # Nobody waits for a copy: without an address there is none, and one address is enough.
+        found = next((_at(mirror.backend, at, 1) for at in self._addresses(mirror.backend)), None)
+        kept = None if found is None else mirror.model_copy(update={"backend": found})
+        return filters.model_copy(update={"mirror": kept})
 
     def _addresses(self, backend: Backend) -> tuple[str | None, ...]:
         name = name_of(backend)
@@ -202,7 +211,7 @@ def _at(backend: Backend, address: str | None, weight: int) -> Backend:
 
 
 def _names(route: Route) -> set[str]:
-    return {name for backend in route.backends if (name := name_of(backend))}
+    return {name for backend in route.targets() if (name := name_of(backend))}
 
 
 def _all(routes: Iterable[Route]) -> set[str]:

@@ -192,6 +192,22 @@ class Cors(Document):
     max_age_s: int = Field(default=600, ge=0, le=86400)
 
 
+class Mirror(Document):
+    """A second backend that gets a copy of `percent` of the requests; what it answers is ignored."""
+
+    backend: Backend
+    percent: int = Field(default=100, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _takes_requests(self) -> Self:
+        backend = self.backend
+        if backend.unix is None and (backend.address is None or backend.address.endswith(PORT)):
+            raise ValueError("a mirror needs an address with a port of its own, or a unix socket")
+        if backend.identity is not None or backend.weight != 1:
+            raise ValueError("a mirror has no weight and no identity")
+        return self
+
+
 class Filters(Document):
     """What changes on the way. `strip_prefix` takes the matched prefix off; `rewrite_prefix` puts another there."""
 
@@ -201,6 +217,7 @@ class Filters(Document):
     response_headers: HeaderFilter | None = None
     redirect: Redirect | None = None
     cors: Cors | None = None
+    mirror: Mirror | None = None
 
 
 class Access(Document):
@@ -246,6 +263,11 @@ class Route(Document):
     balancing: Balancing = Balancing.round_robin
     affinity: Literal["none", "client_address", "cookie"] = "none"
     workspace: str | None = Field(default=None, pattern=r"^[a-z0-9]{10}$")
+
+    def targets(self) -> tuple[Backend, ...]:
+        """Everything that requests are sent to: the backends, and who gets copies."""
+        mirror = self.filters.mirror
+        return self.backends if mirror is None else (*self.backends, mirror.backend)
 
     @model_validator(mode="after")
     def _serving_needs_a_backend(self) -> Self:

@@ -31,7 +31,7 @@ class Rules:
         """Why `source` may not publish `route`; None when it may."""
         if source == WORKSPACES:
             return None
-        return next((why for backend in route.backends if (why := self._of(source, backend))), None)
+        return next((why for backend in route.targets() if (why := self._of(source, backend))), None)
 
     def reaches_us(self, host: str, port: int | None) -> bool:
         """Whether our own listener is there; `port` None is any that a request asks for."""

@@ -9,7 +9,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Unavailable
 from mooring.gateway.memory import MemorySink
 from mooring.gateway.names import Names, is_elsewhere, system_lookup
-from mooring.model.routes import Backend, BackendTls, Route
+from mooring.model.routes import Backend, BackendTls, Filters, Mirror, Route
 from mooring.routes.ports import Delta, Revision, RouteKey
 
 KEY = RouteKey("test", "app")
@@ -166,3 +166,22 @@ def test_the_machines_own_resolver_is_asked() -> None:
     assert not any(map(is_elsewhere, found))
     with pytest.raises(OSError, match=r".+"):
         system_lookup("no name at all")
+
+
+async def test_a_named_mirror_gets_an_address_and_holds_nobody_up() -> None:
+    """The route serves without copies until the mirror's name has an address; then one of them gets the copies."""
+    sink, resolver = MemorySink(), Resolver(b_internal=("192.0.2.9", "192.0.2.8"))
+    resolver.hold.clear()
+    names = Names(sink, lookup=resolver, refresh_s=0.05)
+    mirrored = Filters(mirror=Mirror(backend=backend("b.internal:90")))
+    copying = Route(name="app", host="app.test", backends=(backend("192.0.2.1:80"),), filters=mirrored)
+    async with Tasks("test") as tasks:
+        tasks.forever("names", names.run())
+        await names.apply(Revision("e", 1), Delta(((KEY, copying),), complete=True))
+        assert sink.routes()[KEY].filters.mirror is None
+        resolver.hold.set()
+        async with asyncio.timeout(10):
+            while (mirror := sink.routes()[KEY].filters.mirror) is None:
+                await asyncio.sleep(0.01)
+        assert mirror.backend.address == "192.0.2.8:90"
+        assert addresses(sink) == [("192.0.2.1:80", 1)]

@@ -79,6 +79,15 @@ def test_a_bad_address_is_refused(address: str) -> None:
         {"backends": [{"address": "a:{port}"}]},
         {"timeouts": {"connect_s": 0}},
         {"backends": [{"address": "a:80", "weight": -1}]},
+        {"filters": {"mirror": {}}},
+        {"filters": {"mirror": {"backend": {}}}},
+        {"filters": {"mirror": {"backend": {"address": "a:80"}, "percent": 0}}},
+        {"filters": {"mirror": {"backend": {"address": "a:80"}, "percent": 101}}},
+        {"filters": {"mirror": {"backend": {"address": "a:80", "weight": 2}}}},
+        {"filters": {"mirror": {"backend": {"address": "a:80", "identity": "abcdefghij"}}}},
+        {"filters": {"mirror": {"backend": {"files": "/srv"}}}},
+        {"filters": {"mirror": {"backend": {"listener_of": "abcdefghij"}}}},
+        {"host": "p{port}--a.example", "filters": {"mirror": {"backend": {"address": "a:{port}"}}}},
     ],
 )
 def test_other_mistakes_are_refused(change: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mooring.errors import InvalidInput
 from mooring.model.names import Hosts
-from mooring.model.routes import Backend, Route
+from mooring.model.routes import Backend, Filters, Mirror, Route
 from mooring.routes.published import MemorySections, PublishedSection, Publisher
 from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
@@ -81,6 +81,19 @@ def test_metadata_and_identities_are_refused(rules: Rules) -> None:
         assert "metadata" in (rules.refusal("redis", route(address=address)) or "")
     assert rules.refusal("redis", route(address="192.0.2.9:80", identity="abcdefghij")) is not None
     assert rules.refusal("workspaces", route(address="127.0.0.1:8080", identity="abcdefghij")) is None
+
+
+def test_copies_go_no_further_than_requests(rules: Rules) -> None:
+    """Who gets copies of requests is refused for the same reasons as who gets the requests."""
+    for backend, why in (
+        (Backend(address="localhost:8080"), "own"),
+        (Backend(unix=str(rules.home / "run/api.sock")), "own"),
+        (Backend(unix="/run/docker.sock"), "service"),
+        (Backend(address="169.254.169.254:80"), "metadata"),
+    ):
+        mirrored = Filters(mirror=Mirror(backend=backend))
+        copying = Route(name="r", host="r.test", backends=(Backend(address="192.0.2.9:80"),), filters=mirrored)
+        assert why in (rules.refusal("published", copying) or "")
 
 
 async def test_a_publisher_is_told_which_route_and_why(rules: Rules) -> None:

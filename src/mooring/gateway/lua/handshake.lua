@@ -1,4 +1,7 @@
 -- The backend's half of a WebSocket's opening (RFC 6455, 4), and the relay of an answer that is not an upgrade.
+local dial = require("dial")
+local filters = require("filters")
+local forwarded = require("forwarded")
 local lower = string.lower
 
 local _M = {}
@@ -6,64 +9,17 @@ local _M = {}
 local HEAD_LIMIT = 65536
 local PIECE = 16384
 
--- Hop-by-hop, decided by the gateway, or never believed from a client.
-local DROPPED = {
-    host = true, connection = true, upgrade = true, cookie = true, authorization = true, forwarded = true, te = true,
-    trailer = true, ["keep-alive"] = true, ["content-length"] = true, ["transfer-encoding"] = true, expect = true,
-    ["x-real-ip"] = true, ["x-forwarded-for"] = true, ["x-forwarded-proto"] = true, ["x-forwarded-host"] = true,
-    ["x-forwarded-port"] = true, ["x-forwarded-prefix"] = true, ["x-forwarded-server"] = true,
-    ["proxy-connection"] = true, ["proxy-authorization"] = true,
-}
-
 local function connect(state)
-    local backend, route = state.backend, state.route
-    local socket = ngx.socket.tcp()
-    socket:settimeouts((route.connect_s or 5) * 1000, 60000, (route.read_s or 300) * 1000)
-    local ok, err
-    if backend.unix then
-        ok, err = socket:connect(backend.unix)
-    else
-        local host = state.host_of_peer or backend.host
-        if string.find(host, ":", 1, true) then
-            host = "[" .. host .. "]"
-        end
-        ok, err = socket:connect(host, state.peer_port or backend.port)
-    end
-    if ok and backend.tls then
-        ok, err = socket:sslhandshake(false, backend.tls.name, backend.tls.verify)
-    end
-    if not ok then
-        return nil, err
-    end
-    return socket
+    local route = state.route
+    local connect_ms, read_ms = (route.connect_s or 5) * 1000, (route.read_s or 300) * 1000
+    local timeouts = { connect_ms = connect_ms, send_ms = 60000, read_ms = read_ms }
+    return dial.connect(state.backend, timeouts, state.host_of_peer, state.peer_port)
 end
 
 local function head(state)
-    local filters = require("filters")
     local lines = { "GET " .. filters.target(state) .. " HTTP/1.1", "Host: " .. state.authority, "Connection: Upgrade",
         "Upgrade: websocket" }
-    local function add(name, value)
-        for _, one in ipairs(type(value) == "table" and value or { value }) do
-            lines[#lines + 1] = name .. ": " .. tostring(one)
-        end
-    end
-    for name, value in pairs(ngx.req.get_headers(0, true)) do
-        local plain = lower(name)
-        -- Compressed frames could not be told apart, and a person's typing would not count.
-        local unreadable = plain == "sec-websocket-extensions" and state.route.workspace
-        if not DROPPED[plain] and not unreadable then
-            add(name, value)
-        end
-    end
-    if state.cookie and state.cookie ~= "" then
-        add("Cookie", state.cookie)
-    end
-    if state.authorization then
-        add("Authorization", state.authorization)
-    end
-    add("X-Forwarded-For", ngx.var.remote_addr)
-    add("X-Forwarded-Proto", ngx.var.scheme)
-    add("X-Forwarded-Host", state.authority)
+    forwarded.add(state, lines)
     return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
@@ -156,7 +112,7 @@ function _M.relay(socket, answer)
     for _, header in ipairs(answer.headers) do
         local name = lower(header[1])
         headers[name] = header[2]
-        if allowed(header[1], header[2]) and not DROPPED[name] then
+        if allowed(header[1], header[2]) and not forwarded.DROPPED[name] then
             local before = ngx.header[header[1]]
             if name == "set-cookie" and before then
                 local values = type(before) == "table" and before or { before }

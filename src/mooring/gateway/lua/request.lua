@@ -5,6 +5,7 @@ local answers = require("answers")
 local balance = require("balance")
 local filters = require("filters")
 local guard = require("guard")
+local mirror = require("mirror")
 local ports = require("ports")
 local routes = require("routes")
 local settings = require("settings")
@@ -112,6 +113,9 @@ local function forward(state)
     filters.request(state)
     if state.websocket then
         return tunnel.serve(state)
+    end
+    if state.route.mirror then
+        mirror.request(state)
     end
     if state.route.balancing then
         balance.opened(state.backend)
