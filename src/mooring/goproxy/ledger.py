@@ -36,8 +36,8 @@ class Ledger:
         self._size = 0
         self._end = 0
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked():
-            self._signer = self._key(name)
+        with _locked(folder):
+            self._signer = _key(folder, name)
             self.head = self._signer.sign(Tree(0, tlog.EMPTY).text)
             self.catch_up()
 
@@ -101,7 +101,7 @@ class Ledger:
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Hold the log against other processes, with all that they appended read in."""
-        with self._locked():
+        with _locked(self._folder):
             self.catch_up()
             yield
 
@@ -176,27 +176,39 @@ class Ledger:
         for level, hashes in enumerate(self._levels):
             del hashes[(size >> level) * HASH :]
 
-    def _key(self, name: str) -> Signer:
-        file = self._folder / "key"
-        try:
-            return parse_signer(file.read_text().strip())
-        except FileNotFoundError:
-            if (self._folder / "head").exists():
-                raise Misconfigured(
-                    f"{file} is gone: restore it, everybody's GOSUMDB names it", field="notary"
-                ) from None
-        signer = Signer.make(name)
-        _replace(file, f"{signer.text}\n".encode())
-        return signer
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fd = os.open(self._folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(fd)
+def public_key(folder: Path, name: str) -> str:
+    """What belongs into GOSUMDB for the log below `folder`; its key is made at the first call. Reads no record.
+
+    Raises:
+        Misconfigured: as `Ledger`.
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _locked(folder):
+        return _key(folder, name).verifier.text
+
+
+def _key(folder: Path, name: str) -> Signer:
+    file = folder / "key"
+    try:
+        return parse_signer(file.read_text().strip())
+    except FileNotFoundError:
+        if (folder / "head").exists():
+            raise Misconfigured(f"{file} is gone: restore it, everybody's GOSUMDB names it", field="notary") from None
+    signer = Signer.make(name)
+    _replace(file, f"{signer.text}\n".encode())
+    return signer
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

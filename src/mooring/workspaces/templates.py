@@ -6,12 +6,9 @@ gone, and a file that says something else under the same version number is a mis
 """
 
 import asyncio
-import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from pydantic import ValidationError
@@ -19,29 +16,13 @@ from pydantic import ValidationError
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.model.names import check_name
 from mooring.model.template import Template
+from mooring.model.toml import BadToml, Mistake, line_of, mistakes_of, read
 from mooring.workspaces.ports import TemplateHistory
 
 log = structlog.get_logger(__name__)
 
 BUILTIN = Path(__file__).parent / "builtin"
 MAX_BYTES = 256 * 1024
-_TOML_PLACE = re.compile(r"\(at line (?P<line>\d+), column \d+\)$")
-_TABLE = re.compile(r"\s*\[\s*(?P<name>[A-Za-z0-9_.\-]+)\s*\]")
-_KEY = re.compile(r"\s*(?P<name>[A-Za-z0-9_.\-]+|\"[^\"]*\")\s*=")
-
-
-@dataclass(frozen=True, slots=True)
-class Mistake:
-    """What is wrong with a file: where (`key` is a dotted path, empty for the whole file) and what is allowed."""
-
-    file: str
-    line: int
-    key: str
-    text: str
-
-    def __str__(self) -> str:
-        key = f"{self.key}: " if self.key else ""
-        return f"{self.file}:{self.line}: {key}{self.text}"
 
 
 class BadTemplate(InvalidInput):
@@ -61,48 +42,21 @@ def parse(text: str, file: str) -> Template:
         BadTemplate: naming file, line and key of each mistake.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        place = _TOML_PLACE.search(str(error))
-        line = int(place["line"]) if place else max(1, text.count("\n"))
-        raise BadTemplate([Mistake(file, line, "", _TOML_PLACE.sub("", str(error)).strip())]) from error
+        document = read(text, file)
+    except BadToml as error:
+        raise BadTemplate(error.mistakes) from error
     stem = Path(file).stem
     try:
         check_name(stem)
     except InvalidInput as error:
         raise BadTemplate([Mistake(file, 1, "", f"the file's {error.detail}")]) from error
     if document.setdefault("name", stem) != stem:
-        mistake = Mistake(file, _line_of(text, ["name"]), "name", f"must be {stem}, as the file is called")
+        mistake = Mistake(file, line_of(text, ["name"]), "name", f"must be {stem}, as the file is called")
         raise BadTemplate([mistake])
     try:
         return Template.model_validate(document)
     except ValidationError as error:
-        raise BadTemplate([_mistake(text, file, item) for item in error.errors(include_url=False)]) from error
-
-
-def _mistake(text: str, file: str, item: Mapping[str, Any]) -> Mistake:
-    path = [str(part) for part in item["loc"]]
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "there is no such key"
-    return Mistake(file, _line_of(text, path), ".".join(path), message)
-
-
-def _line_of(text: str, path: Sequence[str]) -> int:
-    """The line of the key, of the nearest table above it when the key is missing, 1 when that is missing too."""
-    table: list[str] = []
-    best, depth = 1, 0
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := _TABLE.match(line):
-            table = header["name"].split(".")
-            here = table
-        elif key := _KEY.match(line):
-            here = [*table, *key["name"].strip('"').split(".")]
-        else:
-            continue
-        if len(here) > depth and list(path[: len(here)]) == here:
-            best, depth = number, len(here)
-    return best
+        raise BadTemplate(mistakes_of(text, file, error)) from error
 
 
 _Stamp = tuple[tuple[str, int, int], ...]
