@@ -98,6 +98,11 @@ class Home:
         return self.run / "goproxy.sock"
 
     @property
+    def containers_socket(self) -> Path:
+        """The same for containers, which see its folder and nothing else of this machine."""
+        return self.run / "c" / "goproxy.sock"
+
+    @property
     def modules_settings(self) -> Path:
         """What a team wants of the module proxy; absent: public modules, as the go command here gets them."""
         return self.root / "goproxy.toml"
@@ -210,6 +215,11 @@ class Installation:
     redis: RedisSource | None = None
     """A Redis whose hash names addresses."""
 
+    @property
+    def go(self) -> Path:
+        """The folder of the Go SDK: the set-up puts it beside the editor's (`<cache>/editor/bin/code-server`)."""
+        return self.editor.parent.parent.parent / "go"
+
 
 _INSTALLATION = TypeAdapter(Installation)
 
@@ -224,7 +234,11 @@ def load(document: bytes) -> Installation:
     return _INSTALLATION.validate_json(document)
 
 
-_KEPT = ("LANG", "LC_ALL", "TZ", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE", "MOORING_CACHE")
+_KEPT = (
+    *("LANG", "LC_ALL", "TZ", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SSL_CERT_FILE", "MOORING_CACHE"),
+    # What the go command of whoever starts Mooring goes by, for the module proxy.
+    *("GOPROXY", "GOSUMDB"),
+)
 
 
 def child_environment(home_folder: str, user: str) -> dict[str, str]:

@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -11,11 +13,10 @@ import pytest
 
 from mooring.control.tasks import Tasks
 from mooring.goproxy import access
-from mooring.goproxy.config import Config
-from mooring.server.goproxy import run
+from mooring.server.goproxy_role import run
 from mooring.server.lifetime import Ending, Lifetime
-from mooring.settings import Home, Installation, Listen
-from support.goupstream import Upstream, go
+from mooring.settings import Home, Installation, Listen, cache
+from support.goupstream import Upstream
 
 
 @pytest.fixture
@@ -27,22 +28,99 @@ def home() -> Iterator[Home]:
     shutil.rmtree(folder)
 
 
+@dataclass
+class Role:
+    """The role in this process."""
+
+    home: Home
+    client: httpx2.AsyncClient
+
+    async def settings(self, text: str) -> None:
+        """Write goproxy.toml, as an editor saves it."""
+        beside = self.home.root / "goproxy.toml.new"
+        beside.write_text(text)
+        beside.replace(self.home.modules_settings)
+
+    async def until(self, path: str, status: int) -> str:
+        """The answer's text, once it has that status."""
+        async with asyncio.timeout(30):
+            while True:
+                answer = await self.client.get(path)
+                if answer.status_code == status:
+                    return answer.text
+                await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def role(home: Home, listen: Listen | None = None) -> AsyncIterator[Role]:
+    """The role, until the end of the block."""
+    installation = Installation(home, listen or Listen(), editor=cache() / "editor/bin/code-server")
+    lifetime = Lifetime(None)
+    transport = httpx2.AsyncHTTPTransport(uds=str(home.modules_socket))
+    async with Tasks("test") as tasks, httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
+        running = tasks.spawn("role", run(installation, lifetime))
+        async with asyncio.timeout(30):
+            while not home.containers_socket.exists():
+                await asyncio.sleep(0.01)
+        yield Role(home, client)
+        lifetime._end(Ending.stop)
+        await asyncio.wait_for(running, 20)
+
+
+def wanted(upstream: Upstream) -> str:
+    """Settings that need nothing but this upstream."""
+    return f'upstream = "{upstream.url}"\nsumdb = "{upstream.sumdb}"\n'
+
+
 async def test_a_workspace_is_served_by_its_token(tmp_path: Path, home: Home) -> None:
     """A token that is written into the file opens at once, and the role ends when its lifetime does."""
     with Upstream(tmp_path / "upstream").serving() as upstream:
         upstream.publish("example.com/x", "v1.0.0")
-        tokens = home.root / "goproxy/tokens"
-        config = Config(home.root / "goproxy", upstream=upstream.url, sumdb=upstream.sumdb, go=go(), tokens=tokens)
-        installation = Installation(home, Listen(), editor=Path("/nowhere"))
-        lifetime = Lifetime(None)
-        transport = httpx2.AsyncHTTPTransport(uds=str(home.run / "goproxy.sock"))
-        async with Tasks("test") as tasks, httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
-            role = tasks.spawn("role", run(installation, lifetime, config))
-            while not (home.run / "goproxy.sock").exists():
-                await asyncio.sleep(0.01)
-            assert (await client.get("/example.com/x/@v/list")).status_code == 401
-            token = access.make(tokens, "ws-0123456789", ())
-            answer = await client.get(f"/t-{token}/example.com/x/@v/list")
-            assert (answer.status_code, answer.text) == (200, "v1.0.0\n")
-            lifetime._end(Ending.stop)
-            await asyncio.wait_for(role, 20)
+        home.modules_settings.write_text(wanted(upstream))
+        async with role(home) as it:
+            await it.until("/-/healthz", 200)
+            await it.until("/example.com/x/@v/list", 401)
+            token = access.make(home.modules_tokens, "ann", ())
+            assert await it.until(f"/t-{token}/example.com/x/@v/list", 200) == "v1.0.0\n"
+
+
+async def test_what_is_wrong_is_said_until_it_is_mended(tmp_path: Path, home: Home) -> None:
+    """A file with a mistake is refused by line and key on every path, and one that is mended is served by itself."""
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text("\nupstreams = 'https://x.example'\n")
+        async with role(home) as it:
+            said = "goproxy.toml:2: upstreams: there is no such key"
+            assert said in await it.until("/example.com/x/@v/list", 503)
+            assert said in await it.until("/-/healthz", 503)
+            await it.settings(wanted(upstream))
+            await it.until("/-/healthz", 200)
+            token = access.make(home.modules_tokens, "ann", ())
+            await it.settings(wanted(upstream) + "max_size = 'much'\n")
+            said = await it.until("/-/healthz", 503)
+            assert "goproxy.toml:3: max_size: 'much' must be a number of bytes" in said
+            assert "the settings before that are in force" in said
+            assert await it.until(f"/t-{token}/example.com/x/@v/list", 200) == "v1.0.0\n"
+
+
+async def test_new_private_patterns_hold_without_a_restart(tmp_path: Path, home: Home) -> None:
+    """A module that becomes private is refused from then on to who may not have it."""
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text(wanted(upstream))
+        async with role(home) as it:
+            token = access.make(home.modules_tokens, "ann", ())
+            await it.until(f"/t-{token}/example.com/x/@v/list", 200)
+            await it.settings(wanted(upstream) + "private = ['example.com/x']\n")
+            assert "is private" in await it.until(f"/t-{token}/example.com/x/@v/list", 403)
+
+
+async def test_containers_have_a_door_of_their_own(home: Home) -> None:
+    """Its folder holds nothing else, and users with other numbers may connect."""
+    home.modules_settings.write_text("upstream = 'off'\nsumdb = 'off'\n")
+    async with role(home) as it:
+        await it.until("/-/healthz", 200)
+        assert [entry.name for entry in home.containers_socket.parent.iterdir()] == [home.containers_socket.name]
+        assert home.containers_socket.stat().st_mode & 0o777 == 0o666
+        assert home.containers_socket.parent.stat().st_mode & 0o777 == 0o755
+        assert home.modules_socket.stat().st_mode & 0o777 == 0o600

@@ -12,7 +12,7 @@ from mooring.cli.application import noun
 from mooring.cli.language import _
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
-from mooring.goproxy.config import Config
+from mooring.goproxy.config import DEFAULT_NOTARY, Config, size
 from mooring.goproxy.gocommand import Credentials
 from mooring.goproxy.s3 import Bucket
 from mooring.settings import cache, home
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 app = noun(_("Serve Go modules, public and private, verified and kept."))
 
 _SHOWN = 20
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 Store = Annotated[Path | None, typer.Option(help=_("Folder of the modules; laid out as GOMODCACHE."))]
 Upstream = Annotated[str | None, typer.Option(help=_("A GOPROXY list; otherwise what go env says."))]
@@ -59,14 +58,14 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     s3: Annotated[str | None, typer.Option(help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))] = None,
     s3_credentials: Credential = None,
     s3_region: Annotated[str, typer.Option(help=_("Region of the bucket."))] = "us-east-1",
-    notary: Name = "sum.mooring.internal",
+    notary: Name = DEFAULT_NOTARY,
     go: Go = None,
 ) -> None:
     """Serve Go modules, public and private, verified and kept."""
     if s3 and not s3_credentials:
         raise InvalidInput("a bucket needs a file of credentials", field="--s3-credentials")
     context.obj = Config(
-        root=(store or home().root / "goproxy").absolute(),
+        root=(store or home().modules).absolute(),
         s3=Bucket(s3, s3_credentials, s3_region) if s3 and s3_credentials else None,
         upstream=upstream,
         sumdb=sumdb,
@@ -103,7 +102,7 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
         tokens=_tokens(_config(context)) if tokens else None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
-        max_bytes=_bytes(max_size) if max_size else None,
+        max_bytes=size(max_size) if max_size else None,
     )
     run(config, bind, port, print)
 
@@ -140,7 +139,7 @@ def evict(
     dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
 ) -> None:
     """Remove zips that were not read for long and can come back."""
-    asyncio.run(_evict(_config(context), _bytes(max_size), dry_run=dry_run))
+    asyncio.run(_evict(_config(context), size(max_size), dry_run=dry_run))
 
 
 async def _evict(config: Config, max_bytes: int, *, dry_run: bool) -> None:
@@ -270,13 +269,6 @@ def _go() -> Path:
 
 def _tokens(config: Config) -> Path:
     return config.root / "tokens"
-
-
-def _bytes(text: str) -> int:
-    number, unit = (text[:-1], _UNITS.get(text[-1:].upper())) if text[-1:].isalpha() else (text, 1)
-    if unit is None or not number.isdecimal():
-        raise InvalidInput(f"{text!r} must be a number of bytes, with K, M, G or T after it: 200G", field="size")
-    return int(number) * unit
 
 
 def _patterns(text: str) -> tuple[str, ...]:

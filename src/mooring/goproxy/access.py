@@ -6,9 +6,12 @@ otherwise), as a bearer token, or as the first segment of the path, `/t-TOKEN/â€
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import os
 import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +19,8 @@ from mooring.errors import Forbidden, InvalidInput, Unauthenticated
 from mooring.goproxy.names import matches_any
 
 SEGMENT = b"/t-"
+WORKSPACE = "workspace:"
+"""What the names of workspaces' tokens begin with: their lines are made anew whenever workspaces change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,30 +103,78 @@ def make(file: Path, name: str, private: tuple[str, ...]) -> str:
     """A new token for `name`, added to `file`.
 
     Raises:
-        InvalidInput: the name or a pattern has spaces or commas.
+        InvalidInput: the name or a pattern has spaces or commas, or the name is a workspace's.
     """
     if not name or any(c.isspace() or c == "," for word in (name, *private) for c in word):
         raise InvalidInput("a name and patterns have neither spaces nor commas", field="name")
+    if name.startswith(WORKSPACE):
+        raise InvalidInput(f"names that begin with {WORKSPACE} are those of workspaces", field="name")
     token = secrets.token_urlsafe(32)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    fd = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "a") as lines:
-        lines.write(f"{name} {_hash(token)} {','.join(private)}\n")
+    _change(file, lambda lines: [*lines, line(Subject(name, private), token)])
     return token
 
 
 def revoke(file: Path, name: str) -> int:
     """Remove every token of `name`; how many there were."""
+    gone: list[str] = []
+
+    def without(lines: list[str]) -> list[str]:
+        gone.extend(line for line in lines if line.split()[:1] == [name])
+        return [line for line in lines if line not in gone]
+
+    if file.exists():
+        _change(file, without)
+    return len(gone)
+
+
+def replace_workspaces(file: Path, subjects: Mapping[str, Subject]) -> None:
+    """Make the workspaces' tokens in `file` exactly these, by token; those of people stay.
+
+    Raises:
+        OSError: the disk takes it not; the file is as it was.
+    """
+    own = [line(subject, token) for token, subject in subjects.items()]
+    _change(file, lambda lines: [*(text for text in lines if not text.startswith(WORKSPACE)), *own])
+
+
+def line(subject: Subject, token: str) -> str:
+    """How the file says that `token` is the one of `subject`."""
+    return f"{subject.name} {_hash(token)} {','.join(subject.private)}".rstrip()
+
+
+def _change(file: Path, change: Callable[[list[str]], list[str]]) -> None:
+    """Replace the lines of the file: a reader sees the old ones or the new ones, and no change gets lost."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(file):
+        try:
+            before, owner = file.read_text().splitlines(), file.stat()
+        except FileNotFoundError:
+            before, owner = None, file.parent.stat()
+        after = change(before or [])
+        if after == before:
+            return
+        # Under the lock one name will do: what a killed process left is written over.
+        temporary = file.with_name(f".{file.name}.new")
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w") as new:
+            new.writelines(f"{text}\n" for text in after)
+            new.flush()
+            if os.geteuid() == 0:
+                # Root's own file could not be read by the user that serves.
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+            os.fsync(fd)
+        temporary.replace(file)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    # The folder itself: a lock file of root's could not be opened by the user that serves.
+    fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        lines = file.read_text().splitlines(keepends=True)
-    except FileNotFoundError:
-        return 0
-    kept = [line for line in lines if line.split()[:1] != [name]]
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as new:
-        new.writelines(kept)
-    temporary.replace(file)
-    return len(lines) - len(kept)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def segment(path: bytes) -> tuple[str, bytes]:

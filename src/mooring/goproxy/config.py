@@ -3,9 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mooring.errors import InvalidInput
 from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.s3 import Bucket
 from mooring.goproxy.service import Lifetimes
+
+DEFAULT_NOTARY = "sum.mooring.internal"
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Config:
     """How private repositories are reached."""
     limits: Limits = field(default_factory=Limits)
     """Of one run of the go command."""
-    notary: str = "sum.mooring.internal"
+    notary: str = DEFAULT_NOTARY
     """The name of our own checksum database. Every GOSUMDB names it: choose it before the first start."""
     go: Path = Path("go")
     """The go command."""
@@ -45,3 +49,15 @@ class Config:
     tls_key: Path | None = None
     max_bytes: int | None = None
     """What the store may hold; None: for ever. Only what an upstream still offers is removed."""
+
+
+def size(text: str) -> int:
+    """Bytes of `200G`; K, M, G and T are powers of 1024.
+
+    Raises:
+        InvalidInput: it is no such number.
+    """
+    number, unit = (text[:-1], _UNITS.get(text[-1:].upper())) if text[-1:].isalpha() else (text, 1)
+    if unit is None or not number.isdecimal():
+        raise InvalidInput(f"{text!r} must be a number of bytes, with K, M, G or T after it: 200G", field="size")
+    return int(number) * unit

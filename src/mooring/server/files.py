@@ -12,15 +12,17 @@ from mooring.settings import Home, Installation
 
 
 def make_folders(home: Home) -> None:
-    """Every folder of home, 0700.
+    """Every folder of home, 0700; that of the containers 0755.
 
     Raises:
         Misconfigured: when one cannot be made or written.
     """
-    for folder in (home.run, home.run / "w", home.keys, home.logs, home.gateway, home.templates, home.workspaces):
+    private = (home.run, home.run / "w", home.keys, home.logs, home.gateway, home.templates, home.workspaces)
+    for folder in (*private, home.modules, home.containers_socket.parent):
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            folder.chmod(0o700)
+            # Users in a container have other numbers; on this machine nobody comes through the folder above.
+            folder.chmod(0o755 if folder == home.containers_socket.parent else 0o700)
         except OSError as error:
             raise Misconfigured(f"{folder}: {error.strerror}", field="MOORING_HOME") from error
 
@@ -41,7 +43,7 @@ def write_endpoint(installation: Installation, authority: Path | None) -> None:
 def remove_endpoint(home: Home) -> None:
     """Tell the command line that nothing runs here any more, and leave no socket that nobody listens at."""
     (home.run / "endpoint.json").unlink(missing_ok=True)
-    for path in (home.api_socket, *home.run.glob("w/*/*.sock")):
+    for path in (home.api_socket, home.modules_socket, home.containers_socket, *home.run.glob("w/*/*.sock")):
         if not _answers(path):
             path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The role `goproxy`: picks the parts of a module proxy and serves it, alone or behind the gateway."""
+"""Picks the parts of a module proxy, and serves it alone; inside `mooring up` see `goproxy_role`."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ import httpx2
 import structlog
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
@@ -43,14 +44,14 @@ from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
-from mooring.settings import Installation, environment
+from mooring.settings import environment
 
 log = structlog.get_logger(__name__)
 
 _EVICT_EVERY_S = 600.0
 _IDLE_S = 90
 """A build's next download comes after some compiling; a new connection would cost it two ways there and back."""
-_BACKLOG = 1024
+BACKLOG = 1024
 """Many machines of a build farm begin at the same second."""
 
 
@@ -262,32 +263,19 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         async with build(config) as goproxy, Tasks("server") as tasks:
-            server = _server(goproxy.app, config)
+            server = http_server(goproxy.app, certificate=config.tls_certificate, key=config.tls_key)
             task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
             yield Served(url, goproxy)
             server.should_exit = True
             await task
 
 
-async def run(installation: Installation, lifetime: Lifetime, config: Config) -> None:
-    """Serve behind the gateway, on a unix socket below `run/`, until this process should end.
+def http_server(app: ASGIApp, *, certificate: Path | None = None, key: Path | None = None) -> "_Server":
+    """A server of `app` that leaves signals alone.
 
-    The gateway takes the path's prefix off. Tokens of workspaces are lines of the file `config.tokens`.
+    Raises:
+        Misconfigured: the certificate cannot be used.
     """
-    path = installation.home.modules_socket
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen(_BACKLOG)
-        async with build(config) as goproxy, Tasks("server") as tasks:
-            server = _server(goproxy.app, config)
-            task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
-            await lifetime.ended()
-            server.should_exit = True
-            await task
-
-
-def _server(app: asgi.App, config: Config) -> "_Server":
     logging.getLogger("uvicorn.error").addFilter(_QUIET)
     settings = uvicorn.Config(
         app,
@@ -299,21 +287,21 @@ def _server(app: asgi.App, config: Config) -> "_Server":
         server_header=False,
         timeout_graceful_shutdown=10,
         timeout_keep_alive=_IDLE_S,
-        ssl_certfile=config.tls_certificate,
-        ssl_keyfile=config.tls_key,
+        ssl_certfile=certificate,
+        ssl_keyfile=key,
     )
     try:
         # Here and not in the server's task, where nobody would hear that the certificate is none.
         settings.load()
     except OSError as error:
-        raise Misconfigured(f"{config.tls_certificate} and its key cannot be used: {error}", field="tls") from error
+        raise Misconfigured(f"{certificate} and its key cannot be used: {error}", field="tls") from error
     return _Server(settings)
 
 
 def _listener(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return socket.create_server((address, port), backlog=_BACKLOG, family=family)
+        return socket.create_server((address, port), backlog=BACKLOG, family=family)
     except OSError as error:
         raise Misconfigured(f"cannot listen on {address} port {port}: {error.strerror}", field="port") from error
 

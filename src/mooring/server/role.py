@@ -1,4 +1,4 @@
-"""What the supervisor starts: `python -m mooring.server.role server|gateway --settings=FD --lifeline=FD …`.
+"""What the supervisor starts: `python -m mooring.server.role server|gateway|goproxy --settings=FD --lifeline=FD …`.
 
 Imports a role's parts only when it is that role: the gateway agent needs no database.
 """
@@ -60,6 +60,10 @@ def _role(role: str, installation: Installation, fds: dict[str, int], lifetime: 
         from mooring.server import gateway  # noqa: PLC0415 - only this role's parts are imported
 
         return gateway.run(installation, fds["listener"], lifetime)
+    if role == "goproxy":
+        from mooring.server import goproxy_role  # noqa: PLC0415
+
+        return goproxy_role.run(installation, lifetime)
     from mooring.server import control_plane  # noqa: PLC0415
 
     return control_plane.run(installation, fds.get("ready"), lifetime)

@@ -1,4 +1,4 @@
-"""The supervisor of `mooring up`: binds the public socket, starts the server and the gateway, starts them again.
+"""The supervisor of `mooring up`: binds the public socket, starts server, gateway and module proxy, starts them again.
 
 It is the only process that stays root when started as root, and does nothing else there than to bind, to prepare the
 workspaces' cgroup and to start children as somebody else. It reads no input but signals.
@@ -89,7 +89,7 @@ def bind(address: str, port: int) -> socket.socket:
 
 
 class Supervisor:
-    """Runs the two children until it is told to stop. `announce` is called once, with the signed-in URL.
+    """Runs the three children until it is told to stop. `announce` is called once, with the signed-in URL.
 
     `program` is what a child is, before the role's name and its descriptors.
     """
@@ -108,6 +108,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._failed = False
+        self._announced = asyncio.Event()
         self._ready = os.pipe()
         self._lifeline = os.pipe()
 
@@ -125,8 +126,9 @@ class Supervisor:
             _ready = tasks.spawn("ready", self._wait_until_ready())
             tasks.forever("gateway", self._keep("gateway", fds))
             tasks.forever("server", self._keep("server", {"--ready": self._ready[1]}))
+            tasks.forever("goproxy", self._keep_modules())
             await self._stopping.wait()
-            for name in ("server", "gateway"):
+            for name in ("server", "goproxy", "gateway"):
                 await self._stop(name)
         if self._failed:
             raise Misconfigured("Mooring was not started: see above, and mooring doctor")
@@ -146,6 +148,12 @@ class Supervisor:
                 line = await reader.readline()
             transport.close()
         self._announce(line.decode().strip())
+        self._announced.set()
+
+    async def _keep_modules(self) -> None:
+        # Nobody waits for modules before there is a workspace; the processors are the others' until then.
+        await self._announced.wait()
+        await self._keep("goproxy", {})
 
     async def _keep(self, role: str, fds: Mapping[str, int]) -> None:
         attempt = 0
@@ -157,7 +165,7 @@ class Supervisor:
             status = await child.wait()
             if self._stopping.is_set():
                 break
-            if status == _MISCONFIGURED:
+            if status == _MISCONFIGURED and role != "goproxy":
                 # Another try finds the same settings; the child has said what is wrong with them.
                 self._failed = True
                 self._stopping.set()

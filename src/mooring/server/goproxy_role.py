@@ -1,0 +1,151 @@
+"""The role `goproxy` of `mooring up`: the module proxy behind the gateway, as `goproxy.toml` below home wants it.
+
+It never ends because of what is wrong with it: it says why on every request and at `/-/healthz`, and tries again when
+the file changes. A file that became wrong leaves the last good settings in force.
+"""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from mooring.control.tasks import Tasks
+from mooring.errors import MooringError, Unavailable
+from mooring.goproxy import team
+from mooring.goproxy.responses import refuse
+from mooring.server.files import make_folders
+from mooring.server.goproxy import BACKLOG, build, http_server
+from mooring.server.lifetime import Lifetime
+from mooring.server.loopback import open_port
+from mooring.settings import Installation
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 1.0
+_AGAIN_S = 20.0
+"""Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
+_HEALTH = b"/-/healthz"
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class Switch:
+    """Passes requests to the proxy of the settings in force; without one it refuses with `problem`."""
+
+    def __init__(self) -> None:
+        self.app: App | None = None
+        self.problem = "the module proxy is starting"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asks_health = scope["type"] == "http" and scope["raw_path"].partition(b"?")[0] == _HEALTH
+        if self.app is None or (self.problem and asks_health):
+            if scope["type"] == "http":
+                await refuse(send, Unavailable(self.problem))
+            return
+        await self.app(scope, receive, send)
+
+
+async def run(installation: Installation, lifetime: Lifetime) -> None:
+    """Serve until this process should end.
+
+    Raises:
+        OSError: the sockets below home cannot be made.
+    """
+    make_folders(installation.home)
+    switch = Switch()
+    with _listeners(installation) as listeners:
+        server = http_server(switch)
+        async with Tasks("goproxy-role") as tasks:
+            serving = tasks.spawn("uvicorn", server.serve(sockets=listeners))
+            tasks.forever("settings", keep(installation, switch))
+            await lifetime.ended()
+            server.should_exit = True
+            await serving
+
+
+async def keep(installation: Installation, switch: Switch) -> None:
+    """Have `switch` serve what the file says, for ever."""
+    file = installation.home.modules_settings
+    while True:
+        seen = team.stamp(file)
+        try:
+            await _serve(installation, switch, seen)
+        except (MooringError, OSError) as error:
+            switch.app, switch.problem = None, f"the module proxy does not work: {_text(error)}"
+            log.error("not serving", error=_text(error))  # noqa: TRY400 - the text names file, line and remedy
+            await _changed(file, seen, within_s=_AGAIN_S)
+
+
+async def _serve(installation: Installation, switch: Switch, seen: team.Stamp | None) -> None:
+    """Serve what the file says until it says something else that can be read."""
+    file = installation.home.modules_settings
+    wanted = team.read(file).config(installation.home, go_command(installation))
+    async with build(wanted) as goproxy:
+        switch.app, switch.problem = goproxy.app, ""
+        log.info("serving", store=str(wanted.root), private=wanted.private)
+        await _next(file, seen, switch)
+        switch.app, switch.problem = None, "the module proxy takes up new settings: try again"
+
+
+async def _next(file: Path, seen: team.Stamp | None, switch: Switch) -> None:
+    """Return once the file changed into one that can be read."""
+    while True:
+        await _changed(file, seen)
+        seen = team.stamp(file)
+        try:
+            team.read(file)
+        except MooringError as error:
+            switch.problem = f"{error.detail} (the settings before that are in force)"
+            log.error("settings not taken", error=error.detail)  # noqa: TRY400 - a person's mistake has no stack
+        else:
+            return
+
+
+async def _changed(file: Path, seen: team.Stamp | None, within_s: float = float("inf")) -> None:
+    # One look a second costs less than a watch that some file systems do not have.
+    while team.stamp(file) == seen and within_s > 0:
+        await asyncio.sleep(_LOOK_S)
+        within_s -= _LOOK_S
+
+
+def _text(error: MooringError | OSError) -> str:
+    if isinstance(error, MooringError):
+        return error.detail
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def go_command(installation: Installation) -> Path:
+    """The go command: the set-up's, else that of PATH."""
+    installed = installation.go / "bin/go"
+    return installed if installed.exists() else Path("go")
+
+
+@contextmanager
+def _listeners(installation: Installation) -> Iterator[list[socket.socket]]:
+    home = installation.home
+    with ExitStack() as stack:
+        # For the gateway, and for containers: theirs is in a folder of its own, which is all that they see.
+        found = [_unix(stack, home.modules_socket, 0o600), _unix(stack, home.containers_socket, 0o666)]
+        if (port := open_port(home, installation.listen)) is not None:
+            found.append(stack.enter_context(port))
+        yield found
+
+
+def _unix(stack: ExitStack, path: Path, mode: int) -> socket.socket:
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    # Bound beside and renamed: nobody finds a socket that does not listen yet, or with another mode.
+    beside = path.with_name(f"{path.name}.new")
+    beside.unlink(missing_ok=True)
+    listener.bind(str(beside))
+    beside.chmod(mode)
+    listener.listen(BACKLOG)
+    beside.replace(path)
+    return listener
