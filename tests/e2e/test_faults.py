@@ -41,6 +41,14 @@ def stale(mooring: Mooring, name: str) -> bool:
     return any(watch["name"] == name and not watch["ok"] for watch in answer.json()["watches"])
 
 
+def listed(mooring: Mooring) -> set[tuple[str, str]]:
+    """Source and name of every route that `mooring route list` shows."""
+    found = mooring.json("route", "list")
+    items = found["items"] if isinstance(found, dict) else found
+    assert isinstance(items, list)
+    return {(item["source"], item["name"]) for item in items}
+
+
 def test_a_locked_database_is_said_and_waited_for(mooring: Mooring) -> None:
     """While another program locks the database the editors serve and changes are refused; then they go through."""
     database = sqlite3.connect(mooring.home / "mooring.db", isolation_level=None)
@@ -151,6 +159,7 @@ def test_sources_that_go_away_keep_their_last_routes() -> None:
             command = ["redis-cli", "-p", str(redis_port), "hset", "hosts", "abc", f"127.0.0.1:{port}"]
             until(lambda: subprocess.run(command, capture_output=True, check=False).returncode == 0)
             until(lambda: mooring.status("ws.localhost", "/ws/abc/") == 200)
+            until(lambda: {("file", "app"), ("redis", "abc")} <= listed(mooring))
 
             routes.write_text("routes: [{name: app, host: '%2f'}]")
             redis.kill()

@@ -24,7 +24,10 @@ class Request:
 
 
 class SectionServer:
-    """Answers the stream with `snapshot` and then what `send` is given; keeps every report in `reports`."""
+    """Answers the stream with `snapshot` and then what `send` is given; keeps every report in `reports`.
+
+    With `wants_table` each report is answered as by a server that does not know the gateway's own sections.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.socket = folder / "api.sock"
@@ -32,6 +35,7 @@ class SectionServer:
         self.token_file.write_text(TOKEN + "\n")
         self.snapshot: Sequence[Line] = ()
         self.status = 200
+        self.wants_table = False
         self.reports: list[Request] = []
         self.requests: list[Request] = []
         self._streams: set[asyncio.StreamWriter] = set()
@@ -98,6 +102,7 @@ class SectionServer:
         streaming = request.path == "/api/v1/gateway/sections" and status == 200
         if request.method == "POST" and status == 200:
             self.reports.append(request)
+            status = 202 if self.wants_table else status
         length = b"transfer-encoding: chunked" if streaming else b"content-length: 0"
         writer.write(b"HTTP/1.1 %d x\r\n%s\r\n\r\n" % (status, length))
         if streaming:

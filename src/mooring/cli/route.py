@@ -29,7 +29,7 @@ def list_(
     source: Annotated[str | None, typer.Option("--source", metavar="SOURCE", help=_("Only this source's."))] = None,
     output: Output = Format.table,
 ) -> None:
-    """List the routes of the server's table."""
+    """List the routes of the server's table and of each gateway's."""
     with connect() as api:
         every = api.pages("routes", RouteEntry)
         found = sorted(
@@ -41,7 +41,7 @@ def list_(
         Column[RouteEntry](_("PATH"), lambda item: item.route["path"], elastic=True),
         Column[RouteEntry](_("TO"), _target, elastic=True, style=lambda item: "" if item.lost_to is None else "yellow"),
         Column[RouteEntry](_("ACCESS"), _access, rank=2),
-        Column[RouteEntry](_("SOURCE"), lambda item: item.source, rank=1),
+        Column[RouteEntry](_("SOURCE"), _source, rank=1),
         Column[RouteEntry](_("NAME"), lambda item: item.name, rank=3),
     ]
     rows(found, columns, output, empty=_("No routes."))
@@ -136,6 +136,10 @@ def _backend(backend: Backend) -> str:
         # The folders of a socket say nothing to a person, and are longer than a line.
         return f"unix:{Path(backend.unix).name}"
     return backend.address or backend.files or ""
+
+
+def _source(item: RouteEntry) -> str:
+    return item.source if item.gateway is None else f"{item.source} ({item.gateway})"
 
 
 def _access(item: RouteEntry) -> str:

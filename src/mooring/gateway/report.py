@@ -1,8 +1,14 @@
-"""What a gateway tells the server of itself every two seconds: `POST /api/v1/gateway/report`."""
+"""What a gateway tells the server of itself every two seconds: `POST /api/v1/gateway/report`.
+
+The routes that only it has are thousands in a large Redis: they go (`PUT /api/v1/gateway/table`) when the server does
+not know them in the version that the report names, and never take more than a small part of its time.
+"""
 
 import asyncio
 import math
+import secrets
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 import httpx2
@@ -12,14 +18,19 @@ import structlog
 from mooring.errors import MooringError, Unavailable
 from mooring.gateway import link as server
 from mooring.gateway.ports import Telemetry, TelemetrySnapshot
-from mooring.gateway.service import Agent
+from mooring.gateway.service import Agent, OwnTable
+from mooring.routes.ports import Conflict
 from mooring.routes.table import RouteTable
+from mooring.routes.wire import route_document
 from mooring.settings import ServerLink
 
 log = structlog.get_logger(__name__)
 
 PATH = "/api/v1/gateway/report"
+TABLE_PATH = "/api/v1/gateway/table"
 TELEMETRY_S = 1.0
+_REST = 20
+"""After a table the server is left alone for as many times what the table took it."""
 
 
 class Reporter:
@@ -31,6 +42,10 @@ class Reporter:
         self._telemetry = telemetry
         self._gateway_id = gateway_id
         self._problem: str | None = None
+        self._epoch = secrets.token_hex(8)
+        self._number = 0
+        self._told: tuple[int, tuple[Conflict, ...]] | None = None
+        self._rested_at = -math.inf
 
     async def run(self) -> None:
         """Report every `report_every_s` seconds."""
@@ -65,6 +80,7 @@ class Reporter:
             "nginx": {"workers": list(seen.workers), "restarts": seen.restarts},
             "metrics": seen.metrics,
             "problems": list(problems),
+            "table": self._version(self._agent.own()),
         }
 
     async def _send_for_ever(self, client: httpx2.AsyncClient) -> None:
@@ -73,7 +89,30 @@ class Reporter:
             response = await client.post(PATH, content=body, headers={"content-type": "application/json"})
             server.check(self._link, response)
             self._note(None)
+            if response.status_code == httpx2.codes.ACCEPTED:
+                await self._send_table(client)
             await asyncio.sleep(self._link.report_every_s)
+
+    async def _send_table(self, client: httpx2.AsyncClient) -> None:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        if began < self._rested_at:
+            return
+        own = self._agent.own()
+        document = _table(own) | {"gateway": self._gateway_id, "version": self._version(own)}
+        response = await client.put(
+            TABLE_PATH, content=orjson.dumps(document), headers={"content-type": "application/json"}
+        )
+        self._rested_at = loop.time() + _REST * (loop.time() - began)
+        server.check(self._link, response)
+
+    def _version(self, own: OwnTable) -> str | None:
+        """Names what `own` is now; None when there is nothing to tell."""
+        now = (own.changes, own.conflicts)
+        if now != self._told:
+            self._told = now
+            self._number += 1
+        return f"{self._epoch}-{self._number}" if own.sections else None
 
     def _note(self, problem: str | None) -> None:
         if problem is not None and problem != self._problem:
@@ -88,6 +127,16 @@ def _sections(table: RouteTable) -> dict[str, dict[str, int]]:
         name: {"rank": section.rank, "routes": len(section.routes), "lost": lost[name]}
         for name, section in table.sections().items()
         if section.routes
+    }
+
+
+def _table(own: OwnTable) -> dict[str, Any]:
+    return {
+        "sections": {
+            name: {"rank": section.rank, "routes": [route_document(route) for route in section.routes.values()]}
+            for name, section in own.sections.items()
+        },
+        "conflicts": [{"loser": asdict(lost.loser), "winner": asdict(lost.winner)} for lost in own.conflicts],
     }
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
@@ -16,7 +17,8 @@ from mooring.errors import MooringError
 from mooring.gateway.feed import Feed
 from mooring.gateway.names import Names
 from mooring.gateway.snapshot import Snapshot
-from mooring.routes.ports import Revision, RouteSink, RouteSource, SectionChange
+from mooring.routes.merge import Section
+from mooring.routes.ports import Conflict, Revision, RouteSink, RouteSource, SectionChange
 from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
 
@@ -26,6 +28,14 @@ MOST_CONFLICTS = 20
 """Named in a report; the server only sees those between its own sections."""
 RESTORED_RANK = 1000
 """For a kept section without a rank: behind everything that says who it is."""
+
+
+class OwnTable(NamedTuple):
+    """What only this gateway knows of its table. `changes` counts those of its own sections."""
+
+    changes: int
+    sections: dict[str, Section]
+    conflicts: tuple[Conflict, ...]
 
 
 class Agent:
@@ -57,6 +67,7 @@ class Agent:
         self._snapshot = snapshot
         self._backoff = Backoff(first=0.1, most=5.0)
         self._failures: dict[str, str] = {}
+        self._own_changes = 0
         self._marks: deque[tuple[int, Revision]] = deque(maxlen=4096)
         self._reached: tuple[int, Revision] | None = None
         for change in restored:
@@ -74,6 +85,13 @@ class Agent:
     def stale(self) -> dict[str, float]:
         """For each source the seconds since it was current; `inf` when it never was."""
         return {source.name: source.stale_s() for source in self._sources}
+
+    def own(self) -> OwnTable:
+        """The sections that no server sent, and the conflicts that they are part of."""
+        names = {source.name for source in self._sources}
+        sections = {name: section for name, section in self.table.sections().items() if name in names}
+        involved = (c for c in self.table.conflicts() if c.loser.source in names or c.winner.source in names)
+        return OwnTable(self._own_changes, {n: s for n, s in sections.items() if s.routes}, tuple(involved))
 
     def live(self) -> Revision | None:
         """The revision of this agent's own table that is live."""
@@ -132,6 +150,7 @@ class Agent:
 
     def _take(self, source: RouteSource, change: SectionChange) -> None:
         self.table.apply(self._allowed(change), source.rank if change.rank is None else change.rank)
+        self._own_changes += change.source == source.name
         self._failures.pop(source.name, None)
         if change.revision is not None:
             self._marks.append((self.table.revision.number, change.revision))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from mooring.control.clock import Clock
+from mooring.routes.listing import GatewayTable
 from mooring.routes.ports import Revision
 
 log = structlog.get_logger(__name__)
@@ -37,7 +38,7 @@ class Report:
     `sources`: seconds since each was current, None when it never was; `sections`: what is in its table, those of the
     server included; `activity`: seconds of the last input by
     workspace (since the epoch); `connections`: open ones by workspace; `metrics`: Prometheus text; `problems`:
-    what is wrong there, a line each.
+    what is wrong there, a line each; `table`: the version of what only it knows of its table, None when it is nothing.
     """
 
     gateway: str
@@ -50,6 +51,7 @@ class Report:
     metrics: str
     problems: tuple[str, ...] = ()
     sections: Mapping[str, SectionSize] = field(default_factory=dict)
+    table: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,13 @@ class Reports:
         self._heard: dict[str, tuple[Report, float]] = {}
         self._input: dict[str, float] = {}
         self._prune_above = _FEW
+        self._tables: dict[str, GatewayTable] = {}
 
-    def take(self, report: Report) -> None:
-        """Remember it. Activity never goes back, and never lies ahead of our own clock."""
+    def take(self, report: Report) -> bool:
+        """Remember it. Activity never goes back, and never lies ahead of our own clock.
+
+        False when the gateway must send its table too: it is another than the one that is known here.
+        """
         now = self._clock.now()
         before = self._heard.get(report.gateway)
         for problem in sorted({*report.problems} - {*(before[0].problems if before else ())}):
@@ -83,6 +89,20 @@ class Reports:
             # Workspaces that were deleted years ago; input older than any idle rule says nothing.
             self._input = {workspace: at for workspace, at in self._input.items() if at > now - INPUT_S}
             self._prune_above = 2 * len(self._input) + _FEW
+        known = self._tables.get(report.gateway)
+        if report.table is None:
+            self._tables.pop(report.gateway, None)
+        return report.table is None or (known is not None and known.version == report.table)
+
+    def take_table(self, gateway: str, table: GatewayTable) -> None:
+        """Remember what only `gateway` knows; it is forgotten with its reports."""
+        self._tables[gateway] = table
+
+    def tables(self) -> dict[str, GatewayTable]:
+        """What only gateways know, by gateway."""
+        heard = {heard.report.gateway for heard in self.heard()}
+        self._tables = {name: table for name, table in self._tables.items() if name in heard}
+        return dict(self._tables)
 
     def input_at(self, workspace_id: str) -> float:
         """Second (since the epoch) of the last input seen, 0 when none was."""

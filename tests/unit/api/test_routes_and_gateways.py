@@ -104,13 +104,16 @@ async def test_a_member_sees_the_routes_that_they_may_enter(it: Api) -> None:
     routes = [
         Route.model_validate(route("hers", access={"kind": "subjects", "subjects": ["eve"]})),
         Route.model_validate(route("his", access={"kind": "subjects", "subjects": ["bob"]})),
-        Route.model_validate(route("open", access={"kind": "public"})),
+        Route.model_validate(
+            route("open", access={"kind": "public"}, filters={"mirror": {"backend": {"address": "10.0.0.9:80"}}})
+        ),
     ]
     it.services.table.apply(SectionChange("workspaces", tuple(routes)), 10)
     bob = it.client("bob")
     seen = (await bob.get("/api/v1/routes")).json()["items"]
     assert [item["name"] for item in seen] == ["his", "open"]
     assert [item["route"]["backends"] for item in seen] == [[], []]
+    assert [item["route"]["filters"]["mirror"] for item in seen] == [None, None]
     assert (await bob.get("/api/v1/routes/sections")).status_code == 403
     assert (await bob.put("/api/v1/routes/sections/x", json={})).status_code == 403
 
@@ -160,6 +163,59 @@ async def test_a_gateways_own_sections_are_listed(it: Api) -> None:
         {"source": "deploys", "rank": 500, "routes": 1, "published": True, "lost": 1, "gateway": None},
         {"source": "file", "rank": 20, "routes": 7, "published": False, "lost": 0, "gateway": "gw-1"},
     ]
+
+
+async def tell_table(it: Api, gateway: str, version: str, *names: str, **more: object) -> None:
+    """A gateway's report with its version, and its table when the server wants it: file routes of these names."""
+    sections = {"file": {"rank": 20, "routes": len(names), "lost": 0}}
+    sized = {"gateway": gateway, "sections": sections, "table": version}
+    if await report(it, sized) == 204:
+        return
+    own = {"file": {"rank": 20, "routes": [route(name) for name in names]}}
+    body = {"gateway": gateway, "version": version, "sections": own} | more
+    headers = {"Authorization": f"Bearer {GATEWAY_TOKEN}"}
+    assert (await it.client().put("/api/v1/gateway/table", json=body, headers=headers)).status_code == 204
+    assert await report(it, sized) == 204
+
+
+async def test_the_table_is_listed_as_it_is_at_the_gateways(it: Api) -> None:
+    """Routes of a gateway's own file stand among the server's, page by page, with who lost to whom on either side."""
+    ada = it.client("ada")
+    await ada.put("/api/v1/routes/sections/deploys", json={"routes": [route("blue"), route("same")]})
+    lost = {"loser": {"source": "deploys", "name": "same"}, "winner": {"source": "file", "name": "same"}}
+    await tell_table(it, "gw-1", "a-1", "same", "wiki", conflicts=[lost])
+    await tell_table(it, "gw-2", "b-1", "wiki")
+    seen, cursor = [], None
+    for _ in range(9):
+        query = {"limit": 1} | ({"cursor": cursor} if cursor else {})
+        page = (await ada.get("/api/v1/routes", params=query)).json()
+        seen += [(i["source"], i["name"], i["gateway"], i["rank"], i["lost_to"] is not None) for i in page["items"]]
+        if (cursor := page["cursor"]) is None:
+            break
+    assert seen == [
+        ("deploys", "blue", None, 500, False),
+        ("deploys", "same", None, 500, True),
+        ("file", "same", "gw-1", 20, False),
+        ("file", "wiki", "gw-1", 20, False),
+        ("file", "wiki", "gw-2", 20, False),
+    ]
+    bob = (await it.client("bob").get("/api/v1/routes")).json()["items"]
+    assert [item["route"]["backends"] for item in bob] == [[]] * 5
+    await tell_table(it, "gw-1", "a-2", "wiki")
+    assert await report(it, {"gateway": "gw-2"}) == 204
+    items = (await ada.get("/api/v1/routes")).json()["items"]
+    assert [(i["name"], i["gateway"], i["lost_to"]) for i in items] == [
+        ("blue", None, None),
+        ("same", None, None),
+        ("wiki", "gw-1", None),
+    ]
+
+
+@pytest.mark.parametrize("cursor", ["eA", "eAp4", "eAp4CngKeA", "%"])
+async def test_a_cursor_that_no_page_had_is_refused(it: Api, cursor: str) -> None:
+    """Also one of too few or too many parts."""
+    response = await it.client("ada").get("/api/v1/routes", params={"cursor": cursor})
+    assert (response.status_code, response.json()["field"]) == (422, "cursor")
 
 
 async def test_what_is_wrong_at_a_gateway_is_told_to_administrators(it: Api) -> None:

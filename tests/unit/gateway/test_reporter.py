@@ -1,8 +1,9 @@
 """The report of a gateway, sent to a server of bytes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -11,7 +12,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Unavailable
 from mooring.gateway.memory import MemorySink
 from mooring.gateway.ports import TelemetrySnapshot
-from mooring.gateway.report import Reporter
+from mooring.gateway.report import TABLE_PATH, Reporter
 from mooring.gateway.service import Agent
 from mooring.gateway.stream import StreamSource
 from mooring.routes.ports import Revision, SectionChange
@@ -71,6 +72,7 @@ async def test_a_report_has_the_documented_shape(server: SectionServer) -> None:
         "sections": {"workspaces": {"rank": 10, "routes": 1, "lost": 0}},
         "metrics": "up 1\n",
         "problems": [],
+        "table": None,
     }
 
 
@@ -123,3 +125,54 @@ async def test_what_only_a_gateway_knows_is_counted(server: SectionServer) -> No
         "file": {"rank": 20, "routes": 2, "lost": 0},
         "redis": {"rank": 30, "routes": 1, "lost": 1},
     }
+
+
+class OwnSource:
+    """A source of the gateway's own, that says what it is given."""
+
+    def __init__(self, name: str, rank: int) -> None:
+        self.name = name
+        self.rank = rank
+        self.said: asyncio.Queue[SectionChange] = asyncio.Queue()
+
+    def stale_s(self) -> float:
+        return 0.0
+
+    def problems(self) -> tuple[str, ...]:
+        return ()
+
+    async def watch(self) -> AsyncGenerator[SectionChange, None]:
+        while True:
+            yield await self.said.get()
+
+
+async def test_the_routes_of_its_own_are_sent_to_a_server_that_does_not_know_them(server: SectionServer) -> None:
+    """With who won a conflict that they are part of; never those that the server sent, and not while it knows them."""
+    file = OwnSource("file", 20)
+    agent = Agent((StreamSource(server.link()), file), MemorySink())
+    reporter = Reporter(server.link(), agent, FixedTelemetry(), gateway_id="here")
+
+    def tables() -> list[dict[str, Any]]:
+        return [orjson.loads(r.body) for r in server.requests if (r.method, r.path) == ("PUT", TABLE_PATH)]
+
+    async with Tasks("agent") as tasks:
+        agent.start(tasks)
+        tasks.forever("report", reporter.run())
+        await until(lambda: agent.applied() is not None and server.reports)
+        assert orjson.loads(server.reports[-1].body)["table"] is None
+        file.said.put_nowait(SectionChange("file", (stopped("a"), stopped("b")), complete=True))
+        await until(lambda: orjson.loads(server.reports[-1].body)["table"])
+        assert not tables()
+        server.wants_table = True
+        await until(tables)
+        first = tables()[-1]
+        assert {r["name"] for r in first["sections"].pop("file")["routes"]} == {"a", "b"}
+        assert first["sections"] == {}
+        (lost,) = first["conflicts"]
+        assert {lost["loser"]["source"], lost["winner"]["source"]} == {"file", "workspaces"}
+        assert first["version"] == orjson.loads(server.reports[-1].body)["table"]
+        file.said.put_nowait(SectionChange("file", deletes=("a",)))
+        await until(lambda: tables()[-1]["version"] != first["version"])
+        assert tables()[-1]["conflicts"] == []
+        file.said.put_nowait(SectionChange("file", deletes=("b",)))
+        await until(lambda: orjson.loads(server.reports[-1].body)["table"] is None)

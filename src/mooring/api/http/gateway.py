@@ -9,13 +9,15 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from mooring.api.http.auth import Wired, gateway_of
 from mooring.api.http.problem import problems
-from mooring.api.http.schemas import GatewayReport, Listener
+from mooring.api.http.schemas import GatewayReport, GatewayTable, Listener
 from mooring.api.http.services import Services
 from mooring.api.http.stream import Stream
 from mooring.errors import NotFound
 from mooring.model.names import MAX_PORT, is_id
 from mooring.model.routes import Route
-from mooring.routes.ports import Delta, Revision, SectionChange
+from mooring.routes import listing
+from mooring.routes.merge import Section as MergedSection
+from mooring.routes.ports import Delta, Revision, RouteKey, SectionChange
 from mooring.routes.reports import Report, SectionSize
 from mooring.routes.table import RouteTable
 from mooring.routes.wire import Ping, Synced, encode
@@ -34,10 +36,10 @@ async def sections(services: Wired) -> Response:
     return Stream(_lines(services), ends=(services.closing.wait(),), media_type="application/x-ndjson")
 
 
-@router.post("/report", status_code=204, responses=problems(413))
+@router.post("/report", status_code=204, responses=problems(413) | {202: {"description": "And its table is wanted"}})
 async def report(services: Wired, body: GatewayReport) -> Response:
-    """What the gateway applied and saw."""
-    services.reports.take(
+    """What the gateway applied and saw. 202 when the server does not know its own sections in that version."""
+    known = services.reports.take(
         Report(
             gateway=body.gateway,
             applied=Revision(*body.applied) if body.applied else None,
@@ -51,7 +53,28 @@ async def report(services: Wired, body: GatewayReport) -> Response:
             sections={
                 name: SectionSize(section.rank, section.routes, section.lost) for name, section in body.sections.items()
             },
+            table=body.table,
         )
+    )
+    return Response(status_code=204 if known else 202)
+
+
+@router.put("/table", status_code=204, responses=problems(413))
+async def table(services: Wired, body: GatewayTable) -> Response:
+    """The sections that only this gateway has."""
+    services.reports.take_table(
+        body.gateway,
+        listing.GatewayTable(
+            version=body.version,
+            sections={
+                name: MergedSection(section.rank, {route.name: route for route in section.routes})
+                for name, section in body.sections.items()
+            },
+            lost={
+                RouteKey(lost.loser.source, lost.loser.name): RouteKey(lost.winner.source, lost.winner.name)
+                for lost in body.conflicts
+            },
+        ),
     )
     return Response(status_code=204)
 

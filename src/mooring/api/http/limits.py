@@ -19,7 +19,7 @@ MOST_TABLE = 16 * 2**20
 # No id or name of ours holds one, and PostgreSQL refuses NUL in any text. A command in a query may hold line breaks.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUL = b"%00"
-_TABLES = ("/api/v1/routes/sections/", "/api/v1/gateway/report")
+_TABLES = ("/api/v1/routes/sections/", "/api/v1/gateway/report", "/api/v1/gateway/table")
 
 
 class Bounded:

@@ -240,9 +240,10 @@ class RouteName(Answer):
 
 
 class RouteEntry(Answer):
-    """A route of the merged table; with `lost_to` it is not served, because that one matches the same and won.
+    """A route of the table; with `lost_to` it is not served, because that one matches the same and won.
 
-    `route` is a `Route`, whose `backends` are shown to administrators only.
+    `route` is a `Route`, whose `backends` and mirror are shown to administrators only. `gateway` is where it comes
+    from, when not from the server: that gateway's own file, or its Redis.
     """
 
     source: str
@@ -250,6 +251,7 @@ class RouteEntry(Answer):
     rank: int
     route: dict[str, Any]
     lost_to: RouteName | None = None
+    gateway: str | None = None
 
 
 class SectionPublish(Document):
@@ -336,6 +338,30 @@ class GatewayReport(Answer):
     nginx: NginxReport = NginxReport()
     metrics: str = ""
     problems: tuple[str, ...] = ()
+    table: str | None = Field(default=None, max_length=64)
+
+
+class OwnSection(Answer):
+    """A section that only a gateway has."""
+
+    rank: int
+    routes: tuple[Route, ...]
+
+
+class OwnConflict(Answer):
+    """Two routes of a gateway's table that match the same."""
+
+    loser: RouteName
+    winner: RouteName
+
+
+class GatewayTable(Answer):
+    """What only this gateway knows of its table, and the conflicts that it is part of; see `docs/architecture.md`."""
+
+    gateway: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
+    version: str = Field(max_length=64)
+    sections: dict[str, OwnSection]
+    conflicts: tuple[OwnConflict, ...] = ()
 
 
 class Listener(Answer):
