@@ -373,20 +373,6 @@ def test_a_partial_file_is_never_seen_and_repaired(config: Config, upstream: Ups
     assert list((config.root / "spool").iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_hits(config: Config) -> None:
-    """When nothing more can be saved, hits and small files go on, and a new zip is refused with the reason."""
-    with running(config) as proxy:
-        get(proxy, f"{X}.zip")
-        wait_for(config.root / "cache/download" / f"{X}.ziphash")
-        spool = config.root / "spool"
-        spool.rename(config.root / "gone")
-        spool.write_text("in the way: nothing can be made below it")
-        assert get(proxy, f"{X}.zip").status_code == 200
-        assert get(proxy, "example.com/big/@v/v1.0.0.mod").status_code == 200
-        assert get(proxy, "example.com/big/@v/v1.0.0.zip").status_code == 503
-        assert get(proxy, "-/healthz").status_code == 503
-
-
 def test_two_replicas_share_a_store(upstream: Upstream, config: Config) -> None:
     """What one replica fetched the other serves, and both record into one notary."""
     with running(config) as one, running(config) as other:

@@ -7,6 +7,7 @@ spool on the same file system, flushed, and renamed: a reader sees all of it or 
 import asyncio
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import time
@@ -18,7 +19,8 @@ from mooring.errors import Unavailable
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.ports import Entry
 
-_LEFT_OVER_S = 6 * 3600.0
+_JUST_MADE_S = 30.0
+"""A file of the spool is locked by its writer a moment after it was made, and a small one never."""
 _READ_AGAIN_S = 3600.0
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # The go command's own bookkeeping beside the files; nothing of it is ours to serve.
@@ -61,7 +63,7 @@ class DiskStore:
         self.spool = root / "spool"
 
     def prepare(self) -> None:
-        """Make the folders; remove what a killed process left in the spool long ago.
+        """Make the folders; remove what killed processes left in the spool.
 
         Raises:
             Unavailable: the folders cannot be made.
@@ -73,8 +75,9 @@ class DiskStore:
             raise _translated(error) from error
         for path in self.spool.iterdir():
             # Another replica's download may be in the spool now.
-            if path.stat().st_mtime < time.time() - _LEFT_OVER_S:
-                path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                if _abandoned(path):
+                    path.unlink()
 
     async def healthy(self) -> None:
         file = self.spool / secrets.token_hex(12)
@@ -161,6 +164,18 @@ class DiskStore:
 
 def _some(walk: Iterator[Entry]) -> list[Entry]:
     return [entry for _, entry in zip(range(512), walk, strict=False)]
+
+
+def _abandoned(file: Path) -> bool:
+    """Whether nobody writes a file any more: a lock ends with the process that holds it."""
+    fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.fstat(fd).st_mtime < time.time() - _JUST_MADE_S
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
 
 
 def _gone(file: Path) -> None:

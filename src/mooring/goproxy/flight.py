@@ -6,6 +6,7 @@ source fails, every answer is cut off and nobody holds a complete file that is f
 """
 
 import asyncio
+import fcntl
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -59,6 +60,8 @@ class Flight:
         self.size: int | None = None
         """What the source said; an answer with a length is checked by its receiver too."""
         self._fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # What is not locked is what a killed process left behind: whoever starts next removes it.
+        fcntl.flock(self._fd, fcntl.LOCK_SH)
         self._received = 0
         self._released = 0
         self._ended = False
@@ -71,6 +74,17 @@ class Flight:
     def received(self) -> int:
         """Bytes in the spool."""
         return self._received
+
+    def reserve(self, size: int) -> None:
+        """Have room for all of it before anybody is sent a byte: a full disk is a reason then, not a cut. Blocking.
+
+        Raises:
+            NoSpace: the disk has not that much.
+        """
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+        except OSError as error:
+            raise NoSpace(f"the proxy's disk has no room for {size} bytes: {error.strerror}") from error
 
     def write(self, chunk: bytes) -> None:
         """Add bytes.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mooring.errors import Misconfigured
+from mooring.errors import InvalidInput, Misconfigured
 from mooring.goproxy import tlog
 from mooring.goproxy.faults import BadNote, BadTree, NoSpace
 from mooring.goproxy.note import Signer, check, parse_signer
@@ -196,6 +196,8 @@ def _key(folder: Path, name: str) -> Signer:
     except FileNotFoundError:
         if (folder / "head").exists():
             raise Misconfigured(f"{file} is gone: restore it, everybody's GOSUMDB names it", field="notary") from None
+    except (InvalidInput, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{file} is damaged: restore it, everybody's GOSUMDB names it", field="notary") from error
     signer = Signer.make(name)
     _replace(file, f"{signer.text}\n".encode())
     return signer

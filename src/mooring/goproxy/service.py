@@ -16,7 +16,7 @@ from mooring.goproxy import dirhash
 from mooring.goproxy.changing import Changing
 from mooring.goproxy.checks import checked
 from mooring.goproxy.faults import BadUpstream, NoSpace
-from mooring.goproxy.flight import Flight, Once
+from mooring.goproxy.flight import HELD, Flight, Once
 from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import Ask, Kind
 from mooring.goproxy.names import ask as ask_for
@@ -202,6 +202,8 @@ class Proxy:
         self._prepare(ask)
         async with self._parts.source(ask.module).zip(ask) as download:
             flight.size = download.size
+            if download.size is not None and download.size > HELD:
+                await asyncio.to_thread(flight.reserve, download.size)
             async for chunk in download.chunks:
                 flight.write(chunk)
         if download.size is not None and download.size != flight.received:

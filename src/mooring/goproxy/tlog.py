@@ -19,7 +19,8 @@ HASH = 32
 _MAX_HEIGHT = 30
 _MAX_LEVEL = 63
 _MAX_SIZE = 2**62
-_TILE = re.compile(r"tile/(\d+)/(\d+|data)/((?:x\d{3}/)*\d{3})(?:\.p/(\d+))?")
+# No longer than the largest tile's name: Python refuses to read numbers of thousands of digits.
+_TILE = re.compile(r"tile/([0-9]{1,2})/([0-9]{1,2}|data)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([0-9]{1,10}))?")
 _HEAD = "go.sum database tree\n"
 
 Node = tuple[int, int]
