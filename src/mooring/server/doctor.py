@@ -4,21 +4,26 @@ Reads and asks; changes nothing. Each check is one function that yields findings
 """
 
 import errno
+import grp
 import http.client
 import json
 import os
+import pwd
 import shlex
 import shutil
 import socket
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mooring.server.embedded import running
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
+from mooring.workspaces.templates import BadTemplate, parse
 
 _LUA_MODULES = (
     ("/usr/lib/nginx/modules/ngx_http_lua_module.so", "libnginx-mod-http-lua"),
@@ -31,6 +36,7 @@ EDITOR_VERSION = "4.139.1"
 _LITTLE_DISK = 2 * 2**30
 _LIMITS = ("memory", "cpu", "pids")
 _TIMEOUT_S = 2.0
+_USER = "mooring"
 
 
 class Verdict(StrEnum):
@@ -59,7 +65,8 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _home(home)
     yield from _limits(home)
     yield from _terminals(Path("/proc/self/mounts").read_text())
-    yield from _docker()
+    yield from _docker(home)
+    yield from _templates(home)
     yield from _server(home)
 
 
@@ -177,8 +184,12 @@ def _terminals(mounts: str) -> Iterator[Finding]:
         yield Finding(Verdict.notice, "terminals", detail, "sudo mount -o remount,gid=5,mode=620 /dev/pts")
 
 
-def _docker() -> Iterator[Finding]:
+def _docker(home: Home) -> Iterator[Finding]:
     path = docker_socket()
+    who = _runs_as(home)
+    if who is not None and (barred := _barred(path, who)) is not None:
+        yield barred
+        return
     status, body = _ask(path, "localhost", "/images/json")
     if status == 0:
         yield Finding(Verdict.notice, "docker", f"no engine answers at {path}: only the process runtime works")
@@ -186,6 +197,47 @@ def _docker() -> Iterator[Finding]:
         yield Finding(Verdict.notice, "docker", "an engine answers; the workspace image is not built", "make images")
     else:
         yield Finding(Verdict.good, "docker", "an engine answers and has the workspace image")
+
+
+def _runs_as(home: Home) -> pwd.struct_passwd | None:
+    """Whom Mooring's parts run as: the home's owner, before the first start whom `mooring up` would take."""
+    try:
+        uid = home.root.stat().st_uid if home.root.exists() else os.geteuid()
+        return pwd.getpwnam(_USER) if uid == 0 else pwd.getpwuid(uid)
+    except (KeyError, OSError):
+        return None
+
+
+def _barred(path: Path, who: pwd.struct_passwd) -> Finding | None:
+    """That `who` may not open the engine's socket, which root and the person who asks perhaps may; else None."""
+    try:
+        there = path.stat()
+    except OSError:
+        return None
+    groups = os.getgrouplist(who.pw_name, who.pw_gid)
+    owns, belongs = there.st_uid == who.pw_uid, there.st_gid in groups
+    if there.st_mode & (stat.S_IWUSR if owns else stat.S_IWGRP if belongs else stat.S_IWOTH):
+        return None
+    try:
+        group = grp.getgrgid(there.st_gid).gr_name
+    except KeyError:
+        group = str(there.st_gid)
+    detail = f"the user {who.pw_name}, whom Mooring runs as, may not use the engine: only the process runtime works. "
+    detail += f"Members of the group {group} may, which is as much as root"
+    return Finding(
+        Verdict.notice, "docker", detail, f"sudo usermod -aG {group} {who.pw_name} && mooring down && make up"
+    )
+
+
+def _templates(home: Home) -> Iterator[Finding]:
+    for path in sorted(home.templates.glob("*.toml")):
+        try:
+            parse(path.read_text(encoding="utf-8"), path.name)
+        except BadTemplate as error:
+            more = f", and {len(error.mistakes) - 1} more" if len(error.mistakes) > 1 else ""
+            yield Finding(Verdict.wrong, "template", f"{error.mistakes[0]}{more}", f"nano {shlex.quote(str(path))}")
+        except (OSError, UnicodeError) as error:
+            yield Finding(Verdict.wrong, "template", f"{path}: {getattr(error, 'strerror', None) or 'must be UTF-8'}")
 
 
 def _server(home: Home) -> Iterator[Finding]:
@@ -207,8 +259,17 @@ def _server(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
         return
     yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
+    yield from _unseen(document)
     if count := document.get("problem_count"):
         yield Finding(Verdict.wrong, "gateway", f"{count} problems with routes or their sources", "mooring status")
+
+
+def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
+    """What Mooring is ready without, and has lost sight of: an engine, a source of routes."""
+    for watch in document.get("watches", ()):
+        if not watch["ok"]:
+            age = "was never seen" if watch["age_s"] is None else f"was last seen {watch['age_s']:.0f} s ago"
+            yield Finding(Verdict.wrong, "stale", f"{watch['name']} {age}", "mooring status")
 
 
 def _port(listen: Listen) -> Iterator[Finding]:

@@ -1,6 +1,7 @@
 """What `mooring doctor` finds, on a machine as it is."""
 
 import json
+import shutil
 import socket
 import subprocess
 import threading
@@ -129,6 +130,67 @@ def test_a_server_that_is_ready(home: Home) -> None:
         found = _found(home, "mooring")
     assert found is not None
     assert (found.verdict, found.remedy) == (Verdict.good, "")
+
+
+def test_what_a_ready_mooring_no_longer_sees(home: Home) -> None:
+    """An engine or a source that went away is named with the time, though Mooring is ready without it."""
+    watches = [
+        {"name": "runtime/docker", "age_s": 80.4, "ok": False, "most_s": 30},
+        {"name": "gateway/local/redis", "age_s": None, "ok": False, "most_s": 30},
+        {"name": "database", "age_s": 0.1, "ok": True, "most_s": 5},
+    ]
+    with locked(home), _answering(home.api_socket, "200 OK", {"ready": True, "watches": watches}):
+        found = [finding.detail for finding in examine(home) if finding.what == "stale"]
+    assert found == ["runtime/docker was last seen 80 s ago", "gateway/local/redis was never seen"]
+
+
+def test_a_template_of_the_team_with_a_mistake(home: Home) -> None:
+    """File, line and key are named."""
+    (home.templates / "good.toml").write_text('version = 1\nruntime = "process"\n[editor]\ncommand = ["x"]\n')
+    (home.templates / "bad.toml").write_text('version = 1\nruntime = "proces"\n[editor]\ncommand = ["x"]\n')
+    (home.templates / "worse.toml").write_bytes(b"\xff")
+    found = [finding for finding in examine(home) if finding.what == "template"]
+    assert [finding.verdict for finding in found] == [Verdict.wrong] * 2
+    assert found[0].detail.startswith("bad.toml:2: runtime")
+    assert "worse.toml" in found[1].detail
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A socket as Docker's, for root and the group docker."""
+    path = tmp_path / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with _answering(path, "200 OK", [{"RepoTags": ["localhost/mooring-workspace:latest"]}]):
+        path.chmod(0o660)
+        shutil.chown(path, "root", "docker")
+        yield path
+
+
+def test_the_user_that_mooring_runs_as_may_not_use_docker(home: Home, engine: Path) -> None:
+    """Root may, but what root starts runs as `mooring`: the group and the command are told, and what that grants."""
+    shutil.chown(home.root, "mooring", "mooring")
+    found = _found(home, "docker")
+    assert found is not None
+    assert found.verdict is Verdict.notice
+    assert "user mooring" in found.detail
+    assert "as much as root" in found.detail
+    assert found.remedy == "sudo usermod -aG docker mooring && mooring down && make up"
+    shutil.chown(engine, group="mooring")
+    found = _found(home, "docker")
+    assert found is not None
+    assert found.verdict is Verdict.good
+
+
+def test_before_the_first_start_the_user_is_the_one_that_would_be_taken(tmp_path: Path, engine: Path) -> None:
+    """As root that is `mooring`, for whom others' sockets may be open."""
+    home = Home(tmp_path / "none")
+    found = _found(home, "docker")
+    assert found is not None
+    assert "usermod -aG docker mooring" in found.remedy
+    engine.chmod(0o666)
+    found = _found(home, "docker")
+    assert found is not None
+    assert found.verdict is Verdict.good
 
 
 def test_problems_of_the_gateway(home: Home) -> None:
