@@ -98,6 +98,11 @@ class Home:
         return self.run / "goproxy.sock"
 
     @property
+    def modules_admin_socket(self) -> Path:
+        """Where the server asks the module proxy and changes it; 0600, and no gateway leads there."""
+        return self.run / "goproxy-admin.sock"
+
+    @property
     def containers_socket(self) -> Path:
         """The same for containers, which see its folder and nothing else of this machine."""
         return self.run / "c" / "goproxy.sock"

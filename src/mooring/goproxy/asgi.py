@@ -122,7 +122,8 @@ class App:
         elif request.path == b"/-/catalog":
             data, kind = await self._parts.catalog.search(query.get("q", ""), query.get("limit", ""), may), _JSON
         elif request.path == b"/-/pulls":
-            data, kind = self._parts.telemetry.document(may), _JSON
+            only = None if request.subject.owns_all else request.subject.name
+            data, kind = self._parts.telemetry.document(may, only), _JSON
         elif request.path == b"/-/metrics":
             data, kind = self._parts.telemetry.text(), _TEXT
         else:

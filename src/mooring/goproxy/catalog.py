@@ -1,5 +1,6 @@
 """What the store holds, for people and for mirrors: the catalog, and the index in the public index's form."""
 
+import asyncio
 import datetime as dt
 import json
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from mooring.control.clock import Clock
 from mooring.errors import InvalidInput, NotFound
 from mooring.goproxy.names import Ask, Kind, parse
-from mooring.goproxy.ports import Inventory
+from mooring.goproxy.ports import Entry, Inventory
 
 _YOUNG_S = 5.0
 _MOST = 2000
@@ -16,13 +17,24 @@ _MOST = 2000
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A version that is kept: when it came, the bytes of its files, when one was last read."""
+    """A version that is kept: when it came, the bytes of its files, when one was last read, whether its zip is here."""
 
     module: str
     version: str
     since: float
     size: int
     used: float
+    zip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """What the store held when it was read: versions, the oldest first; the same by module; all files and bytes."""
+
+    kept: list[Kept]
+    modules: dict[str, list[Kept]]
+    files: int
+    size: int
 
 
 class Catalog:
@@ -32,30 +44,44 @@ class Catalog:
         self._store = store
         self._clock = clock
         self._read_at = float("-inf")
-        self._kept: list[Kept] = []
+        self._holdings = Holdings([], {}, 0, 0)
+        self._reading = asyncio.Lock()
 
     async def all(self) -> list[Kept]:
         """Every version, the oldest first."""
-        if self._clock.monotonic() - self._read_at > _YOUNG_S:
-            self._kept = await self._read()
-            self._read_at = self._clock.monotonic()
-        return self._kept
+        return (await self.holdings()).kept
 
-    async def _read(self) -> list[Kept]:
+    async def holdings(self) -> Holdings:
+        """What the store holds."""
+        # A walk through a large store takes seconds: those who ask meanwhile wait for the same one.
+        async with self._reading:
+            if self._clock.monotonic() - self._read_at > _YOUNG_S:
+                self._holdings = await self._read()
+                self._read_at = self._clock.monotonic()
+            return self._holdings
+
+    def forget(self) -> None:
+        """Something was removed: look again."""
+        self._read_at = float("-inf")
+
+    async def _read(self) -> Holdings:
         found: dict[tuple[str, str], Kept] = {}
+        files = size = 0
         async for entry in self._store.entries():
+            files += 1
+            size += entry.size
             try:
                 ask = parse(b"/" + entry.name.encode())
             except NotFound:
                 continue
-            if not isinstance(ask, Ask) or not ask.immutable:
-                continue
-            key = (ask.module, ask.version)
-            old = found.get(key, Kept(*key, entry.modified, 0, 0.0))
-            # The zip may come later or come back: a version is as old as its first file.
-            since = min(old.since, entry.modified) if ask.kind is not Kind.zip or not old.size else old.since
-            found[key] = Kept(*key, since, old.size + entry.size, max(old.used, entry.used))
-        return sorted(found.values(), key=lambda kept: (kept.since, kept.module, kept.version))
+            if isinstance(ask, Ask) and ask.immutable:
+                key = (ask.module, ask.version)
+                found[key] = _with(found.get(key), ask, entry)
+        kept = sorted(found.values(), key=lambda kept: (kept.since, kept.module, kept.version))
+        modules: dict[str, list[Kept]] = {}
+        for version in kept:
+            modules.setdefault(version.module, []).append(version)
+        return Holdings(kept, modules, files, size)
 
     async def index(self, since: str, limit: str, may: Callable[[str], bool]) -> bytes:
         """Versions that came at or after `since` (RFC 3339), one JSON document a line, at most `limit`.
@@ -78,13 +104,28 @@ class Catalog:
     async def search(self, text: str, limit: str, may: Callable[[str], bool]) -> bytes:
         """Modules whose path contains `text`, as a JSON document with their versions. Raises as `index`."""
         most = _limit(limit)
-        modules: dict[str, list[dict[str, object]]] = {}
-        for kept in await self.all():
-            if text in kept.module and may(kept.module) and (kept.module in modules or len(modules) < most):
-                version = {"version": kept.version, "since": kept.since, "bytes": kept.size, "used": kept.used}
-                modules.setdefault(kept.module, []).append(version)
-        found = [{"module": module, "versions": versions} for module, versions in sorted(modules.items())]
+        modules = (await self.holdings()).modules
+        chosen = [module for module in modules if text in module and may(module)][:most]
+        found = [
+            {"module": module, "versions": [_document(kept) for kept in modules[module]]} for module in sorted(chosen)
+        ]
         return json.dumps({"modules": found}).encode()
+
+
+def _with(old: Kept | None, ask: Ask, entry: Entry) -> Kept:
+    """The version of `ask`, of which this file is kept too."""
+    is_zip = ask.kind is Kind.zip
+    # Whoever looks at a version reads its info: that is no use of it.
+    used = entry.modified if ask.kind is Kind.info else entry.used
+    if old is None:
+        return Kept(ask.module, ask.version, entry.modified, entry.size, used, is_zip)
+    # The zip may come later or come back: a version is as old as its first file.
+    since = old.since if is_zip else min(old.since, entry.modified)
+    return Kept(ask.module, ask.version, since, old.size + entry.size, max(old.used, used), old.zip or is_zip)
+
+
+def _document(kept: Kept) -> dict[str, object]:
+    return {"version": kept.version, "since": kept.since, "bytes": kept.size, "used": kept.used}
 
 
 def _since(text: str) -> float:

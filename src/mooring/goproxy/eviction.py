@@ -4,17 +4,21 @@ A zip can come back when the public checksum database vouches for its hash and t
 Private modules, what only the notary vouches for, and pins stay. Info and mod files are small and stay, too.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
 
 from mooring.errors import MooringError, NotFound
-from mooring.goproxy.names import Ask, Kind, parse
-from mooring.goproxy.pins import Pins, pinned
+from mooring.goproxy.names import Ask, Kind, escape, parse
+from mooring.goproxy.pins import Pins, covering
 from mooring.goproxy.ports import Entry, Inventory
 
 log = structlog.get_logger(__name__)
+
+_AT_ONCE = 8
+"""Questions to an upstream at a time, when all versions of a module should go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +62,47 @@ class Eviction:
             if ask is None or not await self._may_go(ask, pins, kept):
                 continue
             if not dry_run:
-                await self._store.remove(entry.name)
-                await self._store.remove(f"{entry.name}hash")
-                log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
+                await self._remove(entry, ask)
             after -= entry.size
             evicted.append(Evicted(ask, entry.size, entry.used))
         return Outcome(before, after, evicted, kept)
 
+    async def only(self, module: str, version: str | None, *, dry_run: bool = False) -> Outcome:
+        """Remove the zips of one version, or of all versions of a module, that may go; its info and mod files stay."""
+        entries = [entry async for entry in self._store.entries(f"{escape(module)}/@v/")]
+        zips = [(entry, ask) for entry in entries if (ask := _zip(entry)) is not None and ask.module == module]
+        pins = await self._pins.all()
+        evicted: list[Evicted] = []
+        kept: dict[str, str] = {}
+        turns = asyncio.Semaphore(_AT_ONCE)
+
+        async def evict(entry: Entry, ask: Ask) -> None:
+            async with turns:
+                if not await self._may_go(ask, pins, kept):
+                    return
+                try:
+                    if not dry_run:
+                        await self._remove(entry, ask)
+                except MooringError as error:
+                    kept[ask.label] = error.detail
+                else:
+                    evicted.append(Evicted(ask, entry.size, entry.used))
+
+        async with asyncio.TaskGroup() as group:
+            for entry, ask in zips:
+                if version in (None, ask.version):
+                    _ = group.create_task(evict(entry, ask))
+        before = sum(entry.size for entry in entries)
+        return Outcome(before, before - sum(item.size for item in evicted), evicted, kept)
+
+    async def _remove(self, entry: Entry, ask: Ask) -> None:
+        await self._store.remove(entry.name)
+        await self._store.remove(f"{entry.name}hash")
+        log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
+
     async def _may_go(self, ask: Ask, pins: list[str], kept: dict[str, str]) -> bool:
-        if pinned(pins, ask):
-            kept[ask.label] = "pinned"
+        if pin := covering(pins, ask.module, ask.version):
+            kept[ask.label] = f"pinned by {pin}"
             return False
         try:
             await self._returns(ask)

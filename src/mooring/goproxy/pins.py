@@ -1,12 +1,15 @@
 """What is never evicted because somebody said so: a file of `MODULE` and `MODULE@VERSION` patterns, one a line."""
 
 import asyncio
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mooring.errors import InvalidInput
-from mooring.goproxy.names import Ask, matches_any
+from mooring.errors import InvalidInput, Unavailable
+from mooring.goproxy.names import matches_any
 
 
 class Pins:
@@ -30,25 +33,47 @@ class Pins:
 
         Raises:
             InvalidInput: it has spaces, or nothing before the `@`.
+            Unavailable: the disk takes no more.
         """
         if not pin.partition("@")[0] or any(c.isspace() for c in pin):
             raise InvalidInput("a pin is MODULE or MODULE@VERSION, without spaces", field="pin")
-        await asyncio.to_thread(self._write, {*self._read(), pin})
+        await asyncio.to_thread(self._change, {pin}, set())
 
     async def remove(self, pin: str) -> None:
         """Unpin; no error when it is not pinned."""
-        await asyncio.to_thread(self._write, {*self._read()} - {pin})
+        await asyncio.to_thread(self._change, set(), {pin})
+
+    def _change(self, more: set[str], less: set[str]) -> None:
+        try:
+            with self._alone():
+                self._write({*self._read()} - less | more)
+        except OSError as error:
+            raise Unavailable(f"the pins cannot be saved: {error.strerror}") from error
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Two that read, change and write at the same time would lose one's pin."""
+        fd = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
 
     def _write(self, pins: set[str]) -> None:
         temporary = self._file.with_name(f".{self._file.name}.{secrets.token_hex(6)}")
-        temporary.write_text("".join(f"{pin}\n" for pin in sorted(pins)))
-        os.replace(temporary, self._file)  # noqa: PTH105 - the same as Path.replace, which returns what nobody needs
+        try:
+            temporary.write_text("".join(f"{pin}\n" for pin in sorted(pins)))
+            temporary.replace(self._file)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
-def pinned(pins: list[str], ask: Ask) -> bool:
-    """Whether a pin covers a version's file."""
+def covering(pins: list[str], module: str, version: str = "") -> str:
+    """The pin that covers a version, or a module as a whole; empty when none does."""
     for pin in pins:
-        module, _, version = pin.partition("@")
-        if version in ("", ask.version) and matches_any((module,), ask.module):
-            return True
-    return False
+        pattern, _, only = pin.partition("@")
+        if only in ("", version) and matches_any((pattern,), module):
+            return pin
+    return ""

@@ -1,31 +1,16 @@
-"""What is counted: for Prometheus, for the catalog, and one line a request in the log. Never a token."""
+"""What is counted: for Prometheus, for people, and one line a request in the log. Never a token."""
 
 import json
-import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from mooring.goproxy.names import Ask, SumdbAsk
+from mooring.goproxy.tallies import Tallies
 
 log = structlog.get_logger("mooring.goproxy.access")
-
-_MODULES = 20_000
-_SUBJECTS = 50
-_ERRORS = 100
-
-
-@dataclass(slots=True)
-class Pulls:
-    """What one module was asked for since this process began."""
-
-    requests: int = 0
-    misses: int = 0
-    last: float = 0.0
-    subjects: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +29,8 @@ class Served:
 class Telemetry:
     """Counters of one process."""
 
-    def __init__(self) -> None:
+    def __init__(self, tallies: Tallies) -> None:
+        self.tallies = tallies
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "goproxy_requests",
@@ -59,8 +45,6 @@ class Telemetry:
             registry=self.registry,
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60),
         )
-        self.pulls: OrderedDict[str, Pulls] = OrderedDict()
-        self.errors: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     def served(self, request: Served) -> None:
         """Count and log a request."""
@@ -68,8 +52,7 @@ class Telemetry:
         self._requests.labels(kind, request.outcome).inc()
         self._seconds.labels(kind).observe(request.seconds)
         if isinstance(request.ask, Ask):
-            self._pulled(request.ask, request)
-            self._failed(request.ask, request)
+            self._tally(request.ask, request)
         label = request.ask.label if request.ask else ""
         log.info(
             "served",
@@ -81,40 +64,40 @@ class Telemetry:
             subject=request.subject,
         )
 
-    def _failed(self, ask: Ask, request: Served) -> None:
+    def read_elsewhere(self, ask: Ask, subject: str, times: int) -> None:
+        """Count what the gateway sent from the store without asking us; its own log has a line for each."""
+        self._requests.labels(_kind(ask), "hit").inc(times)
+        self.tallies.ended("hit", times)
+        self.tallies.pulled(ask.module, subject, times=times)
+
+    def _tally(self, ask: Ask, request: Served) -> None:
+        self.tallies.ended(request.outcome)
+        if request.status < 400 or ask.module in self.tallies.pulls:  # noqa: PLR2004 - HTTP's number
+            # Every prefix of every import path is asked for: absent ones would push out what is used.
+            self.tallies.pulled(ask.module, request.subject, missed=request.outcome == "miss")
         if request.status >= 500:  # noqa: PLR2004 - HTTP's number
-            self.errors[ask.label] = (time.time(), request.detail)
-            self.errors.move_to_end(ask.label)
-            if len(self.errors) > _ERRORS:
-                self.errors.popitem(last=False)
+            self.tallies.failed(ask.module, ask.label, request.outcome, request.detail)
 
-    def _pulled(self, ask: Ask, request: Served) -> None:
-        pulls = self.pulls.get(ask.module)
-        if pulls is None:
-            if request.status >= 400:  # noqa: PLR2004 - HTTP's number
-                # Every prefix of every import path is asked for: absent ones would push out what is used.
-                return
-            pulls = self.pulls[ask.module] = Pulls()
-            if len(self.pulls) > _MODULES:
-                self.pulls.popitem(last=False)
-        self.pulls.move_to_end(ask.module)
-        pulls.requests += 1
-        pulls.misses += request.outcome == "miss"
-        pulls.last = time.time()
-        if request.subject in pulls.subjects or len(pulls.subjects) < _SUBJECTS:
-            pulls.subjects[request.subject] = pulls.subjects.get(request.subject, 0) + 1
+    def document(self, may: Callable[[str], bool], subject: str | None) -> bytes:
+        """Who pulls what, and the last errors, as JSON; of modules that may be shown.
 
-    def document(self, may: Callable[[str], bool]) -> bytes:
-        """Who pulls what, and the last errors, as JSON; of modules that may be shown."""
+        `subject` is told of no other one; None is told of all.
+        """
         modules = [
-            {"module": module, "requests": p.requests, "misses": p.misses, "last": p.last, "subjects": p.subjects}
-            for module, p in reversed(self.pulls.items())
+            {
+                "module": module,
+                "requests": p.requests,
+                "misses": p.misses,
+                "last": p.last,
+                "subjects": {name: n for name, n in p.subjects.items() if subject in (None, name)},
+            }
+            for module, p in reversed(self.tallies.pulls.items())
             if may(module)
         ]
         errors = [
-            {"what": what, "at": at, "why": why}
-            for what, (at, why) in reversed(self.errors.items())
-            if may(what.partition("@")[0])
+            {"what": failure.what, "at": failure.at, "why": failure.why}
+            for failure in reversed(self.tallies.errors.values())
+            if may(failure.module)
         ]
         return json.dumps({"pulls": modules, "errors": errors}).encode()
 

@@ -32,6 +32,8 @@ from mooring.goproxy.gocommand import GoCommand
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
+from mooring.goproxy.operations import Operations
+from mooring.goproxy.operations import Parts as OperationParts
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.policy import Filter
 from mooring.goproxy.ports import FullStore
@@ -39,6 +41,7 @@ from mooring.goproxy.responses import CutOff
 from mooring.goproxy.s3 import S3Store
 from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
+from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
@@ -67,6 +70,8 @@ class Goproxy:
     pins: Pins
     recorded: Recorded
     """The hash on record for a version, for the audit."""
+    operations: Operations
+    tallies: Tallies
 
 
 @asynccontextmanager
@@ -105,8 +110,33 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         if config.max_bytes is not None:
             tasks.forever("eviction", _evict(eviction, config.max_bytes))
         databases = _databases(sources, database, notary, proxy)
-        app = _app(config, sources, databases, proxy, store, upstreams)
-        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded)
+        catalog, tallies = Catalog(store, SystemClock()), Tallies()
+        gate = Gate(Access(config.tokens), Filter(config.filter), sources.is_private)
+        app = asgi.App(
+            asgi.Parts(
+                proxy,
+                databases,
+                gate,
+                catalog,
+                Telemetry(tallies),
+                elsewhere=_elsewhere(upstreams),
+                healthy=store.healthy,
+            )
+        )
+        operations = Operations(
+            OperationParts(
+                store,
+                catalog,
+                tallies,
+                pins,
+                eviction,
+                sources.is_private,
+                vouches=_vouches(sources, database, notary),
+                sumdb=notary.key,
+                max_bytes=config.max_bytes,
+            )
+        )
+        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies)
 
 
 async def _environment(config: Config) -> goenv.GoEnvironment:
@@ -115,21 +145,6 @@ async def _environment(config: Config) -> goenv.GoEnvironment:
     if config.upstream and not config.private and (sumdb == "off" or "+" in sumdb):
         return goenv.GoEnvironment(config.upstream, sumdb, Path("/"))
     return await goenv.read(config.go, environment())
-
-
-def _app(
-    config: Config,
-    sources: Sources,
-    databases: SumDatabases,
-    proxy: service.Proxy,
-    store: FullStore,
-    upstreams: Sequence[tuple[Upstream | Folder, bool]],
-) -> asgi.App:
-    gate = Gate(Access(config.tokens), Filter(config.filter), sources.is_private)
-    catalog = Catalog(store, SystemClock())
-    return asgi.App(
-        asgi.Parts(proxy, databases, gate, catalog, Telemetry(), elsewhere=_elsewhere(upstreams), healthy=store.healthy)
-    )
 
 
 def _command(config: Config) -> GoCommand:
@@ -207,6 +222,10 @@ def _recorded(sources: Sources, database: SumDB | None, notary: Notary) -> Recor
     return recorded
 
 
+def _vouches(sources: Sources, database: SumDB | None, notary: Notary) -> Callable[[str], str]:
+    return lambda module: notary.name if database is None or sources.by_notary(module) else database.name
+
+
 def _returns(sources: Sources, recorded: Recorded, proxy: service.Proxy) -> Callable[[Ask], Awaitable[None]]:
     async def returns(wanted: Ask) -> None:
         if sources.by_notary(wanted.module):
@@ -268,6 +287,13 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
             yield Served(url, goproxy)
             server.should_exit = True
             await task
+
+
+@asynccontextmanager
+async def counted(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
+    """What is counted until the end of the block goes on from, and into, a file of the store's folder."""
+    async with Tasks("tallies") as tasks, kept(goproxy.tallies, config.root / "tallies", tasks):
+        yield
 
 
 def http_server(app: ASGIApp, *, certificate: Path | None = None, key: Path | None = None) -> "_Server":

@@ -16,9 +16,10 @@ import structlog
 from mooring.control.tasks import Tasks
 from mooring.errors import MooringError, Unavailable
 from mooring.goproxy import team
+from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.responses import refuse
 from mooring.server.files import make_folders
-from mooring.server.goproxy import BACKLOG, build, http_server
+from mooring.server.goproxy import BACKLOG, build, counted, http_server
 from mooring.server.lifetime import Lifetime
 from mooring.server.loopback import open_port
 from mooring.settings import Installation
@@ -29,6 +30,8 @@ _LOOK_S = 1.0
 _AGAIN_S = 20.0
 """Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
 _HEALTH = b"/-/healthz"
+_PREFIX = "/goproxy"
+"""What a path may begin with: the gateway takes it off, the other ways here do not."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -42,15 +45,25 @@ class Switch:
 
     def __init__(self) -> None:
         self.app: App | None = None
+        self.administration: App | None = None
         self.problem = "the module proxy is starting"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("raw_path", b"").startswith(_PREFIX.encode() + b"/"):
+            scope["root_path"] = _PREFIX
         asks_health = scope["type"] == "http" and scope["raw_path"].partition(b"?")[0] == _HEALTH
         if self.app is None or (self.problem and asks_health):
             if scope["type"] == "http":
                 await refuse(send, Unavailable(self.problem))
             return
         await self.app(scope, receive, send)
+
+    async def administer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What `mooring server` asks over the administration's socket."""
+        if self.administration is not None:
+            await self.administration(scope, receive, send)
+        elif scope["type"] == "http":
+            await refuse(send, Unavailable(self.problem))
 
 
 async def run(installation: Installation, lifetime: Lifetime) -> None:
@@ -61,14 +74,16 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
     """
     make_folders(installation.home)
     switch = Switch()
-    with _listeners(installation) as listeners:
-        server = http_server(switch)
+    with _listeners(installation) as listeners, _administration(installation) as listener:
+        server, office = http_server(switch), http_server(switch.administer)
         async with Tasks("goproxy-role") as tasks:
             serving = tasks.spawn("uvicorn", server.serve(sockets=listeners))
+            administering = tasks.spawn("administration", office.serve(sockets=[listener]))
             tasks.forever("settings", keep(installation, switch))
             await lifetime.ended()
-            server.should_exit = True
+            server.should_exit = office.should_exit = True
             await serving
+            await administering
 
 
 async def keep(installation: Installation, switch: Switch) -> None:
@@ -79,7 +94,8 @@ async def keep(installation: Installation, switch: Switch) -> None:
         try:
             await _serve(installation, switch, seen)
         except (MooringError, OSError) as error:
-            switch.app, switch.problem = None, f"the module proxy does not work: {_text(error)}"
+            switch.app = switch.administration = None
+            switch.problem = f"the module proxy does not work: {_text(error)}"
             log.error("not serving", error=_text(error))  # noqa: TRY400 - the text names file, line and remedy
             await _changed(file, seen, within_s=_AGAIN_S)
 
@@ -88,11 +104,17 @@ async def _serve(installation: Installation, switch: Switch, seen: team.Stamp | 
     """Serve what the file says until it says something else that can be read."""
     file = installation.home.modules_settings
     wanted = team.read(file).config(installation.home, go_command(installation))
-    async with build(wanted) as goproxy:
+    async with build(wanted) as goproxy, counted(goproxy, wanted):
         switch.app, switch.problem = goproxy.app, ""
+        switch.administration = OperationsApp(goproxy.operations)
+        goproxy.operations.settings_problem = lambda: switch.problem
         log.info("serving", store=str(wanted.root), private=wanted.private)
         await _next(file, seen, switch)
-        switch.app, switch.problem = None, "the module proxy takes up new settings: try again"
+        switch.app, switch.administration, switch.problem = (
+            None,
+            None,
+            "the module proxy takes up new settings: try again",
+        )
 
 
 async def _next(file: Path, seen: team.Stamp | None, switch: Switch) -> None:
@@ -137,6 +159,12 @@ def _listeners(installation: Installation) -> Iterator[list[socket.socket]]:
         if (port := open_port(home, installation.listen)) is not None:
             found.append(stack.enter_context(port))
         yield found
+
+
+@contextmanager
+def _administration(installation: Installation) -> Iterator[socket.socket]:
+    with ExitStack() as stack:
+        yield _unix(stack, installation.home.modules_admin_socket, 0o600)
 
 
 def _unix(stack: ExitStack, path: Path, mode: int) -> socket.socket:

@@ -1,0 +1,96 @@
+"""Counts of pulls and failures: bounded in memory, and kept across a restart."""
+
+from pathlib import Path
+
+from mooring.control.tasks import Tasks
+from mooring.goproxy import tallies as module
+from mooring.goproxy.names import Kind, ask
+from mooring.goproxy.pins import Pins
+from mooring.goproxy.tallies import Tallies, kept
+from mooring.goproxy.telemetry import Served, Telemetry
+
+
+def test_memory_is_bounded() -> None:
+    """However many modules, subjects and failures there are, and however much an upstream says."""
+    tallies = Tallies()
+    for number in range(module.MODULES + 5):
+        tallies.pulled(f"example.com/{number}", "ann")
+    for number in range(module.SUBJECTS + 5):
+        tallies.pulled("example.com/0", f"user-{number}")
+    for number in range(module.ERRORS + 5):
+        tallies.failed("example.com/x", f"example.com/x@v1.0.{number}", "unavailable", "x" * 10**6)
+    assert len(tallies.pulls) == module.MODULES
+    assert "example.com/1" not in tallies.pulls
+    assert tallies.pulls["example.com/0"].requests == module.SUBJECTS + 5
+    assert len(tallies.pulls["example.com/0"].subjects) == module.SUBJECTS
+    assert len(tallies.errors) == module.ERRORS
+    assert len(tallies.dump()) < 3 * 10**6
+
+
+async def test_counts_outlive_the_process(tmp_path: Path) -> None:
+    """What was counted is there after a restart, with the time since when; a second process does not overwrite it."""
+    file = tmp_path / "tallies"
+    first = Tallies()
+    async with Tasks("one") as tasks, kept(first, file, tasks):
+        first.ended("hit", 3)
+        first.pulled("example.com/x", "ann", missed=True)
+        first.failed("example.com/x", "example.com/x@list", "unavailable", "no answer")
+        other = Tallies()
+        async with kept(other, file, tasks):
+            other.ended("miss", 99)
+    second = Tallies()
+    async with Tasks("two") as tasks, kept(second, file, tasks):
+        assert second.since == first.since
+        assert second.outcomes == {"hit": 3}
+        assert second.pulls == first.pulls
+        assert second.errors == first.errors
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tallies", "tallies.lock"]
+
+
+async def test_a_file_that_is_none_is_no_reason_not_to_serve(tmp_path: Path) -> None:
+    """Counting begins anew after rubbish, and a folder that cannot be written is only a loss of counts."""
+    file = tmp_path / "tallies"
+    file.write_bytes(b'{"outcomes": ["rubbish"')
+    tallies = Tallies()
+    async with Tasks("one") as tasks, kept(tallies, file, tasks):
+        tallies.ended("hit")
+    again = Tallies()
+    async with Tasks("two") as tasks, kept(again, file, tasks):
+        assert again.outcomes == {"hit": 1}
+    async with Tasks("three") as tasks, kept(again, tmp_path / "no/such/folder", tasks):
+        again.ended("hit")
+
+
+def test_what_is_counted_of_a_request() -> None:
+    """Pulls by module and subject, misses, failures with their cause; an absent module is nobody's pull."""
+    telemetry = Telemetry(Tallies())
+    wanted = ask("example.com/x", "v1.0.0", Kind.zip)
+    absent = ask("example.com/none", "v1.0.0", Kind.info)
+    for request in (
+        Served(wanted, "ann", 200, "miss", 0.1),
+        Served(wanted, "ann", 200, "hit", 0.1),
+        Served(absent, "ann", 404, "not_found", 0.1, "not found"),
+        Served(wanted, "bob", 502, "bad_upstream", 0.1, "it sent a page"),
+        Served(None, "bob", 404, "not_found", 0.1),
+    ):
+        telemetry.served(request)
+    tallies = telemetry.tallies
+    assert tallies.outcomes == {"miss": 1, "hit": 1, "not_found": 1, "bad_upstream": 1}
+    assert tallies.hit_rate == 0.5
+    assert list(tallies.pulls) == ["example.com/x"]
+    pulls = tallies.pulls["example.com/x"]
+    assert (pulls.requests, pulls.misses, pulls.subjects) == (3, 1, {"ann": 2, "bob": 1})
+    (failure,) = tallies.errors.values()
+    assert (failure.module, failure.what, failure.code) == ("example.com/x", "example.com/x@v1.0.0", "bad_upstream")
+    assert failure.why == "it sent a page"
+
+
+async def test_no_pin_is_lost_among_many(tmp_path: Path) -> None:
+    """Pins that are made at the same time are all there afterwards."""
+    pins = [Pins(tmp_path / "pins") for _ in range(2)]
+    async with Tasks("pins") as tasks:
+        made = [tasks.spawn(str(n), pins[n % 2].add(f"example.com/{n}")) for n in range(30)]
+        for task in made:
+            await task
+    assert len(await pins[0].all()) == 30
