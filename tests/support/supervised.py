@@ -19,10 +19,11 @@ from mooring.settings import Home, Installation, Listen, load
 _HERE = Path(__file__)
 
 
-def start(folder: Path, *, server: str = "stay", gateway: str = "stay") -> subprocess.Popen[str]:
+def start(folder: Path, *, server: str = "stay", gateway: str = "stay", goproxy: str = "stay") -> subprocess.Popen[str]:
     """Start a supervisor whose children behave so."""
     (folder / "server.behaviour").write_text(server)
     (folder / "gateway.behaviour").write_text(gateway)
+    (folder / "goproxy.behaviour").write_text(goproxy)
     command = [sys.executable, "-P", str(_HERE), "supervisor", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

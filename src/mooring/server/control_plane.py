@@ -31,9 +31,11 @@ from mooring.routes.sql import SqlSections
 from mooring.routes.table import RouteTable
 from mooring.server.files import gateway_credential, make_folders, remove_endpoint, write_endpoint
 from mooring.server.lifetime import Ending, Lifetime
+from mooring.server.loopback import address
 from mooring.server.probe import GatewayProbe
 from mooring.server.replicas import hear
 from mooring.server.web import Web
+from mooring.server.workspace_modules import WorkspaceModules
 from mooring.settings import Installation, cgroup_name, docker_socket
 from mooring.store.changes import Changes
 from mooring.store.database import Database, database_url
@@ -76,6 +78,7 @@ class Plane:
     workspaces: WorkspaceService
     probe: GatewayProbe
     engines: dict[str, Engine]
+    modules: WorkspaceModules
     seeded: asyncio.Event
     closing: asyncio.Event
     changes: Changes | None
@@ -131,24 +134,39 @@ async def _plane(installation: Installation) -> AsyncIterator[Plane]:
         database = Database(database_url(installation.database_url, installation.home.database))
         stack.push_async_callback(database.close)
         await until_available("the database", lambda: migrate(database))
-        engines = await _engines(installation, stack)
-        yield _composed(installation, clock, database, engines)
+        modules = WorkspaceModules(installation.home, SqlStore(database), clock)
+        engines = await _engines(installation, modules, stack)
+        yield _composed(installation, clock, database, engines, modules)
 
 
-async def _engines(installation: Installation, stack: AsyncExitStack) -> dict[str, Engine]:
-    cgroups = Cgroups(find(name=cgroup_name(installation.home)))
-    process = ProcessRuntime(installation.home, installation.listen, editor=installation.editor, cgroups=cgroups)
+async def _engines(installation: Installation, modules: WorkspaceModules, stack: AsyncExitStack) -> dict[str, Engine]:
+    home, listen = installation.home, installation.listen
+    process = ProcessRuntime(
+        home,
+        listen,
+        editor=installation.editor,
+        cgroups=Cgroups(find(name=cgroup_name(home))),
+        surroundings=modules.seen_from(lambda: address(home, listen)),
+    )
     engines: dict[str, Engine] = {"process": await stack.enter_async_context(process)}
     if installation.docker_host is not None or docker_socket().exists():
         # Its client costs 20 MB, which a laptop without Docker need not pay.
+        from mooring.workspaces.docker.modules import ADDRESS  # noqa: PLC0415
         from mooring.workspaces.docker.runtime import DockerRuntime, Settings  # noqa: PLC0415
 
-        settings = Settings(installation.home, installation.listen, installation.docker_host)
-        engines["docker"] = await stack.enter_async_context(DockerRuntime(settings))
+        settings = Settings(home, listen, installation.docker_host)
+        inside = modules.seen_from(lambda: ADDRESS)
+        engines["docker"] = await stack.enter_async_context(DockerRuntime(settings, inside))
     return engines
 
 
-def _composed(installation: Installation, clock: Clock, database: Database, engines: dict[str, Engine]) -> Plane:
+def _composed(
+    installation: Installation,
+    clock: Clock,
+    database: Database,
+    engines: dict[str, Engine],
+    modules: WorkspaceModules,
+) -> Plane:
     hosts = Hosts(installation.listen.domain)
     table, reports = RouteTable(), Reports(clock)
     store, events = SqlStore(database), SqlEventLog(database, clock)
@@ -161,7 +179,12 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         ReconcilerParts(store, events, outbox, templates, engines, probe, section, hosts, clock)
     )
     activity = _Later()
-    service = WorkspaceService(Parts(store, events, outbox, templates, engines, reconciler.wake, activity, clock))
+
+    def wake(workspace_id: str) -> None:
+        reconciler.wake(workspace_id)
+        modules.wake()
+
+    service = WorkspaceService(Parts(store, events, outbox, templates, engines, wake, activity, clock))
     idle = IdleLoop(IdleParts(store, templates, engines, reports, clock, _stop_idle(service)))
     activity.known = idle.activity
     return Plane(
@@ -178,6 +201,7 @@ def _composed(installation: Installation, clock: Clock, database: Database, engi
         workspaces=service,
         probe=probe,
         engines=engines,
+        modules=modules,
         seeded=asyncio.Event(),
         closing=asyncio.Event(),
         changes=None if database.is_sqlite else Changes(database),
@@ -224,6 +248,7 @@ def _services(plane: Plane) -> Services:
         listen=plane.installation.listen,
         gateway_token=gateway_credential(plane.installation.home),
         watches=lambda: _watches(plane),
+        problems=plane.modules.problems,
         registry=CollectorRegistry(),
         clock=plane.clock,
         closing=plane.closing,
@@ -233,10 +258,13 @@ def _services(plane: Plane) -> Services:
 
 def _watches(plane: Plane) -> tuple[WatchAge, ...]:
     # The process runtime must be seen; an engine of Docker that is away takes only its own workspaces with it.
-    return tuple(
+    watches = [
         WatchAge(f"runtime/{name}", engine.watch_age_s(), _WATCH_MOST_S, required=name == "process")
         for name, engine in plane.engines.items()
-    )
+    ]
+    if plane.modules.is_wanted:
+        watches.append(WatchAge("goproxy", plane.modules.age_s(), _WATCH_MOST_S, required=False))
+    return tuple(watches)
 
 
 def _start(plane: Plane, tasks: Tasks) -> None:
@@ -245,6 +273,7 @@ def _start(plane: Plane, tasks: Tasks) -> None:
     tasks.forever("events", plane.outbox.run())
     plane.reconciler.start(tasks)
     tasks.forever("idle", plane.idle.run())
+    tasks.forever("modules", plane.modules.run())
     if plane.changes is not None:
         tasks.forever("changes", hear(plane.changes, plane.accounts, plane.publisher))
 

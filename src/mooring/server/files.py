@@ -3,10 +3,13 @@
 import fcntl
 import json
 import os
+import secrets
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from mooring.accounts.disk import gateway_token, write_secret
+from mooring.accounts.disk import SECRET_BYTES, gateway_token, read_secret, write_secret
 from mooring.errors import Misconfigured
 from mooring.settings import Home, Installation
 
@@ -63,10 +66,32 @@ def _answers(path: Path) -> bool:
 
 def gateway_credential(home: Home) -> str:
     """The credential between gateways and the server, made by whichever of both asks first."""
-    fd = os.open(home.keys, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _exclusive(home.keys):
+        return gateway_token(home.keys)
+
+
+def modules_key(home: Home) -> bytes:
+    """What the workspaces' tokens for the module proxy are made from.
+
+    Raises:
+        Misconfigured: others may read it.
+        Unavailable: it cannot be written.
+    """
+    path = home.keys / "modules-key"
+    with _exclusive(home.keys):
+        key = read_secret(path)
+        if not key:
+            key = secrets.token_hex(SECRET_BYTES)
+            write_secret(path, key + "\n")
+    return bytes.fromhex(key)
+
+
+@contextmanager
+def _exclusive(folder: Path) -> Iterator[None]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Two that found none at the same time would each keep its own.
         fcntl.flock(fd, fcntl.LOCK_EX)
-        return gateway_token(home.keys)
+        yield
     finally:
         os.close(fd)

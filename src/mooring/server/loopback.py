@@ -27,7 +27,7 @@ def address(home: Home, listen: Listen) -> str:
     """
     if _by_gateway(listen):
         return listen.url("localhost", "/goproxy")
-    return f"http://127.0.0.1:{_port(home)}"
+    return f"http://127.0.0.1:{_port(home)}/goproxy"
 
 
 def open_port(home: Home, listen: Listen) -> socket.socket | None:

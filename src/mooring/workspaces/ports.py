@@ -215,3 +215,13 @@ class InputActivity(Protocol):
 
     def heard_s(self) -> float:
         """Seconds since a gateway last told what it saw; `inf` before the first time since this server started."""
+
+
+class Surroundings(Protocol):
+    """What Mooring offers to the processes of a workspace, wired in the composition root."""
+
+    async def environment(self, workspace: Workspace, template: Template) -> Mapping[str, str]:
+        """Variables for this start of `workspace`; what its template and its owner set goes before them.
+
+        Secrets may be among them. Never raises: what cannot be offered now is left out, and a start goes on.
+        """

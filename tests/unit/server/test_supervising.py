@@ -89,6 +89,34 @@ def test_a_stop_ends_the_server_first(
     assert _events(tmp_path, "orphaned") == []
 
 
+def test_a_module_proxy_that_cannot_work_ends_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """It begins once all else is ready, is tried again and again, and ends between server and gateway."""
+    process = supervised.start(tmp_path, server="ready", goproxy="misconfigured")
+    started.append(process)
+    until(lambda: _events(tmp_path, "started").count("goproxy") >= 2)
+    (tmp_path / "goproxy.behaviour").write_text("stay")
+    steady = len(_events(tmp_path, "started"))
+    until(lambda: len(_events(tmp_path, "started")) > steady)
+    pause(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+    assert _events(tmp_path, "started")[:2] in (["server", "gateway"], ["gateway", "server"])
+    assert _events(tmp_path, "told") == ["server", "goproxy", "gateway"]
+
+
+def test_without_a_server_that_is_ready_there_is_no_module_proxy(
+    tmp_path: Path, started: list[subprocess.Popen[str]]
+) -> None:
+    """The others have the processors until then."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    pause(0.3)
+    assert "goproxy" not in _events(tmp_path, "started")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
 def test_the_children_learn_that_the_supervisor_was_killed(
     tmp_path: Path, started: list[subprocess.Popen[str]]
 ) -> None:

@@ -59,11 +59,12 @@ def _gateways(services: Services) -> list[WatchAge]:
 
 
 def _problems(services: Services) -> tuple[str, ...]:
-    return tuple(
+    at_gateways = (
         f"gateway/{heard.report.gateway}: {problem}"
         for heard in services.reports.heard()
         for problem in heard.report.problems
     )
+    return (*services.problems(), *at_gateways)
 
 
 async def _is_admin(request: Request) -> bool:

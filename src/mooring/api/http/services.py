@@ -33,6 +33,7 @@ class WatchAge:
 class Services:
     """`gateway_token` is the gateways' credential, `watches` the ages of the server's own watches.
 
+    `problems` are what is wrong with its own parts, each a line for an administrator.
     `closing` is set when the server is about to stop: streams end by themselves then, instead of being cut. `seeded`
     is set once every section that the server has is in `table`, the grants included.
     """
@@ -50,3 +51,4 @@ class Services:
     clock: Clock
     closing: asyncio.Event
     seeded: asyncio.Event
+    problems: Callable[[], tuple[str, ...]] = tuple

@@ -34,7 +34,7 @@ from mooring.workspaces.docker.watch import Watch
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.launch import Launch, launch
 from mooring.workspaces.output import last_lines
-from mooring.workspaces.ports import ExecSession, Observation, Usage
+from mooring.workspaces.ports import ExecSession, Observation, Surroundings, Usage
 from mooring.workspaces.tail import chunks
 
 log = structlog.get_logger(__name__)
@@ -58,8 +58,11 @@ class Settings:
 class DockerRuntime:
     """Runtime, Inspector, Logs and Exec on one engine. Enter it with `async with`; leaving it stops no workspace."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, surroundings: Surroundings | None = None, clock: Clock | None = None
+    ) -> None:
         self._settings = settings
+        self._surroundings = surroundings
         self._home = settings.home
         self._clock = clock or SystemClock()
         self._tasks = Tasks("docker-runtime")
@@ -161,6 +164,9 @@ class DockerRuntime:
 
     async def _start(self, workspace: Workspace, template: Template) -> Observation:
         plan = launch(workspace, template, PLACES, self._settings.listen)
+        if self._surroundings is not None:
+            offered = await self._surroundings.environment(workspace, template)
+            plan = replace(plan, environment={**offered, **plan.environment})
         if template.image is None or plan.port is None:
             raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
         guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())

@@ -1,6 +1,7 @@
 """Between the runtime's port and a keeper: a workspace becomes an order, a keeper's state becomes an observation."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from mooring.errors import Misconfigured
@@ -32,11 +33,19 @@ class Orders:
         kept = {name: saved[name] for name in ("generation", "folders", "restarts", "crashes")}
         return Order({**self._blank(workspace_id), **kept, "orphans": True})
 
-    def keep(self, workspace: Workspace, template: Template, left: State | None, *, orphans: bool) -> Order:
-        """What the keeper is told; makes folders and cgroups."""
+    def keep(
+        self,
+        workspace: Workspace,
+        template: Template,
+        offered: Mapping[str, str],
+        left: State | None,
+        *,
+        orphans: bool,
+    ) -> Order:
+        """What the keeper is told; makes folders and cgroups. `offered` are variables that the others go before."""
         self._folders.make(workspace.id)
         plan = self._launch(workspace, template)
-        environment = {**self._folders.base_environment(workspace.id), **plan.environment}
+        environment = {**self._folders.base_environment(workspace.id), **offered, **plan.environment}
         environment["MOORING_INSTANCE"] = self._folders.instance
         if shutil.which(plan.program, path=environment["PATH"]) is None:
             raise Misconfigured(f"template {template.name}: there is no program {plan.program}", field="editor.command")

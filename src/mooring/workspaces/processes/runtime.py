@@ -23,7 +23,7 @@ from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
 from mooring.workspaces.feed import Feed
-from mooring.workspaces.ports import ExecSession, Observation, Usage
+from mooring.workspaces.ports import ExecSession, Observation, Surroundings, Usage
 from mooring.workspaces.processes.cgroups import Cgroups, remove
 from mooring.workspaces.processes.inspection import Inspection
 from mooring.workspaces.processes.keeper.lifecycle import FINAL
@@ -63,7 +63,7 @@ class ProcessRuntime:
         Misconfigured: when workspaces would run as root.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a part of the world that a test replaces
         self,
         home: Home,
         listen: Listen,
@@ -71,6 +71,7 @@ class ProcessRuntime:
         editor: Path,
         cgroups: Cgroups | None = None,
         run_as: tuple[int, int] | None = None,
+        surroundings: Surroundings | None = None,
         clock: Clock | None = None,
     ) -> None:
         if os.geteuid() == 0 and (run_as is None or run_as[0] == 0):
@@ -80,6 +81,7 @@ class ProcessRuntime:
         owner = run_as if os.geteuid() == 0 else None
         self._folders = Folders(home, owner)
         self._orders = Orders(self._folders, listen, editor, cgroups or Cgroups(None))
+        self._surroundings = surroundings
         self._clock = clock or SystemClock()
         self._tasks = Tasks("process-runtime")
         self._links: dict[str, Link] = {}
@@ -178,7 +180,8 @@ class ProcessRuntime:
         if not resumed:
             await self._end(workspace.id)
         left = saved if resumed and await asyncio.to_thread(self._left_editor, saved) else None
-        order = await asyncio.to_thread(self._orders.keep, workspace, template, left, orphans=resumed)
+        offered = await self._surroundings.environment(workspace, template) if self._surroundings else {}
+        order = await asyncio.to_thread(self._orders.keep, workspace, template, offered, left, orphans=resumed)
         kept = await self._keep(order, "keep")
         return self._publish(observed(kept.state))
 

@@ -1,0 +1,195 @@
+"""What workspaces have of the module proxy: a token each, and the environment in which the go command asks us.
+
+A token is made from a key, the workspace and the start: nobody has to remember it, so none can be lost or left over.
+The file of tokens says which ones count, and is made anew from the workspaces that exist whenever they change: those
+that are to run, each with the private modules of its owner. A restart brings another token, a stop and a deletion
+take it back, and so does a new file `goproxy.toml`, within seconds.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from mooring.control.clock import Clock
+from mooring.errors import MooringError, Unavailable
+from mooring.goproxy import team
+from mooring.goproxy.access import SEGMENT, WORKSPACE, Subject, replace_workspaces
+from mooring.goproxy.ledger import public_key
+from mooring.model.template import Template
+from mooring.model.workspace import Desired, Workspace
+from mooring.server.files import modules_key
+from mooring.settings import Home
+from mooring.workspaces.ports import WorkspaceStore
+
+log = structlog.get_logger(__name__)
+
+_LOOK_S = 2.0
+_HEALTH_WITHIN_S = 2.0
+_PAGE = 500
+_MAX_ANSWER = 16 * 1024
+
+
+class WorkspaceModules:
+    """Keeps the tokens; `run` it for ever. `wake` says that workspaces changed."""
+
+    def __init__(self, home: Home, store: WorkspaceStore, clock: Clock) -> None:
+        self._home = home
+        self._store = store
+        self._clock = clock
+        self._wanted = team.Team()
+        self._stamp: team.Stamp | None = None
+        self._written: tuple[dict[str, Subject], team.Stamp | None] | None = None
+        self._one = asyncio.Lock()
+        self._begun = self._held = 0
+        self._woken = asyncio.Event()
+        self._answered: float | None = None
+        self._problem = ""
+
+    def wake(self) -> None:
+        """Look at the workspaces soon."""
+        self._woken.set()
+
+    def seen_from(self, address: Callable[[], str]) -> "Environment":
+        """A `Surroundings` for workspaces that reach the proxy at `address`."""
+        return Environment(self, address)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is to be a module proxy at all."""
+        return self._wanted.enabled
+
+    def age_s(self) -> float | None:
+        """Seconds since the proxy last said that all is well; None: never."""
+        return None if self._answered is None else self._clock.monotonic() - self._answered
+
+    def problems(self) -> tuple[str, ...]:
+        """What is wrong with it, for an administrator."""
+        return (self._problem,) if self._problem and self.is_wanted else ()
+
+    async def run(self) -> None:
+        """Follow workspaces and settings, and ask the proxy how it is."""
+        while True:
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await self._woken.wait()
+            except TimeoutError:
+                await self._ask()
+            self._woken.clear()
+            await self.admit()
+
+    async def admit(self) -> None:
+        """Return once the file of tokens is as the workspaces were after this call began, or could not be made so."""
+        seen = self._begun
+        async with self._one:
+            if self._held > seen:
+                return
+            self._begun += 1
+            try:
+                await self._project()
+            except (MooringError, OSError) as error:
+                log.warning("the workspaces' tokens are not written", error=str(error))
+            self._held = self._begun
+
+    async def variables(self, workspace: Workspace, address: str) -> dict[str, str]:
+        """What the go command of a workspace is to go by. Raises as its parts; admits the workspace."""
+        await self.admit()
+        if not self.is_wanted:
+            return {}
+        token = await asyncio.to_thread(self._token, workspace)
+        proxy = f"{address}{SEGMENT.decode()}{token}"
+        database = await asyncio.to_thread(public_key, self._home.modules / "notary", self._wanted.notary)
+        return {"GOPROXY": proxy, "GOSUMDB": database}
+
+    async def _project(self) -> None:
+        await asyncio.to_thread(self._read)
+        subjects: dict[str, Subject] = {}
+        if self._wanted.enabled:
+            key = await asyncio.to_thread(modules_key, self._home)
+            async for workspace in self._running():
+                name = f"{WORKSPACE}{workspace.owner}/{workspace.name}"
+                subjects[_token(key, workspace)] = Subject(name, self._wanted.allowed(workspace.owner))
+        file = self._home.modules_tokens
+        if self._written != (subjects, team.stamp(file)):
+            await asyncio.to_thread(replace_workspaces, file, subjects)
+            self._written = (subjects, team.stamp(file))
+
+    def _read(self) -> None:
+        file = self._home.modules_settings
+        stamp = team.stamp(file)
+        if stamp == self._stamp and self._written is not None:
+            return
+        try:
+            self._wanted = team.read(file)
+        except MooringError as error:
+            # The role tells it; what was allowed before stays so, and at a start nothing private is.
+            log.warning("settings not taken", error=error.detail)
+        self._stamp = stamp
+
+    def _token(self, workspace: Workspace) -> str:
+        return _token(modules_key(self._home), workspace)
+
+    async def _running(self) -> AsyncIterator[Workspace]:
+        after = None
+        while True:
+            page = await self._store.page(owner=None, after=after, limit=_PAGE)
+            for workspace in page.items:
+                if workspace.desired is Desired.running:
+                    yield workspace
+            if page.cursor is None:
+                return
+            after = page.cursor
+
+    async def _ask(self) -> None:
+        try:
+            async with asyncio.timeout(_HEALTH_WITHIN_S):
+                self._problem = await _health(self._home.modules_socket)
+        except (OSError, TimeoutError, ValueError):
+            self._problem = "goproxy: the module proxy does not answer; its log says why" if self._answered else ""
+        else:
+            if not self._problem:
+                self._answered = self._clock.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A `Surroundings`: GOPROXY and GOSUMDB, unless template or owner say where modules come from."""
+
+    modules: WorkspaceModules
+    address: Callable[[], str]
+
+    async def environment(self, workspace: Workspace, template: Template) -> Mapping[str, str]:
+        if "GOPROXY" in template.environment or "GOPROXY" in workspace.spec.environment:
+            # Our checksum database is reached through our proxy only.
+            return {}
+        try:
+            return await self.modules.variables(workspace, self.address())
+        except (MooringError, OSError, ValueError) as error:
+            log.warning("a workspace starts without the module proxy", workspace=workspace.id, error=str(error))
+            return {}
+
+
+def _token(key: bytes, workspace: Workspace) -> str:
+    start = f"{workspace.id} {workspace.generation}".encode()
+    return base64.urlsafe_b64encode(hmac.digest(key, start, hashlib.sha256)).decode().rstrip("=")
+
+
+async def _health(path: Path) -> str:
+    """What the proxy says is wrong; empty when nothing is."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        writer.write(b"GET /-/healthz HTTP/1.1\r\nHost: goproxy\r\nConnection: close\r\n\r\n")
+        answer = await reader.read(_MAX_ANSWER)
+        while chunk := await reader.read(_MAX_ANSWER):
+            answer += chunk
+    finally:
+        writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if not head:
+        raise Unavailable("no answer")
+    return "" if head.split(b" ")[1] == b"200" else f"goproxy: {body.decode(errors='replace').strip()}"
