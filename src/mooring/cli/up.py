@@ -4,6 +4,7 @@ import ipaddress
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import typer
 from pydantic import Field, TypeAdapter, ValidationError
@@ -17,6 +18,8 @@ from mooring.settings import FileSource, Installation, Listen, RedisSource, cach
 
 _HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
 _MAX_PORT = 65535
+_DATABASES = ("postgresql", "postgres", "sqlite")
+_REDISES = ("redis://", "rediss://", "unix://")
 # The names of workspaces are made below it (62 characters and a dot), and a name has at most 253 (RFC 1035). An address
 # has no names below it: its last label would be a number.
 DomainName = Annotated[
@@ -42,10 +45,12 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     user: Annotated[str | None, typer.Option(help=_("As root: the user that runs everything (mooring)."))] = None,
     home_: Annotated[Path | None, _HOME] = None,
     database: Annotated[str | None, typer.Option(envvar="MOORING_DATABASE", help=_("postgresql:// URL."))] = None,
+    database_file: Annotated[Path | None, typer.Option(help=_("File with that URL, for one with a password."))] = None,
     routes_file: Annotated[Path | None, typer.Option(help=_("YAML file of routes, watched."))] = None,
     redis: Annotated[
         str | None, typer.Option(envvar="MOORING_REDIS", help=_("redis:// URL of a hash of hosts."))
     ] = None,
+    redis_file: Annotated[Path | None, typer.Option(help=_("File with that URL, for one with a password."))] = None,
     redis_hash: Annotated[str, typer.Option(help=_("Name of that hash."))] = "hosts",
     redis_access: Annotated[
         str, typer.Option(help=_("Who may enter its routes: public, authenticated, or users: maria,joe."))
@@ -61,6 +66,8 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     secure = tls or tls_key is not None
     # No browser takes a certificate for *.localhost, which is a wildcard below a top-level domain.
     domain = _name(domain or ("mooring.localhost" if secure else "localhost"))
+    database = _url(database, database_file, "--database", _DATABASES)
+    redis = _url(redis, redis_file, "--redis", _REDISES)
     listen = Listen(_address(bind), port, domain, _absolute(tls_certificate), _absolute(tls_key), secure)
     installation = Installation(
         home=home(home_),
@@ -93,6 +100,32 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     from mooring.server.embedded import up as run  # noqa: PLC0415
 
     run(installation, user, _announce)
+
+
+def _url(given: str | None, file: Path | None, option: str, schemes: tuple[str, ...]) -> str | None:
+    """The URL of an option or of its file. It may hold a password: no message repeats it."""
+    field = option
+    if file is not None:
+        field = f"{option}-file"
+        if given is not None:
+            raise InvalidInput(_("{option} and {field} say the same").format(option=option, field=field), field=field)
+        try:
+            given = file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or _("must be UTF-8")
+            raise InvalidInput(f"{field}: {file}: {why}", field=field) from error
+    if given is None:
+        return None
+    if not given.startswith(schemes) or not given.isprintable():
+        raise InvalidInput(
+            _("{field} must be a URL that begins with one of {schemes}").format(
+                field=field, schemes=", ".join(schemes)
+            ),
+            field=field,
+        )
+    if any(argument.endswith(given) for argument in sys.argv) and urlsplit(given).password:
+        note(_("Everybody on this machine can read the password in {option}: use {option}-file.").format(option=option))
+    return given
 
 
 def _name(text: str) -> str:
