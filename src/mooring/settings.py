@@ -108,6 +108,16 @@ class Home:
         return self.run / "c" / "goproxy.sock"
 
     @property
+    def modules_policy(self) -> Path:
+        """Who may have which module, as the gateway may decide it by itself (`goproxy/clearance.py`)."""
+        return self.run / "goproxy.policy"
+
+    @property
+    def modules_hits(self) -> Path:
+        """Where the gateway's datagrams say which modules it served without the module proxy's role."""
+        return self.run / "goproxy.hits"
+
+    @property
     def modules_settings(self) -> Path:
         """What a team wants of the module proxy; absent: public modules, as the go command here gets them."""
         return self.root / "goproxy.toml"

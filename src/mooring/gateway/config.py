@@ -34,6 +34,25 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Modules:
+    """Where nginx finds the module proxy's store and its role (`server/goproxy_front.py`)."""
+
+    store: Path
+    """Files by the protocol's names: `cache/download` of the proxy's folder."""
+    role: Path
+    """The socket for what the store does not answer."""
+    policy: Path
+    """What the role wrote down about who may have what; without it the role is asked about everything."""
+    hits: Path
+    """The datagram socket for what was served without the role."""
+
+    @classmethod
+    def of(cls, home: Home) -> "Modules":
+        """The places of an installation."""
+        return cls(home.modules / "cache/download", home.modules_socket, home.modules_policy, home.modules_hits)
+
+
+@dataclass(frozen=True, slots=True)
 class NginxSettings:
     """What nginx.conf is made of."""
 
@@ -52,6 +71,10 @@ class NginxSettings:
     header_timeout_s: int = 15
     """How long a client may take to send its headers."""
     binary: Path = Path("/usr/sbin/nginx")
+    modules: Modules | None = None
+    """The Go module proxy below `/goproxy/` of the console's host; None: there is none."""
+    modules_socket: Path | None = None
+    """A unix socket that serves the module proxy, below `/goproxy/`, and nothing else."""
 
     @property
     def folder(self) -> Path:
@@ -95,11 +118,12 @@ def render(settings: NginxSettings) -> str:
             raise Misconfigured(
                 f"{field} must hold no quote, backslash, $ ; [ ] {{ }} # or control character: {value!r}"
             )
-    servers = "".join(_server(listener) for listener in settings.listeners)
-    return _fill(_read("nginx.conf"), values | {"servers": servers})
+    servers = "".join(_server(listener, settings.modules) for listener in settings.listeners)
+    return _fill(_read("nginx.conf"), values | {"servers": servers, "modules_proxy": _modules_proxy(settings)})
 
 
 def _values(settings: NginxSettings) -> dict[str, str]:
+    modules = settings.modules
     return {
         "folder": str(settings.folder),
         # A master of root would give its workers to another user, who cannot enter the home.
@@ -116,14 +140,41 @@ def _values(settings: NginxSettings) -> dict[str, str]:
         "connections": str(settings.connections),
         "table_bytes": str(settings.table_bytes),
         "header_timeout_s": str(settings.header_timeout_s),
+        "modules_store": str(modules.store) if modules else "",
+        "modules_role": str(modules.role) if modules else "",
+        "modules_policy": str(modules.policy) if modules else "",
+        "modules_hits": str(modules.hits) if modules else "",
+        "modules_socket": str(settings.modules_socket or ""),
         "files": str(min(4 * settings.connections, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
     }
 
 
-def _server(listener: Listener) -> str:
+def _server(listener: Listener, modules: Modules | None) -> str:
     tls = _fill(_read("tls.conf"), {}) if listener.tls else ""
-    values = {"listen": listener.text + (" ssl http2" if listener.tls else ""), "listener": listener.name, "tls": tls}
+    routed = _fill(_read("modules_routed.conf"), {"listener": listener.name}) if modules else ""
+    values = {
+        "listen": listener.text + (" ssl http2" if listener.tls else ""),
+        "listener": listener.name,
+        "tls": tls,
+        "modules": _modules(modules, listener.name) + routed,
+    }
     return _fill(_read("server.conf"), values)
+
+
+def _modules(modules: Modules | None, listener: str) -> str:
+    values = {"modules_store": str(modules.store), "listener": listener} if modules else {}
+    return _fill(_read("modules.conf"), values) if modules else ""
+
+
+def _modules_proxy(settings: NginxSettings) -> str:
+    if settings.modules is None:
+        return ""
+    own = ""
+    if settings.modules_socket is not None:
+        # The listener's name is what `modules.lua` knows it by.
+        values = {"modules_socket": str(settings.modules_socket), "modules": _modules(settings.modules, "modules")}
+        own = _fill(_read("modules_server.conf"), values)
+    return _fill(_read("modules_http.conf"), {"modules_role": str(settings.modules.role), "modules_server": own})
 
 
 def _read(name: str) -> str:

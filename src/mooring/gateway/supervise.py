@@ -152,8 +152,10 @@ class Nginx:
         if any(listener.tls for listener in self.settings.listeners):
             LocalAuthority(folder / "placeholder", "placeholder.invalid").pem()
         (folder / "startup.log").write_bytes(b"")
-        # A killed nginx leaves its socket's name, which the next one could not bind.
+        # A killed nginx leaves its sockets' names, which the next one could not bind.
         self.settings.home.gateway_socket.unlink(missing_ok=True)
+        if self.settings.modules_socket is not None:
+            self.settings.modules_socket.unlink(missing_ok=True)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         fds = [listener.fileno() for listener in self._listeners]

@@ -13,12 +13,14 @@ function _M.load()
     require("failed")
     require("api")
     require("certificate")
+    require("modules")
     require("pages").load()
 end
 
 function _M.worker()
     require("metrics").start()
     require("tunnels").start()
+    require("module_hits").start()
 end
 
 return _M

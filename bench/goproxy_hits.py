@@ -1,0 +1,153 @@
+"""What a module that is kept costs behind our gateway, beside plain nginx with the same file.
+
+One worker each, the same client, rounds in turn. The gateway checks one of 1,000 tokens, private patterns and rules,
+and counts; the module proxy's role does not run at all. Plain nginx has the settings of Debian's `nginx.conf`
+(`sendfile`, `tcp_nopush`). The figure is the worker's own user and system time divided by the requests that the client
+counted.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import re
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+from bench.gateway_load import cpu_seconds, plain_nginx, workers
+from mooring.gateway.config import Modules
+from mooring.settings import Home
+from support.nginx import CONSOLE, gateway
+
+_MODULE = "example.com/team/library"
+_TOKENS = 1000
+_ROUNDS = 5
+_SECONDS = 2
+_LIMIT = 1.5
+_ZIP = 6 * 2**20
+# Peers on such a machine, measured elsewhere: microseconds.
+_PEERS = {"info": "goproxy 45 µs, Athens 78 µs", "zip": "goproxy 490 µs, Athens 2,360 µs"}
+
+_WRK = """
+local file = io.open("{tokens}")
+local tokens = {{}}
+for line in file:lines() do tokens[#tokens + 1] = line end
+local headers = {{ ["Host"] = "{host}" }}
+function request()
+    local path = "{path}"
+    if "{plain}" == "" then path = "/goproxy/t-" .. tokens[math.random(#tokens)] .. path end
+    return wrk.format("GET", path, headers)
+end
+"""
+
+
+async def run() -> list[dict[str, Any]]:
+    """Rows for the table."""
+    with tempfile.TemporaryDirectory(prefix="mgw-", dir="/tmp") as name:
+        folder = Path(name)
+        async with _both(folder) as (ours, plain):
+            rows = []
+            for kind in ("info", "mod", "zip"):
+                rows += await _rows(kind, ours, plain, folder)
+    return rows
+
+
+async def _rows(kind: str, ours: tuple[int, int], plain: tuple[int, int], folder: Path) -> list[dict[str, Any]]:
+    samples: dict[str, list[float]] = {"ours": [], "plain": []}
+    for _ in range(_ROUNDS):
+        for name, (pid, port) in (("plain", plain), ("ours", ours)):
+            samples[name].append(await _cost(pid, port, folder, kind, plain=name == "plain"))
+    ratio = statistics.median(a / b for a, b in zip(samples["ours"], samples["plain"], strict=True))
+    note = f"plain nginx {statistics.median(samples['plain']):.1f} µs"
+    if kind in _PEERS:
+        note += f"; elsewhere {_PEERS[kind]}"
+    return [
+        {
+            "name": f"module hit, .{kind}, CPU",
+            "value": statistics.median(samples["ours"]),
+            "unit": "µs",
+            "limit": None,
+            "note": note,
+        },
+        {"name": "  ours / plain nginx", "value": ratio, "unit": "times", "limit": _LIMIT, "note": ""},
+    ]
+
+
+@asynccontextmanager
+async def _both(folder: Path) -> AsyncIterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """(worker's pid, port) of our gateway and of a plain nginx with the same store."""
+    home = Home(folder / "home")
+    modules = Modules.of(home)
+    _fill(home, modules, folder)
+    options = f'root "{modules.store}"; sendfile on; tcp_nopush on;'
+    async with (
+        plain_nginx(folder / "plain", options) as plain,
+        gateway(home.root, workers=1, modules=modules) as ours,
+    ):
+        (pid,) = workers(ours.nginx.pid)
+        yield (pid, ours.port), plain
+
+
+def _fill(home: Home, modules: Modules, folder: Path) -> None:
+    """A store with one version, the tokens of many, and what the role would have written down."""
+    versions = modules.store / _MODULE / "@v"
+    versions.mkdir(parents=True)
+    home.run.mkdir()
+    (versions / "v1.0.0.info").write_text('{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}')
+    (versions / "v1.0.0.mod").write_text(f"module {_MODULE}\n\ngo 1.22\n\nrequire example.com/other v1.2.3\n")
+    (versions / "v1.0.0.zip").write_bytes(os.urandom(_ZIP))
+    tokens = [hashlib.sha256(str(number).encode()).hexdigest()[:43] for number in range(_TOKENS)]
+    (folder / "tokens").write_text("".join(f"{token}\n" for token in tokens))
+    lines = (f"workspace:{i} {hashlib.sha256(t.encode()).hexdigest()} example.com/team\n" for i, t in enumerate(tokens))
+    home.modules_tokens.write_text("".join(lines))
+    policy = {
+        "format": 1,
+        "store": str(modules.store),
+        "tokens": str(home.modules_tokens),
+        "private": ["example.com/team", "*.corp.example"],
+        "filter": None,
+        "rules": [{"mark": "-", "pattern": "example.com/old", "versions": False}],
+        "list_s": 30,
+    }
+    modules.policy.write_text(json.dumps(policy))
+
+
+async def _cost(pid: int, port: int, folder: Path, kind: str, *, plain: bool) -> float:
+    """Microseconds of the worker's CPU for each request."""
+    await _load(port, folder, kind, 1, plain=plain)
+    before = cpu_seconds(pid)
+    requests = await _load(port, folder, kind, _SECONDS, plain=plain)
+    return (cpu_seconds(pid) - before) / requests * 1e6
+
+
+async def _load(port: int, folder: Path, kind: str, seconds: int, *, plain: bool) -> int:
+    """Requests that wrk got answered with 200 in that time."""
+    script = folder / f"load-{port}-{kind}.lua"
+    values = {
+        "tokens": folder / "tokens",
+        "host": f"{CONSOLE}:{port}",
+        "path": f"/{_MODULE}/@v/v1.0.0.{kind}",
+        "plain": "plain" if plain else "",
+    }
+    script.write_text(_WRK.format(**values))
+    connections = 4 if kind == "zip" else 32
+    child = await asyncio.create_subprocess_exec(
+        *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    output = (await child.communicate())[0].decode()
+    assert "Non-2xx" not in output, output
+    match = re.search(r"(\d+) requests in", output)
+    assert match, output
+    return int(match[1])
+
+
+if __name__ == "__main__":
+    for row in asyncio.run(run()):
+        print(row)
