@@ -1,8 +1,11 @@
 """A light editor: `python light_editor.py (SOCKET | PORT) [healthy|crashing|hanging]`. Standard library only.
 
-`/healthz` answers 200, `/pid` its process id, `/environment/NAME` a variable, `/say/TEXT` prints a line.
+`/healthz` answers 200, `/pid` its process id, `/environment/NAME` a variable, `/say/TEXT` prints a line, `/socket` is
+a WebSocket that stays open and says nothing.
 """
 
+import base64
+import hashlib
 import os
 import socket
 import sys
@@ -25,6 +28,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """One word of path, one word of answer."""
         _, what, *rest = self.path.split("/")
+        if what == "socket":
+            self._hold_open()
+            return
         answers = {
             "healthz": lambda: '{"status":"alive"}',
             "pid": lambda: str(os.getpid()),
@@ -36,6 +42,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+
+    def _hold_open(self) -> None:
+        # RFC 6455, 1.3.
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())  # noqa: S324
+        self.end_headers()
+        while self.connection.recv(4096):
+            pass
+        self.close_connection = True
 
     def address_string(self) -> str:
         """A unix socket's peer has no address."""
