@@ -1,9 +1,10 @@
 """The API on a stage: accounts and workspaces in memory, the application, and clients of people and browsers."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from mooring.accounts.memory import MemoryAccounts, MemoryKeys
 from mooring.accounts.ports import Role
 from mooring.accounts.service import Accounts
+from mooring.api.http import services as wired
 from mooring.api.http.app import create_app
 from mooring.api.http.services import Services, WatchAge
 from mooring.control.clock import SystemClock
@@ -26,6 +28,7 @@ from mooring.routes.published import MemorySections, Publisher
 from mooring.routes.reports import Reports
 from mooring.settings import Listen
 from mooring.workspaces.ports import Engine
+from support.modules import Modules, modules
 from support.workspaces import LIGHT, Stage, StageTemplates, stage
 
 GATEWAY_TOKEN = "the-gateways-own"
@@ -51,6 +54,7 @@ class Api:
     app: FastAPI
     clock: Hands
     tokens: dict[str, str]
+    modules: Modules
 
     def client(self, user: str | None = None, *, host: str = "localhost") -> httpx2.AsyncClient:
         """A client with that user's bearer token, or with none; as a browser it keeps cookies."""
@@ -69,6 +73,11 @@ class Api:
         client.headers["Cookie"] = cookie
         return client
 
+    def rewire(self, modules: wired.Modules) -> None:
+        """The same with another module proxy."""
+        self.services = replace(self.services, modules=modules, registry=CollectorRegistry())
+        self.app = create_app(self.services)
+
     async def workspace(self, owner: str, name: str = "one", phase: Phase = Phase.stopped) -> Workspace:
         """A workspace that is in the store and that nothing reconciles."""
         desired = Desired.running if phase is Phase.running else Desired.stopped
@@ -86,31 +95,40 @@ async def api(
 ) -> AsyncIterator[Api]:
     """The API wired as the server does it; `team` is the folder of the team's templates."""
     clock, registry = Hands(), CollectorRegistry()
-    async with stage(runtime=runtime, templates=StageTemplates(LIGHT, team)) as it:
-        accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, it.service)
-        hosts = Hosts(domain)
-        services = Services(
-            accounts=accounts,
-            workspaces=it.service,
-            table=it.table,
-            publisher=Publisher(it.table, MemorySections(), hosts, ("workspaces", "file", "redis")),
-            reports=Reports(clock),
-            hosts=hosts,
-            listen=listen or Listen(domain=domain),
-            gateway_token=GATEWAY_TOKEN,
-            watches=lambda: (WatchAge("runtime/process", 0.2, 5.0),),
-            registry=registry,
-            clock=clock,
-            closing=asyncio.Event(),
-            seeded=asyncio.Event(),
-        )
-        tokens = {}
-        for name, role in (("ada", Role.admin), ("bob", Role.member), ("eve", Role.member)):
-            await accounts.create_user(name, role)
-            _, tokens[name] = await accounts.create_token(name, label="test")
-        it.table.apply(SectionChange("workspaces", grants=await accounts.grants()), 10)
-        services.seeded.set()
-        yield Api(it, services, create_app(services), clock, tokens)
+    with tempfile.TemporaryDirectory(prefix="mrg-") as folder:
+        proxy = modules(Path(folder))
+        async with stage(runtime=runtime, templates=StageTemplates(LIGHT, team)) as it:
+            accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, it.service)
+            hosts = Hosts(domain)
+            services = Services(
+                accounts=accounts,
+                workspaces=it.service,
+                table=it.table,
+                publisher=Publisher(it.table, MemorySections(), hosts, ("workspaces", "file", "redis")),
+                reports=Reports(clock),
+                hosts=hosts,
+                listen=listen or Listen(domain=domain),
+                gateway_token=GATEWAY_TOKEN,
+                watches=lambda: (WatchAge("runtime/process", 0.2, 5.0),),
+                registry=registry,
+                clock=clock,
+                closing=asyncio.Event(),
+                seeded=asyncio.Event(),
+                modules=wired.Modules(
+                    proxy.operations,
+                    # bob's team may have its private modules, eve may have none.
+                    allowed=lambda user: ("git.corp.example/team",) if user == "bob" else (),
+                    wanted=lambda: True,
+                    proxy=f"{(listen or Listen(domain=domain)).url(domain)}goproxy/t-TOKEN",
+                ),
+            )
+            tokens = {}
+            for name, role in (("ada", Role.admin), ("bob", Role.member), ("eve", Role.member)):
+                await accounts.create_user(name, role)
+                _, tokens[name] = await accounts.create_token(name, label="test")
+            it.table.apply(SectionChange("workspaces", grants=await accounts.grants()), 10)
+            services.seeded.set()
+            yield Api(it, services, create_app(services), clock, tokens, proxy)
 
 
 @asynccontextmanager

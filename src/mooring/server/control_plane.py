@@ -15,11 +15,12 @@ from mooring.accounts.service import Accounts
 from mooring.accounts.sql import SqlAccounts
 from mooring.api.http.app import create_app
 from mooring.api.http.links import TICKET_PATH
-from mooring.api.http.services import Services, WatchAge
+from mooring.api.http.services import Modules, Services, WatchAge
 from mooring.control.clock import Clock, SystemClock
 from mooring.control.patience import until_available
 from mooring.control.tasks import Tasks
 from mooring.errors import Unavailable
+from mooring.goproxy.remote import RemoteOperations
 from mooring.model.activity import Activity
 from mooring.model.names import Hosts
 from mooring.model.workspace import Workspace
@@ -59,6 +60,7 @@ BUILT_IN_SOURCES = ("server", "accounts", "workspaces", "file", "redis")
 _READY_TICKET_S = 900.0
 _WATCH_MOST_S = 30.0
 _LAST_EVENTS_S = 5.0
+_MODULES_AWAY = "it is started again by itself; mooring status says more, and log/goproxy.log below MOORING_HOME"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Plane:
     probe: GatewayProbe
     engines: dict[str, Engine]
     modules: WorkspaceModules
+    office: RemoteOperations
     seeded: asyncio.Event
     closing: asyncio.Event
     changes: Changes | None
@@ -136,7 +139,9 @@ async def _plane(installation: Installation) -> AsyncIterator[Plane]:
         await until_available("the database", lambda: migrate(database))
         modules = WorkspaceModules(installation.home, SqlStore(database), clock)
         engines = await _engines(installation, modules, stack)
-        yield _composed(installation, clock, database, engines, modules)
+        office = RemoteOperations(installation.home.modules_admin_socket, where=_MODULES_AWAY)
+        stack.push_async_callback(office.close)
+        yield _composed(installation, clock, database, engines, modules, office)
 
 
 async def _engines(installation: Installation, modules: WorkspaceModules, stack: AsyncExitStack) -> dict[str, Engine]:
@@ -166,6 +171,7 @@ def _composed(
     database: Database,
     engines: dict[str, Engine],
     modules: WorkspaceModules,
+    office: RemoteOperations,
 ) -> Plane:
     hosts = Hosts(installation.listen.domain)
     table, reports = RouteTable(), Reports(clock)
@@ -202,6 +208,7 @@ def _composed(
         probe=probe,
         engines=engines,
         modules=modules,
+        office=office,
         seeded=asyncio.Event(),
         closing=asyncio.Event(),
         changes=None if database.is_sqlite else Changes(database),
@@ -253,6 +260,17 @@ def _services(plane: Plane) -> Services:
         clock=plane.clock,
         closing=plane.closing,
         seeded=plane.seeded,
+        modules=_modules(plane),
+    )
+
+
+def _modules(plane: Plane) -> Modules:
+    listen = plane.installation.listen
+    return Modules(
+        administration=plane.office,
+        allowed=plane.modules.allowed,
+        wanted=lambda: plane.modules.is_wanted,
+        proxy=listen.url(listen.domain, "/goproxy/t-TOKEN"),
     )
 
 

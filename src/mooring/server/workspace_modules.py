@@ -64,6 +64,10 @@ class WorkspaceModules:
         """Whether there is to be a module proxy at all."""
         return self._wanted.enabled
 
+    def allowed(self, user: str) -> tuple[str, ...]:
+        """The patterns of the private modules that a user may have."""
+        return self._wanted.allowed(user)
+
     def age_s(self) -> float | None:
         """Seconds since the proxy last said that all is well; None: never."""
         return None if self._answered is None else self._clock.monotonic() - self._answered

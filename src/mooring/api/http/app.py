@@ -10,7 +10,20 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mooring.api.console import views
-from mooring.api.http import doors, events, exec, gateway, health, me, metrics, routes, templates, users, workspaces  # noqa: A004
+from mooring.api.http import (
+    doors,
+    events,
+    exec,  # noqa: A004
+    gateway,
+    health,
+    me,
+    metrics,
+    modules,
+    routes,
+    templates,
+    users,
+    workspaces,
+)
 from mooring.api.http.auth import Calling
 from mooring.api.http.limits import Bounded
 from mooring.api.http.problem import answer, problems
@@ -68,7 +81,7 @@ class Guarded:
 
 def _api(app: FastAPI) -> APIRouter:
     api = APIRouter(prefix="/api/v1")
-    for part in (me, workspaces, events, exec, templates, routes, users, gateway):
+    for part in (me, workspaces, events, exec, templates, routes, users, modules, gateway):
         api.include_router(part.router)
 
     @api.get("/openapi.json", include_in_schema=False)

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from mooring.accounts.service import Accounts
 from mooring.control.clock import Clock
+from mooring.goproxy.administration import Administration
 from mooring.model.names import Hosts
 from mooring.routes.published import Publisher
 from mooring.routes.reports import Reports
@@ -27,6 +28,19 @@ class WatchAge:
     age_s: float | None
     most_s: float
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """The Go module proxy. `allowed` are the patterns of the private modules that a user may have.
+
+    `wanted` is whether there is to be one, `proxy` what belongs into GOPROXY outside of workspaces.
+    """
+
+    administration: Administration
+    allowed: Callable[[str], tuple[str, ...]]
+    wanted: Callable[[], bool]
+    proxy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,4 +65,5 @@ class Services:
     clock: Clock
     closing: asyncio.Event
     seeded: asyncio.Event
+    modules: Modules
     problems: Callable[[], tuple[str, ...]] = tuple
