@@ -152,19 +152,20 @@ async def test_a_session_that_came_from_a_revoked_token(mooring: Mooring) -> Non
 async def guest(mooring: Mooring) -> AsyncIterator[dict[str, Any]]:
     """The member `guest` with a token, and a server of WebSockets that a published route leads to."""
     program = str(Path(__file__).parents[1] / "support/light_editor.py")
-    folder = mooring.home.parent / "shared.sock"
-    server = await asyncio.create_subprocess_exec("/usr/bin/python3", "-I", "-S", program, str(folder))
+    path = mooring.home.parent / "shared.sock"
+    server = await asyncio.create_subprocess_exec("/usr/bin/python3", "-I", "-S", program, str(path))
     await api(mooring, "POST", "users", {"name": "guest"})
     number, secret = await token(mooring, "guest")
     async with asyncio.timeout(20):
-        while not folder.exists():
+        while not path.exists():
             await asyncio.sleep(0.05)
-    folder.chmod(0o777)
+    path.chmod(0o777)
     try:
-        yield {"token": number, "secret": secret, "socket": str(folder)}
+        yield {"token": number, "secret": secret, "socket": str(path)}
     finally:
         server.kill()
         await server.wait()
+        path.unlink()
         with contextlib.suppress(AssertionError):
             await api(mooring, "DELETE", "users/guest")
         with contextlib.suppress(AssertionError):
