@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from mooring.control.tasks import Tasks
 from mooring.goproxy import access
 from mooring.server.goproxy_role import run
 from mooring.server.lifetime import Ending, Lifetime
+from mooring.server.loopback import address
 from mooring.settings import Home, Installation, Listen, cache
 from support.goupstream import Upstream
 
@@ -60,7 +62,7 @@ async def role(home: Home, listen: Listen | None = None) -> AsyncIterator[Role]:
     async with Tasks("test") as tasks, httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
         running = tasks.spawn("role", run(installation, lifetime))
         async with asyncio.timeout(30):
-            while not home.containers_socket.exists():
+            while not home.modules_socket.exists():
                 await asyncio.sleep(0.01)
         yield Role(home, client)
         lifetime._end(Ending.stop)
@@ -115,12 +117,38 @@ async def test_new_private_patterns_hold_without_a_restart(tmp_path: Path, home:
             assert "is private" in await it.until(f"/t-{token}/example.com/x/@v/list", 403)
 
 
-async def test_containers_have_a_door_of_their_own(home: Home) -> None:
-    """Its folder holds nothing else, and users with other numbers may connect."""
+async def test_it_leaves_no_socket(home: Home) -> None:
+    """Nobody else may connect to its sockets, and they go with it."""
     home.modules_settings.write_text("upstream = 'off'\nsumdb = 'off'\n")
     async with role(home) as it:
         await it.until("/-/healthz", 200)
-        assert [entry.name for entry in home.containers_socket.parent.iterdir()] == [home.containers_socket.name]
-        assert home.containers_socket.stat().st_mode & 0o777 == 0o666
-        assert home.containers_socket.parent.stat().st_mode & 0o777 == 0o755
         assert home.modules_socket.stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in home.run.rglob("*.sock*")] == []
+
+
+async def test_another_name_than_localhost_has_a_port_in_plain(tmp_path: Path, home: Home) -> None:
+    """With TLS the go command comes over loopback; the number stays the same as long as nobody else takes it."""
+    listen = Listen(tls=True, domain="mooring.localhost")
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text(wanted(upstream))
+        first = address(home, listen)
+        async with role(home, listen) as it:
+            await it.until("/-/healthz", 200)
+            token = access.make(home.modules_tokens, "ann", ())
+            assert httpx2.get(f"{first}/t-{token}/example.com/x/@v/list").text == "v1.0.0\n"
+        assert address(home, listen) == first
+        with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2].partition("/")[0]))):
+            async with role(home, listen) as it:
+                await it.until("/-/healthz", 200)
+                second = address(home, listen)
+                assert second != first
+                assert httpx2.get(f"{second}/t-{token}/example.com/x/@v/list").text == "v1.0.0\n"
+
+
+def test_where_the_go_command_asks(home: Home) -> None:
+    """The gateway wherever it is reached as localhost in plain."""
+    assert address(home, Listen(port=8123)) == "http://localhost:8123/goproxy"
+    assert address(home, Listen(address="::1", port=80)) == "http://localhost/goproxy"
+    for listen in (Listen(domain="dev.example"), Listen(address="192.0.2.7"), Listen(tls=True)):
+        assert address(home, listen).startswith("http://127.0.0.1:")

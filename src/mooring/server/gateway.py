@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.gateway.authority import Certificates, GivenCertificate, LocalAuthority, keep_certificate
-from mooring.gateway.config import Listener, NginxSettings
+from mooring.gateway.config import Listener, Modules, NginxSettings
 from mooring.gateway.nginx import NginxSink
 from mooring.gateway.report import Reporter
 from mooring.gateway.service import Agent
@@ -73,6 +73,8 @@ def _nginx_settings(installation: Installation) -> NginxSettings:
         console=listen.domain,
         listeners=(Listener("main", listen.address, listen.port, tls=listen.tls),),
         workers=installation.workers,
+        modules=Modules.of(installation.home),
+        modules_socket=installation.home.containers_socket,
     )
 
 

@@ -154,8 +154,7 @@ def go_command(installation: Installation) -> Path:
 def _listeners(installation: Installation) -> Iterator[list[socket.socket]]:
     home = installation.home
     with ExitStack() as stack:
-        # For the gateway, and for containers: theirs is in a folder of its own, which is all that they see.
-        found = [_unix(stack, home.modules_socket, 0o600), _unix(stack, home.containers_socket, 0o666)]
+        found = [_unix(stack, home.modules_socket)]
         if (port := open_port(home, installation.listen)) is not None:
             found.append(stack.enter_context(port))
         yield found
@@ -164,16 +163,17 @@ def _listeners(installation: Installation) -> Iterator[list[socket.socket]]:
 @contextmanager
 def _administration(installation: Installation) -> Iterator[socket.socket]:
     with ExitStack() as stack:
-        yield _unix(stack, installation.home.modules_admin_socket, 0o600)
+        yield _unix(stack, installation.home.modules_admin_socket)
 
 
-def _unix(stack: ExitStack, path: Path, mode: int) -> socket.socket:
+def _unix(stack: ExitStack, path: Path) -> socket.socket:
     listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-    # Bound beside and renamed: nobody finds a socket that does not listen yet, or with another mode.
+    # Bound beside and renamed: nobody finds a socket that does not listen yet, or that others may write to.
     beside = path.with_name(f"{path.name}.new")
     beside.unlink(missing_ok=True)
     listener.bind(str(beside))
-    beside.chmod(mode)
+    beside.chmod(0o600)
     listener.listen(BACKLOG)
     beside.replace(path)
+    stack.callback(path.unlink, missing_ok=True)
     return listener
