@@ -23,6 +23,9 @@ from mooring.errors import Forbidden, InvalidInput
 from mooring.goproxy import semver
 from mooring.goproxy.names import matches_any
 
+Stamp = tuple[int, int, int]
+"""Inode, moment of the last change in nanoseconds, and bytes of a file: another one whenever it was written."""
+
 
 class Mark(StrEnum):
     """What a rule does."""
@@ -84,7 +87,7 @@ class Filter:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._rules: list[Rule] = []
         if file is not None:
             self._read(file)
@@ -105,6 +108,12 @@ class Filter:
     def active(self) -> bool:
         """Whether there are rules at all."""
         return self._file is not None
+
+    def now(self) -> tuple[list[Rule], Stamp | None]:
+        """The rules in force, the most specific first, and the state of the file that they were read from."""
+        if self._file is not None:
+            self._read_again(self._file)
+        return self._rules, self._seen
 
     def allows(self, module: str, version: str) -> bool:
         """Whether a version may be used."""

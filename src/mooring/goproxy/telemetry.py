@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
-from mooring.goproxy.names import Ask, SumdbAsk
+from mooring.goproxy.names import Ask, Kind, SumdbAsk
 from mooring.goproxy.tallies import Tallies
 
 log = structlog.get_logger("mooring.goproxy.access")
@@ -69,6 +69,26 @@ class Telemetry:
         self._requests.labels(_kind(ask), "hit").inc(times)
         self.tallies.ended("hit", times)
         self.tallies.pulled(ask.module, subject, times=times)
+
+    def served_by_gateway(self, ask: Ask, subject: str, times: int) -> None:
+        """Count and log what `subject` got so often without this process. How long it took nobody measured."""
+        self.counted(ask.kind, times)
+        self.tallies.pulled(ask.module, subject, times=times)
+        log.info(
+            "served",
+            kind=ask.kind.value,
+            module=ask.label,
+            status=200,
+            outcome="hit",
+            times=times,
+            by="gateway",
+            subject=subject,
+        )
+
+    def counted(self, kind: Kind, times: int) -> None:
+        """Count hits of which no more is known."""
+        self._requests.labels(kind.value, "hit").inc(times)
+        self.tallies.ended("hit", times)
 
     def _tally(self, ask: Ask, request: Served) -> None:
         self.tallies.ended(request.outcome)

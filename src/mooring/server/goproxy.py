@@ -72,6 +72,7 @@ class Goproxy:
     """The hash on record for a version, for the audit."""
     operations: Operations
     tallies: Tallies
+    telemetry: Telemetry
 
 
 @asynccontextmanager
@@ -98,7 +99,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             private=config.private,
             unrecorded=config.nosumdb,
             public=chain.Chain(upstreams),
-            direct=only or VersionControl(_command(config), Once(tasks)),
+            direct=only or _version_control(config, tasks),
             database=PublicRecord(database) if database else None,
             notary=notary,
         )
@@ -111,14 +112,14 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             tasks.forever("eviction", _evict(eviction, config.max_bytes))
         databases = _databases(sources, database, notary, proxy)
         catalog, tallies = Catalog(store, SystemClock()), Tallies()
-        gate = Gate(Access(config.tokens), Filter(config.filter), sources.is_private)
+        gate, telemetry = Gate(Access(config.tokens), Filter(config.filter), sources.is_private), Telemetry(tallies)
         app = asgi.App(
             asgi.Parts(
                 proxy,
                 databases,
                 gate,
                 catalog,
-                Telemetry(tallies),
+                telemetry,
                 elsewhere=_elsewhere(upstreams),
                 healthy=store.healthy,
             )
@@ -136,7 +137,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
                 max_bytes=config.max_bytes,
             )
         )
-        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies)
+        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry)
 
 
 async def _environment(config: Config) -> goenv.GoEnvironment:
@@ -145,6 +146,12 @@ async def _environment(config: Config) -> goenv.GoEnvironment:
     if config.upstream and not config.private and (sumdb == "off" or "+" in sumdb):
         return goenv.GoEnvironment(config.upstream, sumdb, Path("/"))
     return await goenv.read(config.go, environment())
+
+
+def _version_control(config: Config, tasks: Tasks) -> VersionControl:
+    found = VersionControl(_command(config), Once(tasks))
+    tasks.forever("clones", found.bound())
+    return found
 
 
 def _command(config: Config) -> GoCommand:

@@ -16,7 +16,9 @@ import structlog
 from mooring.control.tasks import Tasks
 from mooring.errors import MooringError, Unavailable
 from mooring.goproxy import team
+from mooring.goproxy.clearance import cleared
 from mooring.goproxy.operations_app import OperationsApp
+from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, build, counted, http_server
@@ -95,6 +97,8 @@ async def keep(installation: Installation, switch: Switch) -> None:
             await _serve(installation, switch, seen)
         except (MooringError, OSError) as error:
             switch.app = switch.administration = None
+            # An earlier process that was killed may have left its own.
+            installation.home.modules_policy.unlink(missing_ok=True)
             switch.problem = f"the module proxy does not work: {_text(error)}"
             log.error("not serving", error=_text(error))  # noqa: TRY400 - the text names file, line and remedy
             await _changed(file, seen, within_s=_AGAIN_S)
@@ -104,12 +108,14 @@ async def _serve(installation: Installation, switch: Switch, seen: team.Stamp | 
     """Serve what the file says until it says something else that can be read."""
     file = installation.home.modules_settings
     wanted = team.read(file).config(installation.home, go_command(installation))
-    async with build(wanted) as goproxy, counted(goproxy, wanted):
+    home = installation.home
+    async with cleared(home.modules_policy, wanted), build(wanted) as goproxy, counted(goproxy, wanted):
         switch.app, switch.problem = goproxy.app, ""
         switch.administration = OperationsApp(goproxy.operations)
         goproxy.operations.settings_problem = lambda: switch.problem
         log.info("serving", store=str(wanted.root), private=wanted.private)
-        await _next(file, seen, switch)
+        with reported(home.modules_hits, goproxy.telemetry):
+            await _next(file, seen, switch)
         switch.app, switch.administration, switch.problem = (
             None,
             None,

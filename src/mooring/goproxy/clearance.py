@@ -1,0 +1,96 @@
+"""What the gateway may decide without us: a file that says who may have what, for `gateway/lua/module_policy.lua`.
+
+It holds only what that code can decide with certainty. Rules about versions and refusals are marked or left out, and
+what they concern is asked of us. A further gate must either be in here or keep this file from being written.
+"""
+
+import asyncio
+import json
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+
+from mooring.control.tasks import Tasks
+from mooring.goproxy.config import Config
+from mooring.goproxy.policy import Filter, Rule, Stamp
+
+log = structlog.get_logger(__name__)
+
+FORMAT = 1
+"""The gateway leaves everything to us when it finds another one."""
+_LOOK_S = 0.5
+
+
+def document(config: Config, rules: list[Rule], stamp: Stamp | None) -> bytes:
+    """The file. `stamp` is that of the filter file when `rules` were read: once it differs they count no more."""
+    return json.dumps(
+        {
+            "format": FORMAT,
+            "store": str(config.root / "cache/download"),
+            "tokens": config.tokens and str(config.tokens),
+            "private": config.private,
+            "filter": config.filter and {"file": str(config.filter), "stamp": stamp and _text(stamp)},
+            "rules": [
+                {"mark": rule.mark.value, "pattern": rule.pattern, "versions": bool(rule.versions)} for rule in rules
+            ],
+            "list_s": config.lifetimes.mutable_s,
+        }
+    ).encode()
+
+
+def _text(stamp: Stamp) -> str:
+    inode, changed_ns, size = stamp
+    return f"{inode} {changed_ns // 10**9} {changed_ns % 10**9} {size}"
+
+
+@asynccontextmanager
+async def cleared(file: Path, config: Config) -> AsyncIterator[None]:
+    """Until the end of the block the gateway may serve what `config` allows; a kill leaves that as it was.
+
+    Raises:
+        InvalidInput: the filter file is wrong; nothing is cleared then.
+    """
+    if config.s3 is not None:
+        # The gateway sees no file of a bucket.
+        _withdraw(file)
+        yield
+        return
+    async with Tasks("clearance") as tasks:
+        try:
+            rules = Filter(config.filter)
+            written = rules.now()
+            _write(file, document(config, *written))
+            tasks.forever("clearance", _keep(file, config, rules, written))
+            yield
+        finally:
+            await tasks.stop()
+            _withdraw(file)
+
+
+async def _keep(file: Path, config: Config, rules: Filter, written: tuple[list[Rule], Stamp | None]) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        if (found := rules.now()) != written:
+            _write(file, document(config, *found))
+            written = found
+
+
+def _write(file: Path, data: bytes) -> None:
+    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as new:
+            new.write(data)
+        temporary.replace(file)
+    except OSError as error:
+        # What is there may be out of date; without it every request is ours.
+        log.warning("hits are served by this process", file=str(file), error=error.strerror)
+        temporary.unlink(missing_ok=True)
+        _withdraw(file)
+
+
+def _withdraw(file: Path) -> None:
+    file.unlink(missing_ok=True)
