@@ -14,7 +14,7 @@ from mooring.goproxy.access import Subject
 from mooring.goproxy.administration import Administration, Pull, Removed
 from mooring.goproxy.names import Kind
 from mooring.goproxy.remote import RemoteOperations
-from support.modules import EVERYTHING, Modules, administered, modules
+from support.administration import EVERYTHING, Modules, administered, modules
 
 STRANGER = Subject("bob")
 TEAM = Subject("ann", ("git.corp.example/team",))

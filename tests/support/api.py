@@ -28,7 +28,7 @@ from mooring.routes.published import MemorySections, Publisher
 from mooring.routes.reports import Reports
 from mooring.settings import Listen
 from mooring.workspaces.ports import Engine
-from support.modules import Modules, modules
+from support.administration import Modules, modules
 from support.workspaces import LIGHT, Stage, StageTemplates, stage
 
 GATEWAY_TOKEN = "the-gateways-own"

@@ -21,6 +21,7 @@ from mooring.cli.color import console, width
 from mooring.cli.language import _
 from mooring.cli.plain import clean
 from mooring.errors import InvalidInput
+from mooring.model.shown import span
 
 T = TypeVar("T")
 GAP = 2
@@ -152,15 +153,6 @@ def ago(then: datetime | None) -> str:
 def until(then: datetime) -> str:
     """How long until then, in its largest unit."""
     return span((then - datetime.now(UTC)).total_seconds())
-
-
-def span(seconds: float) -> str:
-    """A duration in its largest unit."""
-    left = max(0, int(seconds))
-    for size, unit in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "min")):
-        if left >= size:
-            return f"{left // size} {unit}"
-    return f"{left} s"
 
 
 def moment(then: datetime | None) -> str:

@@ -7,7 +7,8 @@ import typer
 from mooring.api.http.schemas import Watch, Workspace
 from mooring.cli.client import connect
 from mooring.cli.language import _
-from mooring.cli.output import Format, Output, emit, note, span
+from mooring.cli.output import Format, Output, emit, note
+from mooring.model.shown import span
 
 
 def status(*, output: Output = Format.table) -> None:

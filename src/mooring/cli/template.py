@@ -11,9 +11,10 @@ from mooring.cli.application import noun
 from mooring.cli.client import connect
 from mooring.cli.completion import templates
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, Output, note, record, rows, span
+from mooring.cli.output import Column, Format, Output, note, record, rows
 from mooring.cli.plain import clean
 from mooring.errors import InvalidInput
+from mooring.model.shown import span
 from mooring.model.template import Template
 
 app = noun(_("See what workspaces are made from."))

@@ -64,12 +64,6 @@ class Telemetry:
             subject=request.subject,
         )
 
-    def read_elsewhere(self, ask: Ask, subject: str, times: int) -> None:
-        """Count what the gateway sent from the store without asking us; its own log has a line for each."""
-        self._requests.labels(_kind(ask), "hit").inc(times)
-        self.tallies.ended("hit", times)
-        self.tallies.pulled(ask.module, subject, times=times)
-
     def served_by_gateway(self, ask: Ask, subject: str, times: int) -> None:
         """Count and log what `subject` got so often without this process. How long it took nobody measured."""
         self.counted(ask.kind, times)

@@ -2,20 +2,28 @@
 
 import secrets
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse
 
-from mooring.api.http.schemas import Workspace
+from mooring.accounts.credentials import Caller
+from mooring.api.http.module_schemas import Eviction, Module, ModuleDetail, ModuleProxy, ModulePull
+from mooring.api.http.schemas import Page, Workspace
 from mooring.api.http.services import Services
+from mooring.model import shown
 from mooring.model.workspace import Phase
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+_ANSWERED = ("hit", "stale", "miss", "refreshed", "direct")
+_NO_ERRORS = {*_ANSWERED, "not_found", "forbidden", "unauthenticated", "answered"}
+_MOST_FAILURES = 20
 _MOVING = (Phase.pending, Phase.starting, Phase.stopping)
 
 
@@ -25,7 +33,56 @@ class Pages:
     def workspaces(self, user: str, workspaces: Sequence[Workspace]) -> HTMLResponse:
         """The list of one's workspaces; it looks again by itself while one is on its way."""
         moving = any(workspace.phase in _MOVING for workspace in workspaces)
-        return self._page("workspaces.html", 200, user=user, workspaces=workspaces, moving=moving)
+        return self._page("workspaces.html", 200, user=user, here="workspaces", workspaces=workspaces, moving=moving)
+
+    def modules(self, user: str, seen: ModuleProxy, found: Page[Module], text: str) -> HTMLResponse:
+        """The module proxy as a whole, and the modules whose path contains `text`."""
+        answered = sum(seen.outcomes.get(name, 0) for name in _ANSWERED)
+        missing = seen.outcomes.get("not_found", 0)
+        return self._page(
+            "modules.html",
+            200,
+            user=user,
+            here="modules",
+            seen=seen,
+            outcomes=[(name, count) for name, count in (("answered", answered), ("not found", missing)) if count],
+            failed=sum(seen.outcomes.get(name, 0) for name in seen.outcomes.keys() - _NO_ERRORS),
+            modules=found.items,
+            cursor=found.cursor,
+            text=text,
+            most_failures=_MOST_FAILURES,
+        )
+
+    def module(self, caller: Caller, module: ModuleDetail, pulls: Sequence[ModulePull]) -> HTMLResponse:
+        """One module; with buttons for an administrator."""
+        return self._page(
+            "module.html",
+            200,
+            user=caller.user,
+            here="modules",
+            admin=caller.admin,
+            module=module,
+            pulls=pulls,
+            here_path=f"/modules/{quote(module.module)}",
+        )
+
+    def evict(self, user: str, module: str, version: str, wanted: Eviction) -> HTMLResponse:
+        """The question before an eviction."""
+        path = f"/modules/{quote(module)}"
+        return self._page(
+            "evict.html",
+            200,
+            user=user,
+            here="modules",
+            module=module,
+            version=version,
+            wanted=wanted,
+            here_path=path,
+        )
+
+    def modules_away(self, user: str, status: int, why: str) -> HTMLResponse:
+        """The module proxy does not answer: why, and what to do."""
+        return self._page("modules_away.html", status, user=user, here="modules", why=why, again="/modules")
 
     def sign_in(self, services: Services) -> HTMLResponse:
         """How to sign in."""
@@ -63,13 +120,22 @@ def _environment() -> "Environment":
     # A tenth of a second and 6 MB, which a start need not wait for: most callers are programs.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415
 
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters |= {
+        "ago": lambda moment: shown.span((datetime.now(UTC) - moment).total_seconds()),
+        "bytes": shown.size,
+        "day": lambda moment: moment.strftime("%Y-%m-%d"),
+        "path": quote,
+        "percent": lambda share: f"{100 * share:.1f} %",
+        "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
+    }
+    return environment
 
 
 def see_other(location: str) -> Response:

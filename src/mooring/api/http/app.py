@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mooring.api.console import views
+from mooring.api.console import module_views, views
 from mooring.api.http import (
     doors,
     events,
@@ -49,7 +49,7 @@ def create_app(services: Services) -> FastAPI:
         exception_handlers=handlers,
     )
     app.state.services = services
-    for part in (health, metrics, doors, views):
+    for part in (health, metrics, doors, views, module_views):
         app.include_router(part.router)
     app.include_router(_api(app))
     app.add_middleware(Bounded)
@@ -59,9 +59,13 @@ def create_app(services: Services) -> FastAPI:
 
 
 class Guarded:
-    """What holds for every answer: nobody guesses its type, nobody puts it into a frame, no cache keeps it."""
+    """What holds for every answer: nobody guesses its type, frames it or holds its window, no cache keeps it."""
 
-    _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"x-frame-options", b"DENY"))
+    _HEADERS = (
+        (b"x-content-type-options", b"nosniff"),
+        (b"x-frame-options", b"DENY"),
+        (b"cross-origin-opener-policy", b"same-origin"),
+    )
     _NO_STORE = (b"cache-control", b"no-store")
 
     def __init__(self, app: ASGIApp) -> None:

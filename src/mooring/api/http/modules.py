@@ -108,7 +108,8 @@ async def unpin(caller: Admin, services: Wired, module: ModulePath, version: Ver
 async def evict(caller: Admin, services: Wired, module: ModulePath, body: Evict) -> Eviction:
     """Remove zips that can come back: private modules, pins and what the upstream offers no more stay."""
     done = await _administration(services).evict(module, body.version, dry_run=body.dry_run)
-    log.info("module evicted", by=caller.user, module=module, version=body.version, dry_run=body.dry_run)
+    if not body.dry_run:
+        log.info("module evicted", by=caller.user, module=module, version=body.version)
     return _eviction(done)
 
 
