@@ -20,6 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mooring.errors import MooringError
 from mooring.server.embedded import running
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
@@ -68,6 +69,7 @@ def examine(home: Home) -> Iterator[Finding]:
     yield from _docker(home)
     yield from _templates(home)
     yield from _server(home)
+    yield from _modules(home)
 
 
 def _programs() -> Iterator[Finding]:
@@ -261,7 +263,8 @@ def _server(home: Home) -> Iterator[Finding]:
     yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
     yield from _unseen(document)
     if count := document.get("problem_count"):
-        yield Finding(Verdict.wrong, "gateway", f"{count} problems with routes or their sources", "mooring status")
+        detail = f"{count} problems with routes, their sources or modules"
+        yield Finding(Verdict.wrong, "gateway", detail, "mooring status")
 
 
 def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
@@ -270,6 +273,31 @@ def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
         if not watch["ok"]:
             age = "was never seen" if watch["age_s"] is None else f"was last seen {watch['age_s']:.0f} s ago"
             yield Finding(Verdict.wrong, "stale", f"{watch['name']} {age}", "mooring status")
+
+
+def _modules(home: Home) -> Iterator[Finding]:
+    from mooring.goproxy import team  # noqa: PLC0415 - its libraries are for this check alone
+
+    try:
+        wanted = team.read(home.modules_settings)
+    except MooringError as error:
+        remedy = f"${{EDITOR:-nano}} {shlex.quote(str(home.modules_settings))}"
+        yield Finding(Verdict.wrong, "modules", error.detail, remedy)
+        return
+    if not wanted.enabled:
+        yield Finding(Verdict.notice, "modules", f"the module proxy is switched off in {home.modules_settings}")
+    elif not (cache() / "go/bin/go").exists() and shutil.which("go") is None:
+        yield Finding(Verdict.missing, "modules", "no go command, which the module proxy needs", "make up")
+    elif running(home) is not None:
+        yield _serving(home)
+
+
+def _serving(home: Home) -> Finding:
+    status, body = _ask(home.modules_socket, "goproxy", "/-/healthz")
+    if status == http.client.OK:
+        return Finding(Verdict.good, "modules", "the module proxy serves /goproxy/ of the console's address")
+    detail = body.strip() or "the module proxy does not answer"
+    return Finding(Verdict.wrong, "modules", detail, f"tail {shlex.quote(str(home.logs / 'goproxy.log'))}")
 
 
 def _port(listen: Listen) -> Iterator[Finding]:

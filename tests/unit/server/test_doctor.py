@@ -258,3 +258,42 @@ def test_what_to_type_is_never_broken() -> None:
     assert f"$ {remedy}" in [line.strip() for line in lines]
     assert all(len(line) <= 60 for line in lines if remedy not in line)
     assert lines[-1].split() == ["ok", "home", "x"]
+
+
+def test_a_mistake_in_the_settings_of_modules(home: Home) -> None:
+    """It is named with its line, and the file that is to be edited, whether Mooring runs or not."""
+    home.modules_settings.write_text("private = ['a b']\n")
+    found = _found(home, "modules")
+    assert found is not None
+    assert found.verdict is Verdict.wrong
+    assert found.detail.startswith("goproxy.toml:1: private.0: must be a pattern of module paths")
+    assert found.remedy == f"${{EDITOR:-nano}} '{home.modules_settings}'"
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict", "detail"),
+    [
+        ("200 OK", Verdict.good, "the module proxy serves"),
+        ("503 Service Unavailable", Verdict.wrong, "the disk takes no more"),
+    ],
+)
+def test_how_the_module_proxy_is(home: Home, status: str, verdict: Verdict, detail: str) -> None:
+    """What it says of itself is what doctor says."""
+    with locked(home), _answering(home.modules_socket, status, "the disk takes no more"):
+        found = _found(home, "modules")
+    assert found is not None
+    assert found.verdict is verdict
+    assert detail in found.detail
+
+
+def test_a_module_proxy_that_does_not_answer(home: Home) -> None:
+    """Its log is where to look, unless it is switched off."""
+    with locked(home):
+        found = _found(home, "modules")
+        assert found is not None
+        assert (found.verdict, found.detail) == (Verdict.wrong, "the module proxy does not answer")
+        assert "goproxy.log" in found.remedy
+        home.modules_settings.write_text("enabled = false\n")
+        found = _found(home, "modules")
+    assert found is not None
+    assert found.verdict is Verdict.notice

@@ -1,7 +1,7 @@
 """What a workspace is to the engine: the container's document made from it, and the observation read back. Pure."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,9 +84,14 @@ def labels(instance: str, workspace: Workspace, launch: Launch, enforcement: Enf
 
 
 def document(
-    image: Mapping[str, Any], launch: Launch, limits: Limits, tags: Mapping[str, str], address: str
+    image: Mapping[str, Any],
+    launch: Launch,
+    limits: Limits,
+    tags: Mapping[str, str],
+    address: str,
+    binds: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The body of the engine's `containers/create`."""
+    """The body of the engine's `containers/create`. `binds` are folders of the machine, `FROM:TO:ro`."""
     names = Names(tags[WORKSPACE])
     config = image["Config"]
     own = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
@@ -99,7 +104,7 @@ def document(
         "Cmd": [],
         "Env": [f"HOME={HOME}", "USER=coder", *(f"{name}={value}" for name, value in launch.environment.items())],
         "Labels": dict(tags),
-        "HostConfig": _host_config(names, limits),
+        "HostConfig": {**_host_config(names, limits), "Binds": list(binds)},
         "NetworkingConfig": {"EndpointsConfig": {names.all: {"IPAMConfig": {"IPv4Address": address}}}},
     }
 

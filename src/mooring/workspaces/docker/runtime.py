@@ -23,6 +23,7 @@ from mooring.model.workspace import Desired, Phase, Workspace, quantity_bytes
 from mooring.settings import Home, Listen
 from mooring.workspaces.docker import container as shape
 from mooring.workspaces.docker import crashes as deaths
+from mooring.workspaces.docker import modules
 from mooring.workspaces.docker.container import DATA, PLACES, Enforcement, Names
 from mooring.workspaces.docker.engine import DockerEngine, asking
 from mooring.workspaces.docker.exec import DockerSession, run_step
@@ -164,9 +165,8 @@ class DockerRuntime:
 
     async def _start(self, workspace: Workspace, template: Template) -> Observation:
         plan = launch(workspace, template, PLACES, self._settings.listen)
-        if self._surroundings is not None:
-            offered = await self._surroundings.environment(workspace, template)
-            plan = replace(plan, environment={**offered, **plan.environment})
+        offered = await self._surroundings.environment(workspace, template) if self._surroundings else {}
+        plan = replace(plan, environment={**offered, **plan.environment})
         if template.image is None or plan.port is None:
             raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
         guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())
@@ -179,7 +179,7 @@ class DockerRuntime:
         seen = await self._engine.inspect(container)
         if seen is None:
             raise Unavailable(f"the container of workspace {workspace.id} is gone")
-        self._open_loopback(seen)
+        self._open_ways(seen)
         for step in plan.first_start:
             _ = self._tasks.spawn(f"{step.name} in {workspace.id}", self._step(seen, step.name, step.argv))
         return (await self._settle(seen))[0]
@@ -191,7 +191,8 @@ class DockerRuntime:
         storage = await self._volumes.ensure(workspace.id, quantity_bytes(size) if size else None)
         enforcement = Enforcement.of(await self._engine.info(), storage=storage)
         tags = shape.labels(self.instance, workspace, plan, enforcement)
-        body = shape.document(image, plan, workspace.spec.limits, tags, address)
+        binds = (modules.bind(self._home.containers_socket),) if _asks_modules(plan.environment) else ()
+        body = shape.document(image, plan, workspace.spec.limits, tags, address, binds)
         async with asking(f"making the container of workspace {workspace.id}"):
             made = await self._engine.docker.containers.create(body, name=Names(workspace.id).all)
         return made.id
@@ -271,7 +272,7 @@ class DockerRuntime:
             await self._keep(workspace_id, crashes)
             failed = Observation(workspace_id, crashes.generation, Phase.failed)
             return self._publish(self._with(failed, crashes)), None
-        self._open_loopback(container)
+        self._open_ways(container)
         again = await self._engine.inspect(container["Id"])
         if again is None:
             raise Unavailable(f"the container of workspace {workspace_id} is gone")
@@ -307,8 +308,22 @@ class DockerRuntime:
             crashes.notices = (*crashes.notices, text)
             self._looks.add(shape.workspace_of(container))
 
-    def _open_loopback(self, container: Mapping[str, Any]) -> None:
-        _ = self._tasks.spawn(f"loopback of {shape.workspace_of(container)}", self._opened(container))
+    def _open_ways(self, container: Mapping[str, Any]) -> None:
+        workspace_id = shape.workspace_of(container)
+        _ = self._tasks.spawn(f"loopback of {workspace_id}", self._opened(container))
+        variables = dict(text.partition("=")[::2] for text in container["Config"]["Env"])
+        if _asks_modules(variables):
+            _ = self._tasks.spawn(f"modules in {workspace_id}", self._forwarded(container))
+
+    async def _forwarded(self, container: Mapping[str, Any]) -> None:
+        command = modules.forwarder(self._home.containers_socket)
+        try:
+            status = await run_step(self._engine, container["Id"], DATA, command)
+        except MooringError as error:
+            log.info("no way to the module proxy", container=container["Id"], error=error.detail)
+            return
+        if status == modules.NO_SOCAT:
+            self._notice(container, "the image has no socat, so Go modules are out of reach: add it, or set GOPROXY")
 
     async def _opened(self, container: Mapping[str, Any]) -> None:
         try:
@@ -323,3 +338,7 @@ class DockerRuntime:
 
     def _lock(self, workspace_id: str) -> asyncio.Lock:
         return self._serial.setdefault(workspace_id, asyncio.Lock())
+
+
+def _asks_modules(environment: Mapping[str, str]) -> bool:
+    return environment.get("GOPROXY", "").startswith(modules.ADDRESS)
