@@ -2,15 +2,19 @@
 
 import asyncio
 import json
+import re
 import socket
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
-from playwright.async_api import BrowserContext
+from playwright.async_api import BrowserContext, Error
 
+from support import postgres
 from support.browser import chromium
 from support.mooring import Mooring, free_port, installation
 from support.waiting import pause, until
@@ -20,7 +24,7 @@ ATTACK = """
 async ([victim, console_, paths, port]) => {
   const quiet = promise => Promise.race([promise, new Promise(r => setTimeout(r, 3000))]).catch(() => {});
   const results = {};
-  for (const base of [victim, port, console_, paths]) {
+  await Promise.all([victim, port, console_, paths].map(async base => {
     for (const path of ["/attack", "/api/v1/me", "/.mooring/events", "/.mooring/sign-out"]) {
       for (const method of ["GET", "POST"]) {
         await quiet(fetch(base + path, { method, mode: "no-cors", credentials: "include",
@@ -48,7 +52,7 @@ async ([victim, console_, paths, port]) => {
     document.body.append(frame, form);
     form.submit();
     navigator.sendBeacon(base + "/attack?beacon", "x");
-  }
+  }));
   for (const domain of ["", "; Domain=localhost", "; Domain=dev.example"]) {
     for (const name of ["mooring", "__Host-mooring"]) {
       document.cookie = name + "=tossed; Path=/" + domain;
@@ -131,6 +135,80 @@ async def test_a_hostile_page_drives_nothing_but_its_own_workspace(options: tupl
             assert page.frames[0].url.endswith("/page")
             assert not any("mooring" in it["headers"].lower().partition("cookie:")[2] for it in seen(mooring, "evil"))
             await still_signed_in(context, origin(homes[0]), origin(homes[1]))
+            await windows(context, origin(homes[4]), [origin(homes[1]), origin(homes[0])], secure=options != PLAIN_HTTP)
+            await crowded(mooring, context, origin(homes[4]), origin(homes[1]))
+
+
+# What a page can do with a window that it opened, and with one whose name it knows.
+WINDOWS = """
+async ([victims, own]) => {
+  const results = await Promise.all(victims.map(async victim => {
+    const opened = window.open(victim + "/page");
+    await new Promise(done => setTimeout(done, 2000));
+    const tried = { closed: opened.closed, read: null, told: null };
+    try { tried.read = opened.document.body.innerHTML; } catch (error) { tried.read = error.name; }
+    try { opened.postMessage("attack", "*"); } catch (error) { tried.told = error.name; }
+    try { opened.location = own + "/page?led-astray"; } catch (error) { tried.led = error.name; }
+    return tried;
+  }));
+  window.open(own + "/page?taken", "editor");
+  await new Promise(done => setTimeout(done, 1000));
+  return results;
+}
+"""
+LISTEN = "window.name = 'editor'; window.told = []; addEventListener('message', event => window.told.push(event.data))"
+
+
+async def windows(context: BrowserContext, evil: str, victims: list[str], *, secure: bool) -> None:
+    """A window that a hostile page opens is out of its reach where browsers know how; a name leads to no other tab."""
+    await context.add_init_script("addEventListener('message', event => { (window.told ??= []).push(event.data) })")
+    named = await context.new_page()
+    await named.goto(victims[0] + "/page")
+    await named.evaluate(LISTEN)
+    page = await context.new_page()
+    await page.goto(evil + "/page")
+    before = set(context.pages)
+    results = await page.evaluate(WINDOWS, [victims, evil])
+    for tried in results:
+        assert tried["read"] in ("SecurityError", "", None), tried
+    assert named.url == victims[0] + "/page"
+    assert await named.evaluate("window.told") == []
+    if secure:
+        assert [tried["closed"] for tried in results] == [True, True]
+        opened = {urlsplit(it.url).netloc: it for it in context.pages if it not in before}
+        for victim in victims:
+            assert await opened[urlsplit(victim).netloc].evaluate("window.told ?? []") == []
+    for it in set(context.pages) - {named}:
+        await it.close()
+
+
+CROWD = """
+() => {
+  const where = location.protocol === "https:" ? "; Secure" : "";
+  const domain = location.hostname.split(".").slice(-2).join(".");
+  for (let i = 0; i < 600; i++) {
+    document.cookie = `crowd${i}=${"x".repeat(i < 300 ? 10 : 3000)}; Domain=${domain}; Path=/; Max-Age=9999${where}`;
+  }
+}
+"""
+
+
+async def crowded(mooring: Mooring, context: BrowserContext, evil: str, good: str) -> None:
+    """However many cookies a neighbour sets, others are served, and after clearing them a link signs in as ever."""
+    page = await context.new_page()
+    await page.goto(evil + "/page")
+    await page.evaluate(CROWD)
+    # Too long for a request (HTTP/2 then ends the connection), or ours among those that the browser dropped.
+    with suppress(Error):
+        answer = await page.goto(good + "/page")
+        assert answer is not None
+        assert answer.status in (200, 400, 401), answer.status
+    assert seen(mooring, "good")
+    await context.clear_cookies()
+    await page.goto(link_to(mooring, "good"))
+    answer = await page.goto(good + "/page")
+    assert answer is not None
+    assert (answer.status, await page.title()) == (200, "hostile")
 
 
 async def still_signed_in(context: BrowserContext, console: str, good: str) -> None:
@@ -223,6 +301,74 @@ def test_a_port_url_reaches_the_workspaces_own_listeners_alone(plain: Mooring) -
             assert answer.status_code == 502, other
     counted = 'mooring_gateway_refused_total{gateway="local",reason="no_backend"}'
     until(lambda: counted in ask(plain, "localhost", "/metrics", **known).text)
+
+
+@contextmanager
+def redis_server(port: int) -> Iterator[Callable[[], int]]:
+    """A Redis on loopback; gives how many connections have reached it, but for those that ask."""
+    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    asked = 0
+
+    def connections() -> int:
+        nonlocal asked
+        done = subprocess.run(
+            ["redis-cli", "-p", str(port), "info", "stats"], capture_output=True, text=True, check=False
+        )
+        found = re.search(r"total_connections_received:(\d+)", done.stdout)
+        asked += found is not None
+        return int(found[1]) - asked if found else -1
+
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: connections() >= 0)
+        yield connections
+    finally:
+        server.kill()
+        server.wait()
+
+
+def listening_ports(mooring: Mooring) -> set[int]:
+    """Every TCP port that a process of Mooring's listens on, but for those of workspaces."""
+    inodes = set()
+    for pid in mooring.processes():
+        if "editor" in Path(f"/proc/{pid}/cmdline").read_text():
+            continue
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                inodes.add(str(fd.readlink()).removeprefix("socket:[").removesuffix("]"))
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(fields[1].partition(":")[2], 16) for fields in lines if fields[3] == "0A" and fields[9] in inodes}
+
+
+def test_a_port_url_reaches_no_service_of_the_machine(plain: Mooring) -> None:
+    """Redis, PostgreSQL and each of Mooring's own listeners see nothing of it, by a port's host or below a path."""
+    known = {"Authorization": f"Bearer {plain.token}"}
+    (workspace,) = (item["id"] for item in listed(plain) if item["name"] == "evil")
+    redis, database = free_port(), free_port()
+    with redis_server(redis) as connections, postgres.server(database) as server:
+        ours = listening_ports(plain)
+        assert plain.port in ours
+        for port in (redis, database, *ours):
+            for method in ("GET", "POST", "PUT"):
+                assert ask(plain, f"p{port}--evil--admin.localhost", "/", method, **known).status_code == 502
+                below = f"/ws/{workspace}/ports/{port}/FLUSHALL"
+                assert ask(plain, "ws.localhost", below, method, **known).status_code == 502
+        # The number of a service at another address is the workspace's own, and leads to it or nowhere.
+        ask(plain, "evil--admin.localhost", f"/listen/{redis}/127.0.0.2", **known)
+        answer = ask(plain, f"p{redis}--evil--admin.localhost", "/", **known)
+        assert answer.status_code == 502 or answer.text == "mine"
+        ask(plain, "evil--admin.localhost", f"/close/{redis}", **known)
+        assert connections() == 0
+        assert "incomplete startup packet" not in (log := (server.folder / "log").read_text())
+        assert "unsupported frontend protocol" not in log
+        assert "invalid length of startup packet" not in log
+
+
+def listed(mooring: Mooring) -> list[dict[str, str]]:
+    """The workspaces."""
+    found = mooring.json("workspace", "list")
+    items: list[dict[str, str]] = found["items"] if isinstance(found, dict) else found  # type: ignore[assignment]
+    return items
 
 
 def test_a_port_that_changes_hands_is_let_go(plain: Mooring) -> None:

@@ -1,8 +1,9 @@
 """A workspace whose code is hostile: `python hostile_editor.py SOCKET`. Standard library only.
 
 `/healthz` answers 200, `/page` is an empty page for a test's scripts, `/sw.js` a service worker, `/seen` the requests
-that came as JSON, `/listen/PORT` and `/close/PORT` open and close the same server on a port, `/cookies` sets cookies
-of Mooring's names for whatever it may. Everything else is remembered and answered with 200.
+that came as JSON, `/listen/PORT` (or `/listen/PORT/ADDRESS`) and `/close/PORT` open and close the same server on a
+port, `/cookies` sets cookies of Mooring's names for whatever it may. Everything else is
+remembered and answered with 200.
 """
 
 import json
@@ -53,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         elif what == "sw.js":
             kind, body = "text/javascript", "self.addEventListener('fetch', () => {})"
         elif what == "listen":
-            OPEN[int(rest[0])] = Tcp(("127.0.0.1", int(rest[0])), Handler)
+            OPEN[int(rest[0])] = Tcp((rest[1] if rest[1:] else "127.0.0.1", int(rest[0])), Handler)
             threading.Thread(target=OPEN[int(rest[0])].serve_forever, daemon=True).start()
         elif what == "close":
             server = OPEN.pop(int(rest[0]))

@@ -21,17 +21,19 @@ _USER = "postgres"
 
 @dataclass
 class Postgres:
-    """A running server below `folder`, and how to make databases in it."""
+    """A running server below `folder`, and how to make databases in it. With `port` it listens on loopback too."""
 
     folder: Path
     programs: Path
     user: str
+    port: int | None = None
     _process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
         # No process of it may come by itself in the middle of a test, which would look like one left behind.
-        settings = ("listen_addresses=", "fsync=off", "max_connections=60", "autovacuum=off")
+        settings = ["fsync=off", "max_connections=60", "autovacuum=off"]
+        settings += [f"listen_addresses={'' if self.port is None else '127.0.0.1'}", f"port={self._port}"]
         options = [word for setting in settings for word in ("-c", setting)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -79,7 +81,7 @@ class Postgres:
         self._run("initdb", "-D", str(self.folder / "data"), "-A", "trust", "-U", self.user, "--no-sync", "-E", "UTF8")
 
     def _run(self, program: str, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[bytes]":
-        environment = {"PATH": "/usr/bin:/bin", "PGUSER": self.user, "LC_ALL": "C"}
+        environment = {"PATH": "/usr/bin:/bin", "PGUSER": self.user, "PGPORT": self._port, "LC_ALL": "C"}
         done = subprocess.run(
             [str(self.programs / program), *arguments],
             capture_output=True,
@@ -93,6 +95,10 @@ class Postgres:
             raise AssertionError(f"{program} failed: {done.stderr.decode()}")
         return done
 
+    @property
+    def _port(self) -> str:
+        return str(self.port or 5432)
+
     def _as_user(self) -> dict[str, object]:
         # PostgreSQL refuses to run as root.
         if os.geteuid() != 0:
@@ -101,14 +107,14 @@ class Postgres:
 
 
 @contextmanager
-def server() -> Iterator[Postgres]:
+def server(port: int | None = None) -> Iterator[Postgres]:
     """A server in a short folder of its own (sockets have short names), gone afterwards."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"))
     folder = Path(tempfile.mkdtemp(prefix="mrg-pg-", dir="/tmp"))
     user = _USER if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
-    postgres = Postgres(folder, programs, user)
+    postgres = Postgres(folder, programs, user, port)
     try:
         postgres.make()
         postgres.start()

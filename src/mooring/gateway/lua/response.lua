@@ -69,6 +69,8 @@ function _M.headers()
     -- this header they ask for a page.
     if route.workspace and not state.port and ngx.var.http_upgrade_insecure_requests then
         ngx.header["X-Frame-Options"] = "SAMEORIGIN"
+        -- A page that opened the editor in a window could lead that window elsewhere, under the person's eyes.
+        ngx.header["Cross-Origin-Opener-Policy"] = "same-origin-allow-popups"
     end
     if route.response_headers then
         change(route.response_headers)
