@@ -112,9 +112,13 @@ class Api:
         """The changed document; with `revision`, only while it is still that one."""
         return self._answered("PATCH", path, answer, body=body, revision=revision)
 
-    def delete(self, path: str) -> None:
+    def set(self, path: str, **query: Query) -> None:
+        """It is so afterwards; there is no answer."""
+        self._send("PUT", path, query=query)
+
+    def delete(self, path: str, **query: Query) -> None:
         """Nothing is there afterwards, or soon."""
-        self._send("DELETE", path)
+        self._send("DELETE", path, query=query)
 
     def follow(self, path: str, query: Mapping[str, Query], *, resume: str) -> Iterator[httpx2.ServerSentEvent]:
         """Server-sent events for ever: a broken connection is made again, and goes on behind the last id.

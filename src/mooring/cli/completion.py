@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable
 from typing import Annotated, TypeVar
+from urllib.parse import quote
 
 import typer
 
+from mooring.api.http.module_schemas import Module, ModuleDetail
 from mooring.api.http.schemas import Me, Section, TemplateSummary, User, Workspace
 from mooring.cli.client import Api, connect
 from mooring.cli.language import _
@@ -44,6 +46,17 @@ def sources(incomplete: str) -> list[str]:
     """Sections that were published over the API."""
     found = _ask(lambda api: api.pages("routes/sections", Section))
     return [item.source for item in found if item.published and item.source.startswith(incomplete)]
+
+
+def modules(incomplete: str) -> list[tuple[str, str]]:
+    """Modules by path; behind an `@` the versions of that one."""
+    module, at, version = incomplete.partition("@")
+    if at:
+        detail = _ask(lambda api: [api.get(f"modules/{quote(module)}", ModuleDetail)])
+        versions = [item.version for found in detail for item in found.items]
+        return [(f"{module}@{name}", "") for name in versions if name.startswith(version)]
+    found = _ask(lambda api: api.pages("modules", Module, q=module or None))
+    return [(item.module, item.newest) for item in found if item.module.startswith(module)]
 
 
 def _ask(question: Callable[[Api], Iterable[T]]) -> list[T]:

@@ -51,6 +51,7 @@ REGISTRATIONS = (
     Registration("ssh-proxy", "mooring.cli.ssh:ssh_proxy", _("Carry OpenSSH's bytes to a workspace."), hidden=True),
     Registration("template", "mooring.cli.template:app", _("See what workspaces are made from.")),
     Registration("route", "mooring.cli.route:app", _("See and publish routes of the gateway.")),
+    Registration("module", "mooring.cli.module:app", _("See, pin and evict Go modules.")),
     Registration("user", "mooring.cli.user:app", _("Manage users and their tokens.")),
 )
 

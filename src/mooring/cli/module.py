@@ -1,0 +1,219 @@
+"""`mooring module`: what the Go module proxy of this Mooring keeps, who pulls it, pins and evictions."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+from pydantic import BaseModel
+
+from mooring.api.http.module_schemas import (
+    Evict,
+    EvictedVersion,
+    Eviction,
+    Module,
+    ModuleDetail,
+    ModuleFailure,
+    ModuleProxy,
+    ModulePull,
+    ModuleVersion,
+)
+from mooring.cli.application import noun
+from mooring.cli.client import Api, connect, document
+from mooring.cli.completion import modules
+from mooring.cli.language import _
+from mooring.cli.output import Column, Format, Output, ago, confirm, moment, note, record, rows
+from mooring.model import shown
+
+app = noun(_("See, pin and evict Go modules."))
+
+ModulePath = Annotated[
+    str, typer.Argument(metavar="MODULE", help=_("Path of a module that is kept."), autocompletion=modules)
+]
+ModuleAt = Annotated[
+    str,
+    typer.Argument(metavar="MODULE[@VERSION]", help=_("A module, or one version of it."), autocompletion=modules),
+]
+
+
+class Everything(ModuleDetail):
+    """A module with all its versions, and who pulls it as far as the caller may know."""
+
+    pulls: tuple[ModulePull, ...]
+
+
+class Changed(BaseModel):
+    """What a pin or its end is about."""
+
+    module: str
+    version: str
+    pinned: bool
+
+
+@app.command(help=_("Say how much is kept, how requests ended, and what failed last."))
+def status(*, output: Output = Format.table) -> None:
+    """Show the proxy as a whole."""
+    with connect() as api:
+        seen = api.get("modules/@overview", ModuleProxy)
+    record(seen, _overview(seen), output)
+    if output is Format.table and seen.failures:
+        rows(seen.failures, _FAILURES, output, empty="")
+
+
+@app.command("list", help=_("List the modules that are kept."))
+def list_(
+    text: Annotated[str, typer.Argument(metavar="[TEXT]", help=_("Only those with this in their path."))] = "",
+    *,
+    output: Output = Format.table,
+) -> None:
+    """List modules."""
+    with connect() as api:
+        found = list(api.pages("modules", Module, q=text or None))
+    columns = [
+        Column[Module](_("MODULE"), lambda item: item.module, elastic=True),
+        Column[Module](_("NEWEST"), lambda item: item.newest, rank=1, elastic=True),
+        Column[Module](_("VERSIONS"), lambda item: str(item.versions), rank=3, right=True),
+        Column[Module](_("SIZE"), lambda item: shown.size(item.size), right=True),
+        Column[Module](_("REQUESTS"), lambda item: str(item.requests), rank=4, right=True),
+        Column[Module](_("USED"), lambda item: ago(item.used_at), rank=2, right=True),
+        Column[Module]("", _marks, rank=5),
+    ]
+    rows(found, columns, output, empty=_("No modules."))
+
+
+@app.command(help=_("Show a module: its versions, who pulls it, what failed."))
+def show(module: ModulePath, *, output: Output = Format.table) -> None:
+    """Show one module."""
+    with connect() as api:
+        found = _whole(api, module)
+    if output is not Format.table:
+        record(found, {}, output)
+        return
+    record(found, _fields(found), output)
+    rows(found.items, _VERSIONS, output, empty="")
+    if found.failures:
+        rows(found.failures, _FAILURES, output, empty="")
+
+
+@app.command(help=_("Never evict a module, or one version of it."))
+def pin(what: ModuleAt, *, output: Output = Format.table) -> None:
+    """Pin."""
+    module, version = _split(what)
+    with connect() as api:
+        api.set(_path(module, "@pin"), version=version or None)
+    _changed(Changed(module=module, version=version, pinned=True), output)
+
+
+@app.command(help=_("Let a module, or one version of it, be evicted again."))
+def unpin(what: ModuleAt, *, output: Output = Format.table) -> None:
+    """Take a pin back."""
+    module, version = _split(what)
+    with connect() as api:
+        api.delete(_path(module, "@pin"), version=version or None)
+    _changed(Changed(module=module, version=version, pinned=False), output)
+
+
+@app.command(help=_("Remove a version, or all versions of a module, that can be fetched again."))
+def evict(
+    what: ModuleAt,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False,
+    output: Output = Format.table,
+) -> None:
+    """Evict; what must stay is named with the reason."""
+    module, version = _split(what)
+    if not (dry_run or yes):
+        confirm(_("Evict {what}? It is fetched again when somebody needs it.").format(what=what))
+    body = document(Evict, version=version, dry_run=dry_run)
+    with connect() as api:
+        done = api.post(_path(module, "@evict"), Eviction, body)
+    if output is not Format.table:
+        record(done, {}, output)
+        return
+    for item in done.refused:
+        note(_("{version} stays: {why}").format(version=item.version, why=item.why))
+    rows(done.removed, _REMOVED, output, empty=_("Nothing can go."))
+
+
+def _whole(api: Api, module: str) -> Everything:
+    found = api.get(_path(module), ModuleDetail, limit=500)
+    items, cursor = list(found.items), found.cursor
+    while cursor is not None:
+        more = api.get(_path(module), ModuleDetail, limit=500, cursor=cursor)
+        items += more.items
+        cursor = more.cursor
+    pulls = tuple(api.pages(_path(module, "@pulls"), ModulePull))
+    return Everything(**{**dict(found), "items": tuple(items), "cursor": None}, pulls=pulls)
+
+
+def _overview(seen: ModuleProxy) -> dict[str, str]:
+    most = _(" of {most}").format(most=shown.size(seen.max_size)) if seen.max_size is not None else ""
+    kept = _("{modules} modules, {versions} versions, {files} files")
+    return {
+        _("Problem"): seen.problem,
+        _("Size"): shown.size(seen.size) + most,
+        _("Kept"): kept.format(modules=seen.modules, versions=seen.versions, files=seen.files),
+        _("Hit rate"): "" if seen.hit_rate is None else f"{100 * seen.hit_rate:.1f} %",
+        _("Requests"): ", ".join(f"{count} {name}" for name, count in sorted(seen.outcomes.items())),
+        _("Counted since"): moment(seen.counted_since),
+        _("Started"): moment(seen.started_at),
+        "GOPROXY": seen.proxy,
+        "GOSUMDB": seen.sumdb,
+    }
+
+
+def _fields(found: Everything) -> dict[str, str]:
+    return {
+        _("Module"): found.module,
+        _("Private"): _("yes; it is never evicted") if found.private else "",
+        _("Pinned"): found.pin,
+        _("From"): found.source,
+        _("Size"): shown.size(found.size),
+        _("Requests"): _("{count}, {misses} of them needed the source").format(
+            count=found.requests, misses=found.misses
+        ),
+        _("Last pull"): moment(found.pulled_at),
+        _("Pulled by"): "\n".join(f"{pull.subject} ({pull.requests})" for pull in found.pulls),
+    }
+
+
+def _marks(item: Module) -> str:
+    return ", ".join(word for word, on in ((_("private"), item.private), (_("pinned"), item.pin)) if on)
+
+
+def _changed(change: Changed, output: Format) -> None:
+    if output is Format.table:
+        what = f"{change.module}@{change.version}" if change.version else change.module
+        note((_("{what} is pinned.") if change.pinned else _("{what} is not pinned.")).format(what=what))
+    else:
+        record(change, {}, output)
+
+
+def _split(what: str) -> tuple[str, str]:
+    module, _at, version = what.partition("@")
+    return module, version
+
+
+def _path(module: str, what: str = "") -> str:
+    return f"modules/{quote(module)}" + (f"/{what}" if what else "")
+
+
+_VERSIONS = [
+    Column[ModuleVersion](_("VERSION"), lambda item: item.version, elastic=True),
+    Column[ModuleVersion](_("SIZE"), lambda item: shown.size(item.size), right=True),
+    Column[ModuleVersion](_("SINCE"), lambda item: f"{item.since:%Y-%m-%d}", rank=2),
+    Column[ModuleVersion](_("USED"), lambda item: ago(item.used_at), rank=1, right=True),
+    Column[ModuleVersion]("", lambda item: item.pin and _("pinned") if item.zip else _("evicted"), rank=3),
+    Column[ModuleVersion](_("HASH"), lambda item: item.hash, rank=4),
+    Column[ModuleVersion](_("ORIGIN"), lambda item: item.origin, rank=5),
+]
+_FAILURES = [
+    Column[ModuleFailure](_("FAILED"), lambda item: item.what, elastic=True),
+    Column[ModuleFailure](_("AGO"), lambda item: ago(item.at), rank=1, right=True),
+    Column[ModuleFailure](_("TIMES"), lambda item: str(item.times), rank=2, right=True),
+    Column[ModuleFailure](_("WHY"), lambda item: " ".join(item.why.split()), elastic=True),
+]
+_REMOVED = [
+    Column[EvictedVersion](_("VERSION"), lambda item: item.version),
+    Column[EvictedVersion](_("SIZE"), lambda item: shown.size(item.size), right=True),
+]
