@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.errors import Misconfigured, MooringError, NotFound, Unavailable
+from mooring.goproxy.clones import Clones
 from mooring.goproxy.faults import NoSpace
 
 _MAX_FILE = 4 * 2**30
@@ -69,6 +70,8 @@ class Limits:
     """More would only compete for the line and the disk."""
     file_bytes: int = _MAX_FILE
     """A pack larger than this is cut off."""
+    clones_bytes: int = 20 * 2**30
+    """Of all clones together: beyond it those go that were used longest ago, and come again when somebody asks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,11 @@ class GoCommand:
     @property
     def modcache(self) -> Path:
         return self.folder / "modcache"
+
+    @property
+    def clones(self) -> Clones:
+        """What is kept of repositories."""
+        return Clones(self.modcache / "cache" / "vcs", self.folder / "lock")
 
     def prepare(self) -> None:
         """Make the folders.
@@ -166,10 +174,16 @@ class GoCommand:
             NotFound: the repository proved that it is not there.
             Unavailable: anything else that went wrong.
         """
+        with self.clones.in_use() as lock:
+            return await self._run(arguments, lock)
+
+    async def _run(self, arguments: tuple[str, ...], lock: int) -> bytes:
         command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", str(self.go), *arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
+                # A run that outlives us holds the clones as well.
+                pass_fds=(lock,),
                 env=self.environment(),
                 cwd=self.folder / "work",
                 stdin=asyncio.subprocess.DEVNULL,

@@ -3,18 +3,24 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from mooring.errors import NotFound
+from mooring.goproxy.clones import Clone
 from mooring.goproxy.faults import BadUpstream
 from mooring.goproxy.flight import Once
 from mooring.goproxy.gocommand import GoCommand, translated
 from mooring.goproxy.names import Ask, Kind
 from mooring.goproxy.ports import Download
 
+log = structlog.get_logger(__name__)
+
 _CHUNK = 256 * 1024
+_BOUND_EVERY_S = 60.0
 
 
 class VersionControl:
@@ -39,7 +45,37 @@ class VersionControl:
 
     async def _list(self, module: str, query: str) -> bytes:
         async with self._turn:
-            return await self._command.run("list", "-m", "-json", "-versions", f"{module}@{query}")
+            output = await self._command.run("list", "-m", "-json", "-versions", f"{module}@{query}")
+            await self._used(json.loads(output))
+            return output
+
+    async def _used(self, found: dict[str, Any]) -> None:
+        url = found.get("Origin", {}).get("URL")
+        if url:
+            await asyncio.to_thread(self._command.clones.used, url)
+
+    async def bound(self) -> None:
+        """Keep the clones within their limit; for ever."""
+        while True:
+            await asyncio.sleep(_BOUND_EVERY_S)
+            try:
+                await self.shrink()
+            except OSError as error:
+                log.warning("clones stay beyond their limit", error=str(error))
+
+    async def shrink(self) -> list[Clone]:
+        """Remove the clones that were used longest ago while all are beyond their limit; those that went."""
+        limits, clones = self._command.limits, self._command.clones
+        if sum(clone.size for clone in await asyncio.to_thread(clones.all)) <= limits.clones_bytes:
+            return []
+        async with AsyncExitStack() as turns:
+            # With every turn in our hands none of our own runs is under way.
+            for _ in range(limits.at_once):
+                await turns.enter_async_context(self._turn)
+            gone = await asyncio.to_thread(clones.shrink, limits.clones_bytes)
+        for clone in gone:
+            log.info("clone removed", folder=clone.folder.name, bytes=clone.size)
+        return gone
 
     async def _mod(self, ask: Ask, found: dict[str, Any]) -> bytes:
         if "GoMod" not in found:
@@ -55,6 +91,7 @@ class VersionControl:
                 raise translated(found["Error"])
             if "Zip" not in found:
                 raise NotFound(f"{ask.label}: the go command made no zip")
+            await self._used(found)
             file = Path(found["Zip"])
             try:
                 size = (await asyncio.to_thread(file.stat)).st_size

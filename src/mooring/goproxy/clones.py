@@ -1,0 +1,98 @@
+"""The bare clones that the go command keeps, one for each repository, and their bound. Blocking.
+
+A clone saves time and nothing else: the next request for one of its modules makes it again. Whoever runs the go command
+holds the lock shared, so that no clone is taken away below a run, in this process or another one.
+"""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_GONE = ".gone-"
+
+
+@dataclass(frozen=True, slots=True)
+class Clone:
+    """A clone: the bytes of its files, and when a run that used it ended, in seconds since the epoch."""
+
+    folder: Path
+    size: int
+    used: float
+
+
+class Clones:
+    """Those below `folder`, the go command's `cache/vcs`; `lock` is a file beside it."""
+
+    def __init__(self, folder: Path, lock: Path) -> None:
+        self._folder = folder
+        self._lock = lock
+
+    @contextmanager
+    def in_use(self) -> Iterator[int]:
+        """Keep all of them; the descriptor that holds the lock, for the processes that outlive this one."""
+        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def used(self, url: str) -> None:
+        """The clone of the repository at `url` was used just now. The go command writes the URL beside each clone."""
+        for info in self._folder.glob("*.info"):
+            with contextlib.suppress(FileNotFoundError):
+                if info.read_text().strip().partition(":")[2] == url:
+                    os.utime(info)
+
+    def all(self) -> list[Clone]:
+        """Every clone, the one that was used longest ago first."""
+        found = []
+        for info in self._folder.glob("*.info"):
+            with contextlib.suppress(FileNotFoundError):
+                folder = info.with_suffix("")
+                found.append(Clone(folder, _size(folder), info.stat().st_mtime))
+        return sorted(found, key=lambda clone: clone.used)
+
+    def shrink(self, max_bytes: int) -> list[Clone]:
+        """Remove clones until the others have at most `max_bytes`; those removed, none while another process runs."""
+        clones = self.all()
+        total, gone = sum(clone.size for clone in clones), []
+        for clone in clones:
+            if total > max_bytes:
+                total -= clone.size
+                gone.append(clone)
+        if gone and not self._set_aside(gone):
+            return []
+        for folder in self._folder.glob(f"*{_GONE}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        return gone
+
+    def _set_aside(self, clones: list[Clone]) -> bool:
+        """Rename them, which takes no time; False when somebody uses one."""
+        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for clone in clones:
+                with contextlib.suppress(FileNotFoundError):
+                    clone.folder.rename(f"{clone.folder}{_GONE}{secrets.token_hex(6)}")
+                clone.folder.with_suffix(".info").unlink(missing_ok=True)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+
+def _size(folder: Path) -> int:
+    total = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(f"{parent}/{name}").st_size
+    return total

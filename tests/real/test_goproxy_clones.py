@@ -1,0 +1,79 @@
+"""The bare clones of private repositories have a bound: the ones that were used longest ago go, and come again."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mooring.control.tasks import Tasks
+from mooring.goproxy.flight import Once
+from mooring.goproxy.gocommand import Credentials, GoCommand, Limits
+from mooring.goproxy.names import Kind, ask
+from mooring.goproxy.vcs import VersionControl
+from support.gitserver import GitServer
+from support.goupstream import go
+
+
+@pytest.fixture
+def git(tmp_path: Path) -> Iterator[GitServer]:
+    """Three repositories with some 200 KB each."""
+    with GitServer(tmp_path / "git").serving() as served:
+        for name in "abc":
+            served.publish(name, "v1.0.0", {"data": secrets.token_hex(200_000)})
+        yield served
+
+
+def command(tmp_path: Path, git: GitServer, clones_bytes: int) -> GoCommand:
+    """The go command, ready to read them."""
+    credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+    limits = Limits(clones_bytes=clones_bytes)
+    found = GoCommand(go(), tmp_path / "vcs", os.environ["PATH"], credentials, limits)  # noqa: TID251 - a real program
+    found.prepare()
+    found.link_netrc()
+    return found
+
+
+async def zip_of(control: VersionControl, git: GitServer, name: str) -> int:
+    """The bytes of a module's zip."""
+    async with control.zip(ask(git.module(name), "v1.0.0", Kind.zip)) as download:
+        return sum([len(chunk) async for chunk in download.chunks])
+
+
+async def test_clones_that_nobody_used_go_and_come_again(tmp_path: Path, git: GitServer) -> None:
+    """Beyond the limit the clone that was used longest ago goes; a request for its module makes it once more."""
+    go_command = command(tmp_path, git, clones_bytes=600_000)
+    clones = go_command.clones
+    async with Tasks("test") as tasks:
+        control = VersionControl(go_command, Once(tasks))
+        for name in "ab":
+            assert await zip_of(control, git, name)
+        assert await control.shrink() == []
+        first, second = clones.all()
+        for age, clone in enumerate((second, first), 1):
+            os.utime(clone.folder.with_suffix(".info"), (age * 1000, age * 1000))
+        assert await zip_of(control, git, "b")
+        assert await zip_of(control, git, "c")
+        gone = await control.shrink()
+        assert [clone.folder for clone in gone] == [first.folder]
+        assert not first.folder.exists()
+        assert second.folder.exists()
+        assert sum(clone.size for clone in clones.all()) <= 600_000
+        assert await zip_of(control, git, "a")
+        assert len(clones.all()) == 3
+
+
+async def test_no_clone_goes_below_a_run(tmp_path: Path, git: GitServer) -> None:
+    """While another process runs the go command every clone stays; afterwards they go."""
+    go_command = command(tmp_path, git, clones_bytes=0)
+    async with Tasks("test") as tasks:
+        control = VersionControl(go_command, Once(tasks))
+        assert await zip_of(control, git, "a")
+        with go_command.clones.in_use():
+            assert await control.shrink() == []
+            assert len(go_command.clones.all()) == 1
+        assert len(await control.shrink()) == 1
+        assert go_command.clones.all() == []
+        assert not list((tmp_path / "vcs/modcache/cache/vcs").glob("*.gone-*"))
+        assert await zip_of(control, git, "a")
