@@ -21,7 +21,18 @@ from rich.table import Table
 from mooring.settings import cache
 
 _FOLDER = Path(__file__).parent
-_ORDER = ("create", "click", "gateway_cpu", "peers", "publish", "memory", "websockets", "idle")
+_ORDER = (
+    "create",
+    "click",
+    "gateway_cpu",
+    "peers",
+    "publish",
+    "memory",
+    "websockets",
+    "goproxy",
+    "goproxy_graph",
+    "idle",
+)
 _VERSIONS = (
     ("nginx", ["nginx", "-v"]),
     ("code-server", [str(cache() / "editor/bin/code-server"), "--version"]),

@@ -1,143 +1,126 @@
-"""The module proxy's figures: what a hit, a miss and an absence cost, many clients at once, and a real module graph.
+"""The module proxy's figures beside its peers': what a hit and an absence cost, many clients at once, memory.
 
-Only the graph goes to the network: to what `go env GOPROXY` says. Everything else has a local upstream. CPU is the
-proxy's own user and system time, which noise hardly moves; times are the least of several alternating runs.
+All of it has a local upstream, and all proxies do the same work in the same run. CPU is a proxy's own user and system
+time with that of the processes it started, which noise hardly moves: the least of two alternating rounds.
 """
 
 import asyncio
 import os
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
-sys.path.insert(0, str(_HERE.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.goupstream import Fault, Upstream, go  # noqa: E402 - a test's upstream, below the path added above
+from bench.goproxy_servers import Origin, Server, ours, peers, started
+from support.goupstream import DATABASE, Fault, Upstream
 
-# A linter that is made of other people's linters: 194 modules, none of them large.
-_GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
+_MODULE = "example.com/x/@v/v1.0.0"
+_ZIP = 6 * 2**20
+_ROUNDS = 2
+_ROUND_S = 1.5
 _CLIENTS = 200
 _LARGE = 400 * 2**20
-_RUNS = 3
-_TICK = os.sysconf("SC_CLK_TCK")
+_KINDS = (
+    ("warm .info", f"{_MODULE}.info", 16, 1e6 / 3000),
+    ("warm .mod", f"{_MODULE}.mod", 16, None),
+    ("warm zip of 6 MB", f"{_MODULE}.zip", 4, None),
+    ("absent path again", "example.com/none/@v/list", 16, 1e6 / 2000),
+)
+Row = dict[str, Any]
 
 
-async def run() -> list[dict[str, Any]]:
+async def run() -> list[Row]:
     """All figures."""
     folder = Path(tempfile.mkdtemp(prefix="mooring-bench-"))
     try:
-        return [*await _local(folder), *await asyncio.to_thread(_graph, folder)]
+        with Upstream(folder / "upstream").serving() as upstream:
+            return await _measured(folder, upstream)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _row(name: str, value: float, unit: str, limit: float | None, note: str = "") -> dict[str, Any]:
+def _row(name: str, value: float, unit: str, limit: float | None, note: str = "") -> Row:
     return {"name": f"goproxy: {name}", "value": value, "unit": unit, "limit": limit, "note": note}
 
 
-class _Proxy:
-    """`mooring goproxy serve` as a process of its own."""
-
-    def __init__(self, store: Path, *options: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        command = [str(Path(sys.executable).parent / "mooring"), "goproxy", "--store", str(store), *options]
-        self.log = store.with_suffix(".log")
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen([*command, "serve", "--port", str(self.port)], stdout=log, stderr=log)
-        deadline = time.monotonic() + 60
-        while b"ready" not in self.log.read_bytes():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(self.log.read_text())
-            self.process.poll()
-            with socket.socket() as wait:
-                wait.settimeout(0.05)
-                wait.connect_ex(("127.0.0.1", 9))
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def cpu(self) -> float:
-        """Seconds."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-
-    def memory(self, what: str) -> float:
-        """MB of VmRSS or VmHWM."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
-
-    def stop(self) -> None:
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20)
-        finally:
-            self.process.kill()
-            self.process.wait()
+async def _measured(folder: Path, upstream: Upstream) -> list[Row]:
+    upstream.publish("example.com/x", "v1.0.0", {"data": os.urandom(_ZIP)})
+    origin = Origin(upstream.url, upstream.sumdb, f"{upstream.url}/sumdb/{DATABASE}")
+    local = ours("--upstream", upstream.url, "--sumdb", upstream.sumdb)
+    with ExitStack() as stack:
+        servers = [stack.enter_context(started(local, folder / "ours"))]
+        servers += [stack.enter_context(started(peer, folder / name)) for name, peer in peers(origin).items()]
+        rows = await _requests(servers)
+        for number, server in enumerate(servers):
+            rows += await _at_once(server, upstream, number)
+    with started(local, folder / "large") as server:
+        return [*rows, await _large(server, upstream)]
 
 
-@contextmanager
-def _proxy(store: Path, *options: str) -> Iterator[_Proxy]:
-    proxy = _Proxy(store, *options)
-    try:
-        yield proxy
-    finally:
-        proxy.stop()
+def _named(server: Server, label: str, limit: float | None) -> tuple[str, float | None]:
+    """Bounds are ours; a peer's row has its name."""
+    return (label, limit) if server.name == "mooring" else (f"{label}: {server.name}", None)
 
 
-async def _local(folder: Path) -> list[dict[str, Any]]:
-    with Upstream(folder / "upstream").serving() as upstream:
-        upstream.publish("example.com/x", "v1.0.0")
-        upstream.publish("example.com/two-hundred", "v1.0.0", {"data": os.urandom(2**20)})
-        upstream.publish("example.com/two-hundred", "v1.0.1", {"data": os.urandom(2**20)})
-        with _proxy(folder / "local", "--upstream", upstream.url, "--sumdb", upstream.sumdb) as proxy:
-            rows = [
-                await _requests(proxy, "example.com/x/@v/v1.0.0.info", "warm .info, stand-alone", 1e6 / 3000),
-                await _requests(proxy, "example.com/none/@v/list", "absent path again", 1e6 / 2000),
-            ]
-            rows += await _at_once(proxy, upstream)
-        rows.append(await _large(folder, upstream))
+async def _requests(servers: list[Server]) -> list[Row]:
+    rows = []
+    for label, path, clients, bound in _KINDS:
+        best: dict[str, tuple[float, float]] = {}
+        for server in servers:
+            await _get(server, path)
+        for _ in range(_ROUNDS):
+            for server in servers:
+                cost, rate = await _cost(server, path, clients)
+                best[server.name] = min(best.get(server.name, (cost, rate)), (cost, rate))
+        for server in servers:
+            name, limit = _named(server, label, bound)
+            cost, rate = best[server.name]
+            rows.append(_row(name, cost * 1e6, "µs CPU", limit, f"{rate:,.0f}/s beside its client"))
     return rows
 
 
-async def _requests(proxy: _Proxy, name: str, label: str, limit: float) -> dict[str, Any]:
-    count, clients = 1500, 16
-    await _get(proxy, name)
-    before = proxy.cpu()
-    began = time.perf_counter()
+async def _cost(server: Server, path: str, clients: int) -> tuple[float, float]:
+    """Seconds of CPU a request, and requests a second."""
+    before, began = server.cpu(), time.perf_counter()
     async with asyncio.TaskGroup() as group:
-        for _ in range(clients):
-            group.create_task(_many(proxy, name, count))
-    seconds, cpu = time.perf_counter() - began, proxy.cpu() - before
-    total = count * clients
-    return _row(label, cpu / total * 1e6, "µs CPU", limit, f"{total / seconds:,.0f}/s beside its client")
+        tasks = [group.create_task(_many(server, path, began + _ROUND_S)) for _ in range(clients)]
+    seconds = time.perf_counter() - began
+    total = sum(task.result() for task in tasks)
+    return (server.cpu() - before) / total, total / seconds
 
 
-async def _many(proxy: _Proxy, name: str, count: int) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    for _ in range(count):
-        writer.write(f"GET /{name} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        await reader.readexactly(length)
+async def _many(server: Server, path: str, until: float) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**20)
+    count = 0
+    while count == 0 or time.perf_counter() < until:
+        writer.write(f"GET /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await _answer(reader)
+        count += 1
     writer.close()
     await writer.wait_closed()
+    return count
 
 
-async def _get(proxy: _Proxy, name: str) -> int:
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
-    writer.write(f"GET /{name} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+async def _answer(reader: asyncio.StreamReader) -> None:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    if b"transfer-encoding: chunked" in head:
+        while size := int(await reader.readuntil(b"\r\n"), 16):
+            await reader.readexactly(size + 2)
+        await reader.readexactly(2)
+        return
+    rest = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while rest:
+        rest -= len(await reader.read(min(rest, 2**20)))
+
+
+async def _get(server: Server, path: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=2**20)
+    writer.write(f"GET /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
     received = 0
     while chunk := await reader.read(2**18):
         received += len(chunk)
@@ -146,74 +129,36 @@ async def _get(proxy: _Proxy, name: str) -> int:
     return received
 
 
-async def _at_once(proxy: _Proxy, upstream: Upstream) -> list[dict[str, Any]]:
+async def _at_once(server: Server, upstream: Upstream, number: int) -> list[Row]:
     """A module of 1 MB whose upstream is a long way off: 100 ms to the first byte, then 3 MB a second."""
-    took = []
-    name = ""
-    for version, clients in (("v1.0.0", 1), ("v1.0.1", _CLIENTS)):
-        name = f"example.com/two-hundred/@v/{version}.zip"
-        upstream.faults[name] = Fault(delay_s=0.1, pace=lambda _at: time.sleep(0.02))  # noqa: TID251 - in its own thread
+    took, path, whole = [], "", 0
+    for version, clients in ((f"v1.{number}.0", 1), (f"v1.{number}.1", _CLIENTS)):
+        archive = upstream.publish("example.com/two-hundred", version, {"data": os.urandom(2**20)})
+        path = f"example.com/two-hundred/@v/{version}.zip"
+        upstream.faults[path] = Fault(delay_s=0.1, pace=lambda _at: time.sleep(0.02))  # noqa: TID251 - in its own thread
         began = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            for _ in range(clients):
-                group.create_task(_get(proxy, name))
+            tasks = [group.create_task(_get(server, path)) for _ in range(clients)]
         took.append(time.perf_counter() - began)
-    note = f"{took[1]:.2f} s, one alone {took[0]:.2f} s"
+        whole = sum(task.result() >= len(archive) for task in tasks)
+    name, limit = _named(server, f"{_CLIENTS} clients, one cold module, last done", 1.3)
+    note = f"{took[1]:.2f} s, one alone {took[0]:.2f} s; {whole} got all of it"
+    fetches, most = _named(server, f"{_CLIENTS} clients, one cold module, fetches", 1)
     return [
-        _row(f"{_CLIENTS} clients, one cold module, last done", took[1] / took[0], "times one client", 1.3, note),
-        _row(f"{_CLIENTS} clients, one cold module, fetches", upstream.asked[name], "upstream", 1),
+        _row(name, took[1] / took[0], "times one client", limit, note),
+        _row(fetches, upstream.asked[path], "upstream", most),
     ]
 
 
-async def _large(folder: Path, upstream: Upstream) -> dict[str, Any]:
+async def _large(server: Server, upstream: Upstream) -> Row:
     """Cold: received, verified and sent to 50 at the same time."""
     data = os.urandom(2**20) * (_LARGE // 2**20)
     archive = await asyncio.to_thread(upstream.publish, "example.com/large", "v1.0.0", {"data": data}, stored=True)
     del data
-    with _proxy(folder / "large", "--upstream", upstream.url, "--sumdb", upstream.sumdb) as proxy:
-        await _get(proxy, "example.com/x/@v/v1.0.0.zip")
-        idle = proxy.memory("VmRSS")
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_get(proxy, "example.com/large/@v/v1.0.0.zip")) for _ in range(50)]
-        whole = sum(task.result() >= len(archive) for task in tasks)
-        grown = proxy.memory("VmHWM") - idle
+    await _get(server, f"{_MODULE}.zip")
+    idle = server.memory("VmRSS")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_get(server, "example.com/large/@v/v1.0.0.zip")) for _ in range(50)]
+    whole = sum(task.result() >= len(archive) for task in tasks)
+    grown = server.memory("VmHWM") - idle
     return _row("50 clients pull a cold 400 MB zip, memory", grown, "MB above idle", 60, f"{whole} of 50 got all of it")
-
-
-def _graph(folder: Path) -> list[dict[str, Any]]:
-    direct, cold, warm, floor = [], [], [], []
-    for number in range(_RUNS):
-        direct.append(_download(folder, {}))
-        with _proxy(folder / f"graph{number}") as proxy:
-            cold.append(_download(folder, {"GOPROXY": proxy.url}))
-    store = folder / f"graph{_RUNS - 1}"
-    with _proxy(store, "--upstream", "off") as proxy:
-        for _ in range(_RUNS):
-            warm.append(_download(folder, {"GOPROXY": proxy.url, "GOSUMDB": "off"}))
-            floor.append(_download(folder, {"GOPROXY": f"file://{store}/cache/download", "GOSUMDB": "off"}))
-        closed = _download(folder, {"GOPROXY": proxy.url})
-    count = len(list((store / "cache/download").rglob("*.zip")))
-    return [
-        _row("module graph, cold", min(cold) / min(direct), "times upstream", 1.15, _note(count, cold, direct)),
-        _row("module graph, warm", min(warm) / min(floor), "times file://", 1.05, _note(count, warm, floor)),
-        _row("module graph, closed network", closed, "s", None, "complete, checksum database included"),
-    ]
-
-
-def _note(count: int, ours: list[float], theirs: list[float]) -> str:
-    return f"{count} modules, {min(ours):.1f} s against {min(theirs):.1f} s"
-
-
-def _download(folder: Path, settings: dict[str, str]) -> float:
-    """Seconds of `go mod download all` with an empty cache."""
-    work = folder / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir()
-    (work / "go.mod").write_text(_GRAPH)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GO")}  # noqa: TID251 - of this machine
-    own = {"GOMODCACHE": str(work / "modcache"), "GOPATH": str(work / "go"), "GOFLAGS": "-modcacherw"}
-    began = time.perf_counter()
-    subprocess.run(
-        [go(), "mod", "download", "all"], cwd=work, env=kept | own | settings, check=True, capture_output=True
-    )
-    return time.perf_counter() - began

@@ -1,0 +1,104 @@
+"""A real module graph by `go mod download`: cold through each module proxy, warm, and without any upstream.
+
+It goes to the network: to what `go env GOPROXY` says. Times are the least of several alternating runs for ours, of one
+run for each peer, which does all that it does cold once more.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from bench.goproxy_servers import Origin, Start, ours, peers, started
+from support.goupstream import go
+
+# A linter that is made of other people's linters: 194 modules, none of them large.
+_GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
+_RUNS = 3
+_PATIENCE_S = 150.0
+Row = dict[str, Any]
+
+
+async def run() -> list[Row]:
+    """All figures."""
+    folder = Path(tempfile.mkdtemp(prefix="mooring-bench-"))
+    try:
+        return await asyncio.to_thread(_graph, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _row(name: str, value: float, unit: str, limit: float | None, note: str = "") -> Row:
+    return {"name": f"goproxy: module graph, {name}", "value": value, "unit": unit, "limit": limit, "note": note}
+
+
+def _graph(folder: Path) -> list[Row]:
+    direct, cold, warm, floor = [], [], [], []
+    for number in range(_RUNS):
+        direct.append(_download(folder, {}))
+        with started(ours(), folder / str(number)) as server:
+            cold.append(_download(folder, {"GOPROXY": server.url}))
+    kept = folder / str(_RUNS - 1)
+    with started(ours("--upstream", "off"), kept) as server:
+        for _ in range(_RUNS):
+            warm.append(_download(folder, {"GOPROXY": server.url, "GOSUMDB": "off"}))
+            floor.append(_download(folder, {"GOPROXY": f"file://{kept}/store/cache/download", "GOSUMDB": "off"}))
+        closed = _download(folder, {"GOPROXY": server.url})
+    count = len(list((kept / "store/cache/download").rglob("*.zip")))
+    rows = [
+        _row("cold", min(cold) / min(direct), "times upstream", 1.15, _note(count, min(cold), min(direct))),
+        _row("warm", min(warm) / min(floor), "times file://", 1.05, _note(count, min(warm), min(floor))),
+        _row("closed network", closed, "s", None, "complete, checksum database included"),
+    ]
+    for name, peer in peers(_origin()).items():
+        rows += _peer(peer, folder, folder / name, (min(direct), min(floor)))
+    return rows
+
+
+def _note(count: int, ours: float, theirs: float) -> str:
+    return f"{count} modules, {ours:.1f} s against {theirs:.1f} s"
+
+
+def _origin() -> Origin:
+    """What the go command of this machine is set to."""
+    found = subprocess.run([go(), "env", "GOPROXY", "GOSUMDB"], capture_output=True, text=True, check=True).stdout
+    proxy, sumdb = found.split()
+    return Origin(proxy, sumdb, f"{proxy.partition(',')[0]}/sumdb/{sumdb.partition('+')[0]}")
+
+
+def _peer(peer: Start, folder: Path, store: Path, beside: tuple[float, float]) -> list[Row]:
+    """Its client asks no checksum database: not every peer can lead it to one here."""
+    direct, floor = beside
+    with started(peer, store) as server:
+        settings = {"GOPROXY": server.url, "GOSUMDB": "off"}
+        try:
+            cold = _download(folder, settings)
+        except subprocess.SubprocessError as error:
+            why = str(getattr(error, "stderr", None) or "it took too long")[-80:]
+            return [_row(f"cold: {server.name}", _PATIENCE_S / direct, "times upstream", None, f"failed: {why}")]
+        warm = _download(folder, settings)
+        return [
+            _row(f"cold: {server.name}", cold / direct, "times upstream", None, f"{cold:.1f} s"),
+            _row(f"warm: {server.name}", warm / floor, "times file://", None, f"{warm:.1f} s"),
+        ]
+
+
+def _download(folder: Path, settings: dict[str, str]) -> float:
+    """Seconds of `go mod download all` with an empty cache."""
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    (work / "go.mod").write_text(_GRAPH)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GO")}  # noqa: TID251 - of this machine
+    own = {"GOMODCACHE": str(work / "modcache"), "GOPATH": str(work / "go"), "GOFLAGS": "-modcacherw"}
+    command = [go(), "mod", "download", "all"]
+    began = time.perf_counter()
+    subprocess.run(command, cwd=work, env=kept | own | settings, check=True, capture_output=True, timeout=_PATIENCE_S)
+    return time.perf_counter() - began
