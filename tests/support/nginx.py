@@ -158,10 +158,10 @@ def listening() -> socket.socket:
     return found
 
 
-def settings(folder: Path, port: int, *, tls: bool = False, **more: object) -> NginxSettings:
+def settings(folder: Path, port: int, *, tls: bool = False, console: str = CONSOLE, **more: object) -> NginxSettings:
     """Settings of an nginx below `folder`."""
     listener = Listener("main", "127.0.0.1", port, tls=tls)
-    return NginxSettings(Home(folder), CONSOLE, (listener,), **more)  # type: ignore[arg-type]
+    return NginxSettings(Home(folder), console, (listener,), **more)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
