@@ -1,0 +1,123 @@
+"""`unshare --mount python -m support.cgroup_v2`: the process runtime where the kernel shows no cgroups but v2.
+
+Memory, cpu and pids may belong to v1 and cannot be tried then; entering, delegating, listing, killing, counting and
+removing are v2's own. A program, since mounts are a process's own only from its start. Ends with 0 when all held.
+"""
+
+import asyncio
+import os
+import subprocess
+from contextlib import aclosing
+from pathlib import Path
+
+from mooring.workspaces.ports import Observation
+from mooring.workspaces.processes import cgroups, membership
+from mooring.workspaces.processes.runtime import ProcessRuntime
+from support.runtime_process import ProcessHarness, harness
+from support.runtimes import WITHIN_S, get, stopped, workspace
+
+POINT = Path("/sys/fs/cgroup")
+# Out of its session, without its parent and without the workspace's marks: only the cgroup still knows it.
+DAEMON = "setsid env -i /bin/sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
+FORKER = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait"
+
+
+def only_v2() -> Path:
+    """Take every v1 hierarchy out of sight, and put this process into a cgroup of its own."""
+    for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
+        if " - cgroup" in line:
+            subprocess.run(["umount", "-l", line.split()[4]], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
+    subprocess.run(["mount", "-t", "cgroup2", "none", str(POINT)], check=True)
+    own = POINT / f"mooring-test-{os.getpid()}"
+    own.mkdir()
+    (own / "cgroup.procs").write_text("0")
+    return own
+
+
+async def said(runtime: ProcessRuntime, workspace_id: str, script: str) -> int:
+    """The number that a command in the workspace prints."""
+    session = await runtime.exec(workspace_id, ["sh", "-c", script], environment={}, tty=False)
+    async with asyncio.timeout(WITHIN_S), aclosing(session.output()) as output:
+        async for _, data in output:
+            return int(data)
+    raise AssertionError("it said nothing")
+
+
+async def runs(world: ProcessHarness, own: Path) -> None:
+    """A workspace from its start to its end."""
+    assert world.root is not None
+    assert world.root.version == 2
+    assert Path("/proc/self/cgroup").read_text().strip().endswith("/services"), "a leaf: the root may have children"
+    assert (own / "cgroup.procs").read_text() == ""
+    assert cgroups.find(name=own.name) == world.root, "a server finds what its supervisor has prepared"
+    one, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(one, template)
+        folder = Path(world.root.folders[""]) / one.id
+        seen = await running(runtime, one.id)
+        editor = int(await get(seen, "/pid"))
+        assert editor in membership.pids([str(folder)])
+        assert f"/{one.id}" in Path(f"/proc/{editor}/cgroup").read_text()
+        assert cgroups.counters((str(folder),)).cpu_s
+        daemon = await said(runtime, one.id, DAEMON)
+        nested = folder / "made-inside"
+        await said(runtime, one.id, f"mkdir {nested} && echo {daemon} > {nested}/cgroup.procs; echo 1")
+        assert membership.pids([str(nested)]) == {daemon}
+        await runtime.apply(stopped(one), template)
+        assert not Path(f"/proc/{daemon}").exists()
+        assert "populated 0" in _read(folder / "cgroup.events")
+        await runtime.delete(one.id)
+        assert not folder.exists()
+
+
+async def running(runtime: ProcessRuntime, workspace_id: str) -> Observation:
+    """What is seen of it once its editor answers."""
+    async with asyncio.timeout(WITHIN_S):
+        async with aclosing(runtime.watch()) as observations:
+            async for seen in observations:
+                if seen.id == workspace_id and seen.editor is not None:
+                    break
+        while not await get(seen, "/healthz"):
+            await asyncio.sleep(0.05)
+    return seen
+
+
+def ends_at_once(own: Path) -> None:
+    """Everything in a cgroup ends by one write, also what forks."""
+    folder = own / "w"
+    folder.mkdir()
+    forker = subprocess.Popen(["sh", "-c", f"echo 0 > {folder}/cgroup.procs; {FORKER}"], start_new_session=True)
+    while len(membership.pids([str(folder)])) < 10:
+        pass
+    membership.kill([str(folder)])
+    assert forker.wait(10) == -9
+    while "populated 1" in (folder / "cgroup.events").read_text():
+        pass
+    cgroups.remove((str(folder),))
+    assert not folder.exists()
+
+
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else "populated 0"
+
+
+async def main() -> None:
+    """All of it."""
+    own = only_v2()
+    try:
+        ends_at_once(own)
+        async with harness(own) as world:
+            await runs(world, own)
+        assert Path("/proc/self/cgroup").read_text().strip().endswith(own.name), "released: back where it came from"
+        assert not any(entry.is_dir() for entry in own.iterdir())
+    finally:
+        (POINT / "cgroup.procs").write_text("0")
+        membership.kill([str(own)])
+        while "populated 1" in _read(own / "cgroup.events"):
+            await asyncio.sleep(0.01)
+        cgroups.remove((str(own),))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
