@@ -1,0 +1,108 @@
+"""Whatever arrives at the door is answered: malformed paths, escapes, queries, headers, in thousands of mixtures."""
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mooring.goproxy.asgi import App
+from mooring.goproxy.config import Config
+from mooring.server.goproxy import build
+from support.goupstream import make_zip
+
+HAVE = b"/example.com/x/@v/v1.0.0"
+PIECES = [
+    b"/", b"//", b"/..", b"/%2e%2e", b"%2f", b"%00", b"%", b"%zz", b"%C3%A4", b"\xff", b"!", b"!!", b"!x", b"!X",
+    b"%21a", b"example.com", b"EXAMPLE.com", b"example.com/x", b"/v2", b"/v02", b"/@v/", b"/@v/list", b"/@latest",
+    b"/@", b"@v", b"v1.0.0", b"v1.0.0+incompatible", b"v2.0.0", b"latest", b"main", b".info", b".mod", b".zip",
+    b".ziphash", b".lock", b"/sumdb/", b"sum.mooring.internal", b"/lookup/", b"/tile/8/0/000", b"/tile/8/data/x000/000",
+    b".p/7", b"/latest", b"/supported", b"/cached-only", b"/t-abc", b"/t-", b"/index", b"/-/catalog", b"/-/pulls",
+    b"/-/metrics", b"/-/", b"~1", b"9" * 5000, b"x" * 300, b"a/" * 600, b"x999/" * 2000, b"con", b" ", b"+", b"?", b"#",
+    b"\\", b":", b"\r\n",
+]  # fmt: skip
+GOOD = [
+    HAVE + b".zip", HAVE + b".mod", b"/example.com/x/@v/list", b"/example.com/x/@latest", b"/index", b"/-/catalog",
+    b"/sumdb/sum.mooring.internal/tile/8/0/000", b"/sumdb/sum.mooring.internal/lookup/example.com/x@v1.0.0",
+]  # fmt: skip
+QUERIES = [
+    b"", b"since=", b"since=yesterday", b"since=0001-01-01T00:00:00", b"since=9999-12-31T23:59:59Z", b"since=%ff",
+    b"since=2026-01-02T03:04:05%2b14:00", b"limit=0", b"limit=-1", b"limit=2001", b"limit=" + b"9" * 5000, b"limit=1e3",
+    "limit=٣".encode(), b"q=%", b"q=%00", b"&&==;", b"limit=1&limit=2", b"=" * 3000,
+]  # fmt: skip
+HEADERS = [
+    (b"range", b"bytes=0-1"), (b"range", b"bytes=-"), (b"range", b"bytes=5-1"), (b"range", b"bytes=-0"),
+    (b"range", b"bytes=" + b"9" * 5000 + b"-"), (b"range", b"bytes=0-1,3-4"), (b"range", b"\xff"),
+    (b"range", b"lines=1-2"), (b"accept-encoding", b"gzip;q=0"), (b"accept-encoding", b"\xff"),
+    (b"authorization", b"Basic \xff"),
+    (b"authorization", b"Bearer"), (b"authorization", b"Basic " + b"A" * 9000), (b"disable-module-fetch", b"TRUE"),
+]  # fmt: skip
+MALFORMED = {400, 404, 405, 416, 422}
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    """A proxy without any upstream, and a version in its store."""
+    async with build(Config(tmp_path, upstream="off", sumdb="off")) as goproxy:
+        archive = make_zip("example.com/x", "v1.0.0", {"go.mod": "module example.com/x\n"})
+        for kind, data in (("info", b'{"Version":"v1.0.0"}'), ("mod", b"module example.com/x\n"), ("zip", archive)):
+            await goproxy.store.put(f"example.com/x/@v/v1.0.0.{kind}", data)
+        yield goproxy.app
+
+
+async def answer(app: App, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    """The status of one answer, which is complete."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:  # noqa: ANN401 - as ASGI has it
+        sent.append(message)
+
+    async def receive() -> Any:  # noqa: ANN401 - as ASGI has it
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "method": method, "raw_path": path, "query_string": query, "headers": headers}
+    await app({**scope, "root_path": ""}, receive, send)
+    assert [message["type"] for message in sent[:1]] == ["http.response.start"]
+    assert not sent[-1].get("more_body")
+    return int(sent[0]["status"])
+
+
+def mixture(order: random.Random) -> bytes:
+    """A path of pieces, or a good one with bytes changed, removed or added."""
+    if order.random() < 0.5:
+        return b"/" + b"".join(order.choices(PIECES, k=order.randint(1, 6)))
+    path = bytearray(order.choice(GOOD))
+    for _ in range(order.randint(0, 3)):
+        at = order.randrange(1, len(path))
+        path[at : at + order.randint(0, 2)] = order.choice([b"", bytes([order.randrange(256)]), *PIECES])
+    return bytes(path)
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_everything_is_answered(app: App, seed: int) -> None:
+    """No request is a server's error, and nothing malformed is anything but the client's."""
+    order = random.Random(seed)  # noqa: S311 - which requests are made
+    seen = set()
+    for _ in range(500):
+        path, query = mixture(order), order.choice(QUERIES)
+        headers = order.sample(HEADERS, order.randint(0, 3))
+        method = order.choices(["GET", "HEAD", "POST", "\xff"], weights=[20, 5, 1, 1])[0]
+        status = await answer(app, method, path, query, headers)
+        assert status in MALFORMED or status in (200, 206), (method, path, query, headers, status)
+        seen.add(status)
+    assert {200, 404} <= seen
+
+
+@pytest.mark.parametrize("query", QUERIES)
+async def test_every_query_of_the_index_is_answered(app: App, query: bytes) -> None:
+    """A parameter is understood or named as wrong."""
+    for path in (b"/index", b"/-/catalog", b"/-/pulls"):
+        assert await answer(app, "GET", path, query, []) in (200, 422)
+
+
+@pytest.mark.parametrize("header", HEADERS)
+async def test_every_header_is_answered(app: App, header: tuple[bytes, bytes]) -> None:
+    """A range is served, ignored or out of reach; nothing else about a file depends on malformed headers."""
+    for kind in (b".zip", b".mod", b".info"):
+        assert await answer(app, "GET", HAVE + kind, b"", [header]) in (200, 206, 416)
