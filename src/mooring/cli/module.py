@@ -31,7 +31,7 @@ ModulePath = Annotated[
 ]
 ModuleAt = Annotated[
     str,
-    typer.Argument(metavar="MODULE[@VERSION]", help=_("A module, or one version of it."), autocompletion=modules),
+    typer.Argument(metavar="MODULE", help=_("A module, or one version of it: MODULE@VERSION."), autocompletion=modules),
 ]
 
 

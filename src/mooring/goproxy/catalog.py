@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from mooring.control.clock import Clock
 from mooring.errors import InvalidInput, NotFound
-from mooring.goproxy.names import Ask, Kind, parse
+from mooring.goproxy.names import Ask, Kind, ask, parse
 from mooring.goproxy.ports import Entry, Inventory
 
 _YOUNG_S = 5.0
+_REST = 10
 _MOST = 2000
 
 
@@ -38,13 +39,14 @@ class Holdings:
 
 
 class Catalog:
-    """Reads the store; what was read is believed for five seconds."""
+    """Reads the store; what was read is believed for five seconds, and for ten times as long as the reading took."""
 
     def __init__(self, store: Inventory, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._read_at = float("-inf")
         self._holdings = Holdings([], {}, 0, 0)
+        self._believed_s = _YOUNG_S
         self._reading = asyncio.Lock()
 
     async def all(self) -> list[Kept]:
@@ -55,10 +57,23 @@ class Catalog:
         """What the store holds."""
         # A walk through a large store takes seconds: those who ask meanwhile wait for the same one.
         async with self._reading:
-            if self._clock.monotonic() - self._read_at > _YOUNG_S:
+            began = self._clock.monotonic()
+            if began - self._read_at > self._believed_s:
                 self._holdings = await self._read()
                 self._read_at = self._clock.monotonic()
+                self._believed_s = max(_YOUNG_S, _REST * (self._read_at - began))
             return self._holdings
+
+    async def versions(self, module: str) -> list[Kept]:
+        """The versions of one module as they are now; empty for a path that is none."""
+        try:
+            prefix = ask(module, "", Kind.list).name.removesuffix("list")
+        except NotFound:
+            return []
+        found: dict[tuple[str, str], Kept] = {}
+        async for entry in self._store.entries(prefix):
+            _add(found, entry)
+        return [kept for kept in found.values() if kept.module == module]
 
     def forget(self) -> None:
         """Something was removed: look again."""
@@ -70,13 +85,7 @@ class Catalog:
         async for entry in self._store.entries():
             files += 1
             size += entry.size
-            try:
-                ask = parse(b"/" + entry.name.encode())
-            except NotFound:
-                continue
-            if isinstance(ask, Ask) and ask.immutable:
-                key = (ask.module, ask.version)
-                found[key] = _with(found.get(key), ask, entry)
+            _add(found, entry)
         kept = sorted(found.values(), key=lambda kept: (kept.since, kept.module, kept.version))
         modules: dict[str, list[Kept]] = {}
         for version in kept:
@@ -112,16 +121,26 @@ class Catalog:
         return json.dumps({"modules": found}).encode()
 
 
-def _with(old: Kept | None, ask: Ask, entry: Entry) -> Kept:
+def _add(found: dict[tuple[str, str], Kept], entry: Entry) -> None:
+    try:
+        wanted = parse(b"/" + entry.name.encode())
+    except NotFound:
+        return
+    if isinstance(wanted, Ask) and wanted.immutable:
+        key = (wanted.module, wanted.version)
+        found[key] = _with(found.get(key), wanted, entry)
+
+
+def _with(old: Kept | None, wanted: Ask, entry: Entry) -> Kept:
     """The version of `ask`, of which this file is kept too."""
-    is_zip = ask.kind is Kind.zip
+    is_zip = wanted.kind is Kind.zip
     # Whoever looks at a version reads its info: that is no use of it.
-    used = entry.modified if ask.kind is Kind.info else entry.used
+    used = entry.modified if wanted.kind is Kind.info else entry.used
     if old is None:
-        return Kept(ask.module, ask.version, entry.modified, entry.size, used, is_zip)
+        return Kept(wanted.module, wanted.version, entry.modified, entry.size, used, is_zip)
     # The zip may come later or come back: a version is as old as its first file.
     since = old.since if is_zip else min(old.since, entry.modified)
-    return Kept(ask.module, ask.version, since, old.size + entry.size, max(old.used, used), old.zip or is_zip)
+    return Kept(wanted.module, wanted.version, since, old.size + entry.size, max(old.used, used), old.zip or is_zip)
 
 
 def _document(kept: Kept) -> dict[str, object]:
@@ -141,6 +160,7 @@ def _since(text: str) -> float:
 def _limit(text: str) -> int:
     if not text:
         return _MOST
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST:
+    # Python refuses to read numbers of thousands of digits.
+    if not text.isdecimal() or len(text) > len(str(_MOST)) or not 1 <= int(text) <= _MOST:
         raise InvalidInput(f"limit must be a number from 1 to {_MOST}", field="limit")
     return int(text)

@@ -127,8 +127,8 @@ class Operations:
         return not self._parts.is_private(module) or viewer.owns(module)
 
     async def _kept(self, viewer: Subject, module: str) -> list[Kept]:
-        found = (await self._parts.catalog.holdings()).modules.get(module)
-        if found is None or not self._may(viewer, module):
+        found = await self._parts.catalog.versions(module) if self._may(viewer, module) else []
+        if not found:
             raise NotFound(f"no version of {module} is kept here")
         return found
 

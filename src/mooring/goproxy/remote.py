@@ -7,7 +7,7 @@ from typing import Self, TypeVar
 import httpx2
 from pydantic import TypeAdapter, ValidationError
 
-from mooring.errors import OUTCOMES, MooringError, Unavailable
+from mooring.errors import OUTCOMES, Misconfigured, MooringError, Unavailable
 from mooring.goproxy import operations_app as wire
 from mooring.goproxy.access import Subject
 from mooring.goproxy.administration import Evictions, ModuleDetail, ModulePage, Overview, Pull
@@ -21,7 +21,7 @@ _ANSWER_S = 20.0
 _EVICT_S = 120.0
 """The upstream is asked about every version that should go."""
 _BY_CODE = {kind.code: kind for kind in OUTCOMES}
-_BY_STATUS = {row.http: kind for kind, row in reversed(OUTCOMES.items())}
+_BY_STATUS = {row.http: kind for kind, row in OUTCOMES.items() if kind is not Misconfigured}
 _NOTHING = TypeAdapter(dict[str, str])
 
 

@@ -145,8 +145,9 @@ async def kept(tallies: Tallies, file: Path, tasks: Tasks) -> AsyncIterator[None
         await asyncio.to_thread(_read, tallies, file)
         tasks.forever("tallies", _keep(tallies, file))
         yield
-        await asyncio.to_thread(_write, file, tallies.dump())
     finally:
+        # A role ends by being cancelled: what is awaited here could be cut short.
+        _write(file, tallies.dump())
         os.close(lock)
 
 

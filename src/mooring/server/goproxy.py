@@ -288,7 +288,7 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
         host, bound = listener.getsockname()[:2]
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
-        async with build(config) as goproxy, Tasks("server") as tasks:
+        async with build(config) as goproxy, counted(goproxy, config), Tasks("server") as tasks:
             server = http_server(goproxy.app, certificate=config.tls_certificate, key=config.tls_key)
             task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
             yield Served(url, goproxy)
@@ -312,6 +312,8 @@ def http_server(app: ASGIApp, *, certificate: Path | None = None, key: Path | No
     logging.getLogger("uvicorn.error").addFilter(_QUIET)
     settings = uvicorn.Config(
         app,
+        # A method would be taken for an application of an older kind.
+        interface="asgi3",
         http="httptools",
         ws="none",
         lifespan="off",

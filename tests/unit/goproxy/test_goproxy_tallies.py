@@ -1,5 +1,6 @@
 """Counts of pulls and failures: bounded in memory, and kept across a restart."""
 
+import asyncio
 from pathlib import Path
 
 from mooring.control.tasks import Tasks
@@ -46,6 +47,23 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
         assert second.errors == first.errors
     assert file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tallies", "tallies.lock"]
+
+
+async def test_counts_are_saved_when_the_process_is_told_to_end(tmp_path: Path) -> None:
+    """A role ends by being cancelled, and its counts are saved all the same."""
+    tallies = Tallies()
+
+    async def serve(tasks: Tasks) -> None:
+        async with kept(tallies, tmp_path / "tallies", tasks):
+            tallies.ended("hit")
+            await asyncio.Event().wait()
+
+    async with Tasks("role") as tasks:
+        _ = tasks.spawn("serve", serve(tasks))
+        await asyncio.sleep(0.2)
+    again = Tallies()
+    again.load((tmp_path / "tallies").read_bytes())
+    assert again.outcomes == {"hit": 1}
 
 
 async def test_a_file_that_is_none_is_no_reason_not_to_serve(tmp_path: Path) -> None:
