@@ -54,9 +54,9 @@ class Role:
 
 
 @asynccontextmanager
-async def role(home: Home, listen: Listen | None = None) -> AsyncIterator[Role]:
+async def role(home: Home, listen: Listen | None = None, editor: Path | None = None) -> AsyncIterator[Role]:
     """The role, until the end of the block."""
-    installation = Installation(home, listen or Listen(), editor=cache() / "editor/bin/code-server")
+    installation = Installation(home, listen or Listen(), editor=editor or cache() / "editor/bin/code-server")
     lifetime = Lifetime(None)
     transport = httpx2.AsyncHTTPTransport(uds=str(home.modules_socket))
     async with Tasks("test") as tasks, httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
@@ -117,6 +117,32 @@ async def test_new_private_patterns_hold_without_a_restart(tmp_path: Path, home:
             assert "is private" in await it.until(f"/t-{token}/example.com/x/@v/list", 403)
 
 
+async def test_without_a_go_command_it_says_so(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every request is answered with what is missing, and settings that need none are served at once."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    async with role(home, editor=Path("/nowhere/editor/bin/code-server")) as it:
+        assert "go env does not answer: install Go" in await it.until("/example.com/x/@v/list", 503)
+        await it.settings("upstream = 'off'\nsumdb = 'off'\n")
+        await it.until("/-/healthz", 200)
+
+
+async def test_it_can_be_switched_off(tmp_path: Path, home: Home) -> None:
+    """Then nobody gets anything, by no way, until it is switched on again."""
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text(wanted(upstream))
+        async with role(home) as it:
+            token = access.make(home.modules_tokens, "ann", ())
+            await it.until(f"/goproxy/t-{token}/example.com/x/@v/list", 200)
+            assert home.modules_policy.exists()
+            await it.settings("enabled = false\n")
+            said = await it.until(f"/t-{token}/example.com/x/@v/list", 503)
+            assert "switched off in goproxy.toml" in said
+            assert not home.modules_policy.exists()
+            await it.settings(wanted(upstream))
+            await it.until(f"/t-{token}/example.com/x/@v/list", 200)
+
+
 async def test_it_leaves_no_socket(home: Home) -> None:
     """Nobody else may connect to its sockets, and they go with it."""
     home.modules_settings.write_text("upstream = 'off'\nsumdb = 'off'\n")
@@ -124,6 +150,12 @@ async def test_it_leaves_no_socket(home: Home) -> None:
         await it.until("/-/healthz", 200)
         assert home.modules_socket.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.run.rglob("*.sock*")] == []
+
+
+async def text(address: str) -> str:
+    """What an address answers over TCP."""
+    async with httpx2.AsyncClient(timeout=30) as client:
+        return (await client.get(address)).text
 
 
 async def test_another_name_than_localhost_has_a_port_in_plain(tmp_path: Path, home: Home) -> None:
@@ -136,14 +168,14 @@ async def test_another_name_than_localhost_has_a_port_in_plain(tmp_path: Path, h
         async with role(home, listen) as it:
             await it.until("/-/healthz", 200)
             token = access.make(home.modules_tokens, "ann", ())
-            assert httpx2.get(f"{first}/t-{token}/example.com/x/@v/list").text == "v1.0.0\n"
+            assert await text(f"{first}/t-{token}/example.com/x/@v/list") == "v1.0.0\n"
         assert address(home, listen) == first
         with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2].partition("/")[0]))):
             async with role(home, listen) as it:
                 await it.until("/-/healthz", 200)
                 second = address(home, listen)
                 assert second != first
-                assert httpx2.get(f"{second}/t-{token}/example.com/x/@v/list").text == "v1.0.0\n"
+                assert await text(f"{second}/t-{token}/example.com/x/@v/list") == "v1.0.0\n"
 
 
 def test_where_the_go_command_asks(home: Home) -> None:

@@ -18,8 +18,9 @@ from mooring.errors import MooringError, Unavailable
 from mooring.goproxy import team
 from mooring.goproxy.clearance import cleared
 from mooring.goproxy.operations_app import OperationsApp
+from mooring.goproxy.ports import FullStore
 from mooring.goproxy.reported import reported
-from mooring.goproxy.responses import refuse
+from mooring.goproxy.responses import refuse, reply
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, build, counted, http_server
 from mooring.server.lifetime import Lifetime
@@ -32,7 +33,7 @@ _LOOK_S = 1.0
 _AGAIN_S = 20.0
 """Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
 _HEALTH = b"/-/healthz"
-_PREFIX = "/goproxy"
+_PREFIX = b"/goproxy"
 """What a path may begin with: the gateway takes it off, the other ways here do not."""
 
 Scope = MutableMapping[str, Any]
@@ -48,17 +49,32 @@ class Switch:
     def __init__(self) -> None:
         self.app: App | None = None
         self.administration: App | None = None
+        self.store: FullStore | None = None
         self.problem = "the module proxy is starting"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope.get("raw_path", b"").startswith(_PREFIX.encode() + b"/"):
-            scope["root_path"] = _PREFIX
-        asks_health = scope["type"] == "http" and scope["raw_path"].partition(b"?")[0] == _HEALTH
-        if self.app is None or (self.problem and asks_health):
-            if scope["type"] == "http":
-                await refuse(send, Unavailable(self.problem))
+        if scope["type"] != "http":
             return
-        await self.app(scope, receive, send)
+        path = scope["raw_path"].partition(b"?")[0]
+        if path.startswith(_PREFIX + b"/"):
+            scope["root_path"], path = _PREFIX.decode(), path.removeprefix(_PREFIX)
+        if path == _HEALTH:
+            # Asked every few seconds for ever: no line of the log, and no request that anybody would count.
+            await self._say_how_it_is(send)
+        elif self.app is None:
+            await refuse(send, Unavailable(self.problem))
+        else:
+            await self.app(scope, receive, send)
+
+    async def _say_how_it_is(self, send: Send) -> None:
+        try:
+            if self.problem or self.store is None:
+                raise Unavailable(self.problem)
+            await self.store.healthy()
+        except MooringError as error:
+            await refuse(send, error)
+        else:
+            await reply(send, 200, [(b"content-type", b"text/plain; charset=utf-8")], b"ok\n")
 
     async def administer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What `mooring server` asks over the administration's socket."""
@@ -106,21 +122,22 @@ async def keep(installation: Installation, switch: Switch) -> None:
 
 async def _serve(installation: Installation, switch: Switch, seen: team.Stamp | None) -> None:
     """Serve what the file says until it says something else that can be read."""
-    file = installation.home.modules_settings
-    wanted = team.read(file).config(installation.home, go_command(installation))
-    home = installation.home
-    async with cleared(home.modules_policy, wanted), build(wanted) as goproxy, counted(goproxy, wanted):
-        switch.app, switch.problem = goproxy.app, ""
+    home, wanted = installation.home, team.read(installation.home.modules_settings)
+    if not wanted.enabled:
+        home.modules_policy.unlink(missing_ok=True)
+        switch.problem = f"the module proxy is switched off in {home.modules_settings.name}"
+        await _next(home.modules_settings, seen, switch)
+        return
+    config = wanted.config(home, go_command(installation))
+    async with cleared(home.modules_policy, config), build(config) as goproxy, counted(goproxy, config):
+        switch.app, switch.store, switch.problem = goproxy.app, goproxy.store, ""
         switch.administration = OperationsApp(goproxy.operations)
         goproxy.operations.settings_problem = lambda: switch.problem
-        log.info("serving", store=str(wanted.root), private=wanted.private)
+        log.info("serving", store=str(config.root), private=config.private)
         with reported(home.modules_hits, goproxy.telemetry):
-            await _next(file, seen, switch)
-        switch.app, switch.administration, switch.problem = (
-            None,
-            None,
-            "the module proxy takes up new settings: try again",
-        )
+            await _next(home.modules_settings, seen, switch)
+        switch.app = switch.administration = None
+        switch.problem = "the module proxy takes up new settings: try again"
 
 
 async def _next(file: Path, seen: team.Stamp | None, switch: Switch) -> None:

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,10 @@ from mooring.workspaces.ports import WorkspaceStore
 log = structlog.get_logger(__name__)
 
 _LOOK_S = 2.0
+_AT_LEAST_S = 60.0
+"""Another server on the same database may have made workspaces of which this one hears nothing."""
+_PATIENCE_S = 15.0
+"""Seconds of silence that are no news: a start, or one after a kill."""
 _HEALTH_WITHIN_S = 2.0
 _PAGE = 500
 _MAX_ANSWER = 16 * 1024
@@ -44,10 +49,12 @@ class WorkspaceModules:
         self._clock = clock
         self._wanted = team.Team()
         self._stamp: team.Stamp | None = None
-        self._written: tuple[dict[str, Subject], team.Stamp | None] | None = None
+        self._is_read = False
+        self._written: _Written | None = None
         self._one = asyncio.Lock()
         self._begun = self._held = 0
         self._woken = asyncio.Event()
+        self._began = clock.monotonic()
         self._answered: float | None = None
         self._problem = ""
 
@@ -79,13 +86,20 @@ class WorkspaceModules:
     async def run(self) -> None:
         """Follow workspaces and settings, and ask the proxy how it is."""
         while True:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
                     await self._woken.wait()
-            except TimeoutError:
-                await self._ask()
-            self._woken.clear()
-            await self.admit()
+            if self._woken.is_set() or not self._is_current():
+                self._woken.clear()
+                await self.admit()
+            await self._ask()
+
+    def _is_current(self) -> bool:
+        # The list of all workspaces is not read for nothing every few seconds.
+        if self._written is None or self._clock.monotonic() - self._written.at > _AT_LEAST_S:
+            return False
+        home, written = self._home, self._written
+        return team.stamp(home.modules_settings) == self._stamp and team.stamp(home.modules_tokens) == written.stamp
 
     async def admit(self) -> None:
         """Return once the file of tokens is as the workspaces were after this call began, or could not be made so."""
@@ -118,22 +132,23 @@ class WorkspaceModules:
             async for workspace in self._running():
                 name = f"{WORKSPACE}{workspace.owner}/{workspace.name}"
                 subjects[_token(key, workspace)] = Subject(name, self._wanted.allowed(workspace.owner))
-        file = self._home.modules_tokens
-        if self._written != (subjects, team.stamp(file)):
+        file, before = self._home.modules_tokens, self._written
+        if before is None or (before.subjects, before.stamp) != (subjects, team.stamp(file)):
+            self._written = None
             await asyncio.to_thread(replace_workspaces, file, subjects)
-            self._written = (subjects, team.stamp(file))
+        self._written = _Written(subjects, team.stamp(file), self._clock.monotonic())
 
     def _read(self) -> None:
         file = self._home.modules_settings
         stamp = team.stamp(file)
-        if stamp == self._stamp and self._written is not None:
+        if stamp == self._stamp and self._is_read:
             return
         try:
             self._wanted = team.read(file)
         except MooringError as error:
             # The role tells it; what was allowed before stays so, and at a start nothing private is.
             log.warning("settings not taken", error=error.detail)
-        self._stamp = stamp
+        self._stamp, self._is_read = stamp, True
 
     def _token(self, workspace: Workspace) -> str:
         return _token(modules_key(self._home), workspace)
@@ -150,14 +165,25 @@ class WorkspaceModules:
             after = page.cursor
 
     async def _ask(self) -> None:
+        now = self._clock.monotonic()
         try:
             async with asyncio.timeout(_HEALTH_WITHIN_S):
                 self._problem = await _health(self._home.modules_socket)
-        except (OSError, TimeoutError, ValueError):
-            self._problem = "goproxy: the module proxy does not answer; its log says why" if self._answered else ""
-        else:
-            if not self._problem:
-                self._answered = self._clock.monotonic()
+        except (OSError, TimeoutError, ValueError, MooringError):
+            if now - (self._answered or self._began) > _PATIENCE_S:
+                self._problem = "goproxy: the module proxy does not answer; log/goproxy.log says why"
+            return
+        if not self._problem:
+            self._answered = now
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What the file of tokens was made to say, when, and how to see that it was changed since."""
+
+    subjects: Mapping[str, Subject]
+    stamp: team.Stamp | None
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
