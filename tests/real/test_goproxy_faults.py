@@ -81,6 +81,9 @@ def wait_for(file: Path) -> None:
         (f"{X}.mod", Fault(body=b""), 502),
         (f"{X}.zip", Fault(body=b"<html>welcome</html>"), 502),
         (f"{X}.zip", Fault(body=make_zip("example.com/x", "v1.0.0", {"x.go": "package evil\n"})), 502),
+        (f"{X}.info", Fault(status=302, headers={"Location": f"/{X}.info"}), 502),
+        (f"{X}.mod", Fault(status=302, headers={"Location": "gopher://127.0.0.1/"}), 503),
+        (f"{X}.mod", Fault(body=b"x" * (16 * 2**20 + 1)), 502),
         (f"{X}.zip", Fault(cut_at=100), 503),
         (f"{X}.zip", Fault(announce=5000), 503),
         (f"{X}.zip", Fault(announce=50), 502),
@@ -189,6 +192,22 @@ def test_an_upstream_that_is_too_slow_is_no_absence(upstream: Upstream, config: 
             assert get(proxy, f"{X}.info").status_code == 503
             with pytest.raises(httpx2.RemoteProtocolError):
                 get(proxy, "example.com/big/@v/v1.0.0.zip")
+    finally:
+        gate.set()
+
+
+def test_an_upstream_that_drips_is_cut_off(upstream: Upstream, config: Config) -> None:
+    """One that goes on sending, but next to nothing, does not keep everybody waiting for ever."""
+    name = "example.com/big/@v/v1.0.0.zip"
+    gate = threading.Event()
+    drip = Fault(piece=20, pace=lambda at: gate.wait(0.1) and None if at > 300_000 else None)
+    upstream.faults[name] = replace(drip, times=1)
+    try:
+        with running(replace(config, upstream_timeout_s=0.7)) as proxy:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                get(proxy, name)
+            upstream.faults.clear()
+            assert get(proxy, name).content == upstream.files[name]
     finally:
         gate.set()
 

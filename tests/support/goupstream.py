@@ -27,6 +27,7 @@ from mooring.goproxy.names import Kind, ask
 from mooring.settings import cache
 
 DATABASE = "sum.test.example"
+Handler = type[BaseHTTPRequestHandler]
 
 
 def go() -> Path:
@@ -63,20 +64,21 @@ class Fault:
     chunked: bool = False
     """Do not say the length."""
     delay_s: float = 0.0
+    piece: int = 65536
     pace: Callable[[int], None] | None = None
-    """Called with the bytes sent so far, before each 64 KiB."""
+    """Called with the bytes sent so far, before each piece."""
     times: int = -1
 
 
 class Upstream:
     """A module proxy with a checksum database behind `/sumdb/`, on a port of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = DATABASE) -> None:
         self.files: dict[str, bytes] = {}
         self.faults: dict[str, Fault] = {}
         self.asked: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
-        self.database = Ledger(folder / "database", DATABASE)
+        self.database = Ledger(folder / "database", database)
         self.database_up = True
         self.database_here = True
         self._lock = threading.Lock()
@@ -154,7 +156,7 @@ class Upstream:
         """Serve until the end of the block."""
         upstream = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answers(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
@@ -170,7 +172,7 @@ class Upstream:
             def handle_error(self, *_: object) -> None:
                 """A client that goes away is no news."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = self.listening(Server, Answers)
         thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         thread.start()
         try:
@@ -179,6 +181,12 @@ class Upstream:
             self._server.shutdown()
             thread.join()
             self._server.server_close()
+
+    def listening(
+        self, server: type[ThreadingHTTPServer], handler: type[BaseHTTPRequestHandler]
+    ) -> ThreadingHTTPServer:
+        """The server on its port."""
+        return server(("127.0.0.1", 0), handler)
 
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.lstrip("/").replace("%21", "!")
@@ -221,10 +229,10 @@ def _send(request: BaseHTTPRequestHandler, fault: Fault, body: bytes) -> None:
         request.send_header("Content-Length", str(length))
     request.end_headers()
     body = body if fault.cut_at is None else body[: fault.cut_at]
-    for at in range(0, len(body), 65536):
+    for at in range(0, len(body), fault.piece):
         if fault.pace is not None:
             fault.pace(at)
-        part = body[at : at + 65536]
+        part = body[at : at + fault.piece]
         request.wfile.write(b"%x\r\n%b\r\n" % (len(part), part) if fault.chunked else part)
     if fault.chunked:
         request.wfile.write(b"0\r\n\r\n")

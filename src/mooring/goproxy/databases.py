@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from mooring.errors import MooringError, NotFound
+from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy.names import SumdbAsk
 from mooring.goproxy.ports import Remote
 
@@ -28,7 +28,12 @@ class DatabaseAddress:
         if self._chosen is None:
             self._chosen = await self._choose()
         upstream, prefix = self._chosen
-        return await upstream.get(prefix + path.replace("!", "%21"))
+        try:
+            return await upstream.get(prefix + path.replace("!", "%21"))
+        except Unavailable:
+            # Whoever denied the database for a moment would have it asked elsewhere until this process ends.
+            self._chosen = None
+            raise
 
     async def _choose(self) -> tuple[Remote, str]:
         """Raises what an upstream says that neither offers nor denies the database."""

@@ -1,6 +1,7 @@
 """A module proxy upstream, over HTTP. Foreign errors are translated here."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,8 @@ _REASON_BYTES = 600
 _TOTAL_S = 300.0
 _CHUNK = 128 * 1024
 _CONNECT_S = 15.0
+_SLOWEST = 1000
+"""Bytes a second, over as long as an upstream may send nothing; git's limit here is the same."""
 _BROKEN = (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)
 
 
@@ -32,6 +35,24 @@ def client(timeout_s: float, connections: int = 64) -> httpx2.AsyncClient:
         max_redirects=MAX_REDIRECTS,
         headers={"User-Agent": "mooring-goproxy"},
     )
+
+
+class _Pace:
+    """Whether a download has become too slow: one byte a minute would keep everybody waiting for ever."""
+
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
+        self._began = time.monotonic()
+        self._before = 0
+
+    def too_slow(self, total: int) -> bool:
+        """Whether the last whole window brought less than it must."""
+        now = time.monotonic()
+        if now - self._began < self._window_s:
+            return False
+        least = self._before + _SLOWEST * (now - self._began)
+        self._began, self._before = now, total
+        return total < least
 
 
 class Upstream:
@@ -103,11 +124,14 @@ class Upstream:
 
     async def _chunks(self, response: httpx2.Response) -> AsyncIterator[bytes]:
         total = 0
+        pace = _Pace(self._http.timeout.read or _TOTAL_S)
         try:
             async for chunk in response.aiter_bytes():
                 total += len(chunk)
                 if total > MAX_ZIP:
                     raise BadUpstream(f"{self.name} sends a zip of more than {MAX_ZIP} bytes")
+                if pace.too_slow(total):
+                    raise Unavailable(f"{self.name} sends less than {_SLOWEST} bytes a second")
                 yield chunk
         except httpx2.HTTPError as error:
             raise self._translated(error) from error
