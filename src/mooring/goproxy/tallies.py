@@ -180,7 +180,8 @@ async def _keep(tallies: Tallies, file: Path) -> None:
         await asyncio.sleep(_SAVE_EVERY_S)
         if tallies.changes != saved:
             saved = tallies.changes
-            await asyncio.to_thread(_write, file, tallies.dump())
+            # In a thread it could be overtaken by the last one, and then replace it.
+            _write(file, tallies.dump())
 
 
 def _write(file: Path, document: bytes) -> None:
