@@ -351,4 +351,4 @@ def first_person() -> str:
 
 def cgroup_name(home: Home) -> str:
     """The cgroup of one installation: two on one machine must not remove each other's."""
-    return "mooring-" + hashlib.sha256(os.fsencode(home.root)).hexdigest()[:8]
+    return f"mooring-{home.instance[:8]}"

@@ -6,6 +6,7 @@ Source of the format: the HTML standard, section 9.2 (server-sent events).
 import codecs
 import re
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -48,50 +49,51 @@ Accept = Annotated[str, Header(max_length=256)]
 After = Annotated[int, Query(ge=0, le=2**62, description="The id of the last event seen.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The part of a history that is asked for: a page behind the event `after`, or all from there as it comes."""
+
+    after: int
+    limit: int
+    streams: bool
+
+
+async def wanted(
+    *, last: Resumed, after: After = 0, cursor: Cursor = None, limit: Limit = 100, accept: Accept = ""
+) -> Wanted:
+    """What the request asks for; `Last-Event-ID` is for streams, a cursor for pages.
+
+    Raises:
+        InvalidInput: for a cursor that is none of ours.
+    """
+    if SSE in accept:
+        return Wanted(after if last is None else last, limit, streams=True)
+    position = paging.decode(cursor)
+    return Wanted(after if position is None else _position(position), limit, streams=False)
+
+
+Part = Annotated[Wanted, Depends(wanted)]
+
+
 @router.get("/events", response_model=Page[Event], responses=_STREAM)
-async def all_events(  # noqa: PLR0913 - one parameter a part of the request
-    caller: Calling,
-    services: Wired,
-    *,
-    last: Resumed,
-    after: After = 0,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-    accept: Accept = "",
-) -> Page[Event] | Response:
+async def all_events(caller: Calling, services: Wired, part: Part) -> Page[Event] | Response:
     """The history of all the caller's workspaces, oldest first: a page, or server-sent events."""
     subject = as_subject(caller)
-    if SSE in accept:
-        start = after if last is None else last
-        return sse(services, caller, _events(services.workspaces.follow(subject, None, after=start)))
-    if (position := paging.decode(cursor)) is not None:
-        after = _position(position)
-    found, end = await services.workspaces.history(subject, after=after, limit=limit)
+    if part.streams:
+        return sse(services, caller, _events(services.workspaces.follow(subject, None, after=part.after)))
+    found, end = await services.workspaces.history(subject, after=part.after, limit=part.limit)
     return Page(items=tuple(map(event_document, found)), cursor=paging.encode(None if end is None else str(end)))
 
 
 @router.get("/workspaces/{workspace_id}/events", response_model=Page[Event], responses=_STREAM | problems(404))
-async def events(  # noqa: PLR0913 - one parameter a part of the request
-    workspace_id: Id,
-    caller: Calling,
-    services: Wired,
-    *,
-    last: Resumed,
-    after: After = 0,
-    cursor: Cursor = None,
-    limit: Limit = 100,
-    accept: Accept = "",
-) -> Page[Event] | Response:
+async def events(workspace_id: Id, caller: Calling, services: Wired, part: Part) -> Page[Event] | Response:
     """Its history, oldest first: a page, or server-sent events when these are accepted."""
     subject = as_subject(caller)
-    if SSE in accept:
+    if part.streams:
         await services.workspaces.get(subject, workspace_id)
-        start = after if last is None else last
-        return sse(services, caller, _events(services.workspaces.follow(subject, workspace_id, after=start)))
-    if (position := paging.decode(cursor)) is not None:
-        after = _position(position)
-    found = await services.workspaces.events(subject, workspace_id, after=after, limit=limit)
-    end = str(found[-1].id) if len(found) == limit else None
+        return sse(services, caller, _events(services.workspaces.follow(subject, workspace_id, after=part.after)))
+    found = await services.workspaces.events(subject, workspace_id, after=part.after, limit=part.limit)
+    end = str(found[-1].id) if len(found) == part.limit else None
     return Page(items=tuple(map(event_document, found)), cursor=paging.encode(end))
 
 
