@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress
@@ -12,8 +13,7 @@ from mooring.cli.application import noun
 from mooring.cli.language import _
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
-from mooring.goproxy.config import DEFAULT_NOTARY, Config, size
-from mooring.goproxy.gocommand import Credentials
+from mooring.goproxy.config import Config, size
 from mooring.goproxy.s3 import Bucket
 from mooring.settings import cache, home
 
@@ -24,7 +24,9 @@ app = noun(_("Serve Go modules, public and private, verified and kept."))
 
 _SHOWN = 20
 
-Store = Annotated[Path | None, typer.Option(help=_("Folder of the modules; laid out as GOMODCACHE."))]
+Store = Annotated[
+    Path | None, typer.Option(help=_("Folder of the modules; otherwise that of mooring up, with its settings."))
+]
 Upstream = Annotated[str | None, typer.Option(help=_("A GOPROXY list; otherwise what go env says."))]
 Sumdb = Annotated[str | None, typer.Option(help=_("A GOSUMDB value; otherwise what go env says."))]
 Nosumdb = Annotated[str, typer.Option(help=_("Patterns that the checksum database is not asked about."))]
@@ -37,7 +39,9 @@ Certificates = Annotated[Path | None, typer.Option(help=_("PEM bundle of a compa
 Credential = Annotated[Path | None, typer.Option(help=_("File with the bucket's access key."), exists=True)]
 Certificate = Annotated[Path | None, typer.Option(help=_("PEM file with the certificate chain."), exists=True)]
 CertificateKey = Annotated[Path | None, typer.Option(help=_("PEM file with its key."), exists=True)]
-Name = Annotated[str, typer.Option("--notary", help=_("Name of our own checksum database; fixed by the first start."))]
+Name = Annotated[
+    str | None, typer.Option("--notary", help=_("Name of our own checksum database (sum.mooring.internal)."))
+]
 Go = Annotated[Path | None, typer.Option(help=_("The go command; otherwise the set-up's, or that of PATH."))]
 
 
@@ -58,23 +62,44 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     s3: Annotated[str | None, typer.Option(help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))] = None,
     s3_credentials: Credential = None,
     s3_region: Annotated[str, typer.Option(help=_("Region of the bucket."))] = "us-east-1",
-    notary: Name = DEFAULT_NOTARY,
+    notary: Name = None,
     go: Go = None,
 ) -> None:
     """Serve Go modules, public and private, verified and kept."""
     if s3 and not s3_credentials:
         raise InvalidInput("a bucket needs a file of credentials", field="--s3-credentials")
-    context.obj = Config(
-        root=(store or home().modules).absolute(),
-        s3=Bucket(s3, s3_credentials, s3_region) if s3 and s3_credentials else None,
-        upstream=upstream,
-        sumdb=sumdb,
-        nosumdb=_patterns(nosumdb),
-        private=_patterns(private),
-        credentials=Credentials(netrc, gitconfig, ssh_key, known_hosts, certificates),
-        notary=notary,
-        go=go or _go(),
+    base = _base(store, go or _go())
+    files = replace(
+        base.credentials,
+        **_given(netrc=netrc, gitconfig=gitconfig, ssh_key=ssh_key, known_hosts=known_hosts, certificates=certificates),
     )
+    context.obj = replace(
+        base,
+        credentials=files,
+        **_given(
+            s3=Bucket(s3, s3_credentials, s3_region) if s3 and s3_credentials else None,
+            upstream=upstream,
+            sumdb=sumdb,
+            nosumdb=_patterns(nosumdb),
+            private=_patterns(private),
+            notary=notary,
+        ),
+    )
+
+
+def _base(store: Path | None, go: Path) -> Config:
+    """What holds where no option says otherwise."""
+    if store is not None:
+        return Config(root=store.absolute(), go=go)
+    # The store of `mooring up`: without its private patterns their modules would be named to the public database.
+    from mooring.goproxy import team  # noqa: PLC0415 - the file is read by these commands alone
+
+    place = home()
+    return team.read(place.modules_settings).config(place, go)
+
+
+def _given(**options: Any) -> dict[str, Any]:  # noqa: ANN401 - each is of its own type
+    return {name: value for name, value in options.items() if value}
 
 
 @app.command()
@@ -90,19 +115,18 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
     max_size: Annotated[str | None, typer.Option(help=_("Evict what can come back beyond this: 200G."))] = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C."""
-    from dataclasses import replace  # noqa: PLC0415
-
     from mooring.server.goproxy import serve as run  # noqa: PLC0415 - the other commands need none of it
 
     if (tls_certificate is None) != (tls_key is None):
         raise InvalidInput("a certificate needs its key, and a key its certificate", field="--tls-key")
+    base = _config(context)
     config = replace(
-        _config(context),
-        filter=filter_,
-        tokens=_tokens(_config(context)) if tokens else None,
+        base,
+        filter=filter_ or base.filter,
+        tokens=_tokens(base) if tokens else None,
         tls_certificate=tls_certificate,
         tls_key=tls_key,
-        max_bytes=size(max_size) if max_size else None,
+        max_bytes=size(max_size) if max_size else base.max_bytes,
     )
     run(config, bind, port, print)
 
