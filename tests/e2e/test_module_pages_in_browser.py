@@ -117,7 +117,7 @@ async def test_search_open_pin_and_evict(mooring: Mooring, page: Page) -> None:
 
 async def test_a_private_module_is_shown_to_those_who_may_have_it(mooring: Mooring) -> None:
     """As goproxy.toml says, for the command line as for the page; who pulls what is not for everybody."""
-    await pull(mooring, "example.com/other/@v/v0.1.0.info")
+    await pull(mooring, "example.com/other/@v/v0.1.0.info", ask(LIB, "v1.0.0", Kind.info).name)
     before = (mooring.home / "goproxy.toml").read_text()
     private = 'private = ["example.com/other"]\n[[allow]]\nusers = ["bob"]\nmodules = ["example.com/other"]\n'
     settle(mooring, before + private)
@@ -138,8 +138,9 @@ async def _listed(mooring: Mooring, token: str, *, private: bool) -> set[str]:
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{mooring.port}", headers=headers) as client:
         async with asyncio.timeout(60):
             while True:
+                # The role takes up new settings, and so does the server, each in its time.
                 answer = await client.get("/api/v1/modules/example.com/other")
-                if answer.status_code == 404 or (answer.status_code == 200 and answer.json()["private"] and private):
+                if answer.json()["private"] if answer.is_success else answer.status_code == 404 and not private:
                     break
                 await asyncio.sleep(0.2)
         answer = await client.put(f"/api/v1/modules/{LIB}/@pin")
