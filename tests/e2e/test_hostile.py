@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import BrowserContext, Error
 
 from support import postgres
-from support.browser import chromium
+from support.browser import chromium, visit
 from support.mooring import Mooring, free_port, installation
 from support.waiting import pause, until
 
@@ -123,10 +123,10 @@ async def test_a_hostile_page_drives_nothing_but_its_own_workspace(options: tupl
             homes += [link_to(mooring, "good", "--port", str(port)), link_to(mooring, "evil")]
             for link in homes:
                 page = await context.new_page()
-                await page.goto(link)
+                await visit(page, link)
             before = len(seen(mooring, "good"))
             targets = [origin(link) for link in (homes[1], homes[0], homes[2], homes[3])]
-            await page.goto(origin(homes[4]) + "/page")
+            await visit(page, origin(homes[4]) + "/page")
             results = await page.evaluate(ATTACK, targets)
             assert results == {}
             arrived = seen(mooring, "good")[before:]
@@ -163,10 +163,10 @@ async def windows(context: BrowserContext, evil: str, victims: list[str], *, sec
     """A window that a hostile page opens is out of its reach where browsers know how; a name leads to no other tab."""
     await context.add_init_script("addEventListener('message', event => { (window.told ??= []).push(event.data) })")
     named = await context.new_page()
-    await named.goto(victims[0] + "/page")
+    await visit(named, victims[0] + "/page")
     await named.evaluate(LISTEN)
     page = await context.new_page()
-    await page.goto(evil + "/page")
+    await visit(page, evil + "/page")
     before = set(context.pages)
     results = await page.evaluate(WINDOWS, [victims, evil])
     for tried in results:
@@ -196,29 +196,25 @@ CROWD = """
 async def crowded(mooring: Mooring, context: BrowserContext, evil: str, good: str) -> None:
     """However many cookies a neighbour sets, others are served, and after clearing them a link signs in as ever."""
     page = await context.new_page()
-    await page.goto(evil + "/page")
+    await visit(page, evil + "/page")
     await page.evaluate(CROWD)
     # Too long for a request (HTTP/2 then ends the connection), or ours among those that the browser dropped.
     with suppress(Error):
-        answer = await page.goto(good + "/page")
-        assert answer is not None
+        answer = await visit(page, good + "/page")
         assert answer.status in (200, 400, 401), answer.status
     assert seen(mooring, "good")
     await context.clear_cookies()
-    await page.goto(link_to(mooring, "good"))
-    answer = await page.goto(good + "/page")
-    assert answer is not None
+    await visit(page, link_to(mooring, "good"))
+    answer = await visit(page, good + "/page")
     assert (answer.status, await page.title()) == (200, "hostile")
 
 
 async def still_signed_in(context: BrowserContext, console: str, good: str) -> None:
     """The console and the other workspace know the person as before."""
     page = await context.new_page()
-    answer = await page.goto(good + "/page")
-    assert answer is not None
+    answer = await visit(page, good + "/page")
     assert answer.status == 200
-    answer = await page.goto(console + "/")
-    assert answer is not None
+    answer = await visit(page, console + "/")
     assert "good" in await answer.text()
     assert answer.headers["x-frame-options"] == "DENY"
 
@@ -455,7 +451,7 @@ async def test_what_a_workspace_prints_is_text_in_every_view(plain: Mooring) -> 
         page = await browser.new_page()
         alerts: list[str] = []
         page.on("dialog", lambda dialog: alerts.append(dialog.message))
-        await page.goto(plain.cli("workspace", "open", "loud", "--print", check=False).stdout.strip() or plain.url)
+        await visit(page, plain.cli("workspace", "open", "loud", "--print", check=False).stdout.strip() or plain.url)
         await asyncio.sleep(2)
         assert await page.locator("img[src=x]").count() == 0
         assert alerts == []

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 from playwright.async_api import Browser
 
-from support.browser import Editor, chromium
+from support.browser import Editor, chromium, visit
 from support.journeys import appears, cli, create
 from support.mooring import Mooring
 
@@ -38,7 +38,7 @@ async def test_a_file_made_in_the_terminal_survives_a_stop(mooring: Mooring, bro
 
     await cli(mooring, "workspace", "stop", "first", "--wait")
     assert (folder / "made.txt").read_text() == "made in the terminal\n"
-    await editor.page.goto(address)
+    await visit(editor.page, address)
     assert "stopped" in (await editor.page.inner_text("body")).lower()
 
     await cli(mooring, "workspace", "start", "first", "--wait")
@@ -79,12 +79,11 @@ async def test_a_port_opened_in_the_terminal_has_a_url(mooring: Mooring, browser
     await editor.terminal_shows("Serving HTTP")
     link_port = (await cli(mooring, "workspace", "open", "serving", "--port", "38017", "--print")).strip()
     page = await context.new_page()
-    await page.goto(link_port)
+    await visit(page, link_port)
     assert (await page.inner_text("body")).strip() == "served"
 
     link_own = (await cli(mooring, "workspace", "open", "serving", "--port", str(mooring.port), "--print")).strip()
-    answer = await page.goto(link_own)
-    assert answer is not None
+    answer = await visit(page, link_own)
     assert answer.status in {403, 404, 502, 503}
     await cli(mooring, "workspace", "delete", "serving", "--yes")
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Error, Page, Response, async_playwright
+from playwright.async_api import TimeoutError as TooLate
 
 # Without these Chromium talks to its maker's servers at every start.
 _QUIET = (
@@ -17,6 +18,7 @@ _QUIET = (
     "--no-sandbox",
 )
 _WITHIN_MS = 90_000
+_TRIES = 5
 
 
 @asynccontextmanager
@@ -33,6 +35,24 @@ async def chromium(home: Path | None = None, *flags: str) -> AsyncIterator[Brows
             await browser.close()
 
 
+async def visit(page: Page, url: str) -> Response:
+    """Go to `url`; the answer.
+
+    Chromium gives up what it loads when an interface of the machine comes or goes, as those of containers do that an
+    earlier test ended: then, and only then, it is asked again.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            answer = await page.goto(url)
+        except Error as error:
+            if left == 0 or "net::ERR_NETWORK_CHANGED" not in error.message:
+                raise
+        else:
+            assert answer is not None
+            return answer
+    raise AssertionError("unreachable")
+
+
 class Editor:
     """code-server's workbench in one page."""
 
@@ -42,8 +62,17 @@ class Editor:
 
     async def open(self, url: str) -> None:
         """Go there and wait until the workbench can be used."""
-        await self.page.goto(url)
-        await self.page.wait_for_selector(".monaco-workbench .statusbar-item")
+        disturbed: list[str | None] = []
+        self.page.on("requestfailed", lambda request: disturbed.append(request.failure))
+        await visit(self.page, url)
+        try:
+            await self.page.wait_for_selector(".monaco-workbench .statusbar-item")
+        except TooLate:
+            # A part of the page was lost in the same way as `visit` says; the link in `url` has been used by now.
+            if "net::ERR_NETWORK_CHANGED" not in disturbed:
+                raise
+            await self.page.reload()
+            await self.page.wait_for_selector(".monaco-workbench .statusbar-item")
 
     async def open_terminal(self) -> None:
         """Open a terminal and wait for its prompt."""
