@@ -198,6 +198,6 @@ def test_where_the_server_is_goes_with_it(home: Home) -> None:
         dead.close()
         remove_endpoint(home)
         remove_endpoint(home)
-    assert {entry.name for entry in home.run.iterdir()} == {"w"}
+    assert {entry.name for entry in home.run.iterdir()} == {"c", "w"}
     assert [list(folder.iterdir()) for folder in workspaces] == [[], [workspaces[1] / "keeper.sock"]]
     assert home.keys.stat().st_mode & 0o777 == 0o700
