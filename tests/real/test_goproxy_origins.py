@@ -102,7 +102,13 @@ def test_looking_at_a_graph_fetches_no_zip(tmp_path: Path, upstream: Upstream) -
 def test_a_toolchain_is_downloaded_and_verified(tmp_path: Path, upstream: Upstream) -> None:
     """The go command gets another one of itself through us, the second time without any upstream."""
     arch = GoUser(tmp_path / "eve", "off").go("env", "GOARCH").stdout.strip()
-    files = {"bin/go": "#!/bin/sh\necho a toolchain of $(basename $0)\n", "pkg/tool/x": "x", "VERSION": "go1.99.0\n"}
+    files = {
+        "bin/go": "#!/bin/sh\necho a toolchain of $(basename $0)\n",
+        "pkg/tool/x": "x",
+        "lib/x": "x",
+        "VERSION": "go1.99.0\n",
+        "bin/gofmt": "x",
+    }
     upstream.publish("golang.org/toolchain", f"{TOOLCHAIN}.linux-{arch}", files)
     config = Config(tmp_path / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go())
     wanted = {"GOTOOLCHAIN": "go1.99.0"}

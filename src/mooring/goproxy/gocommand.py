@@ -235,6 +235,9 @@ def _git_settings() -> Mapping[str, str]:
         "submodule.recurse": "false",
         "fetch.recurseSubmodules": "false",
         "gc.auto": "0",
+        # A pack is there when all of it is. Loose objects of a fetch that was cut off would pass for a whole commit,
+        # whose go.mod the go command then takes for missing and makes up.
+        "fetch.unpackLimit": "1",
         "http.lowSpeedLimit": "1000",
         "http.lowSpeedTime": "60",
     }

@@ -1,6 +1,8 @@
 """What is believed for how long, and who fetches: on a clock that the tests turn."""
 
 import asyncio
+import contextlib
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -22,6 +24,8 @@ from mooring.goproxy.upstream import Upstream, client
 from support.goupstream import make_zip
 
 LIST = ask("example.com/x", "", Kind.list)
+LATEST = ask("example.com/x", "", Kind.latest)
+BRANCH = ask("example.com/x", "main", Kind.info)
 INFO = ask("example.com/x", "v1.0.0", Kind.info)
 
 
@@ -140,6 +144,31 @@ async def test_a_failed_source_is_left_alone_while_there_is_an_old_answer(
     hands.seconds += 6
     source.answers[LIST.name] = b"v1.1.0\nv1.0.0\nv0.0.0-20200101000000-abcdefabcdef\n"
     assert await body(proxy, LIST) == ("refreshed", b"v1.0.0\nv1.1.0\n")
+
+
+@pytest.mark.parametrize("before", ["kept", "absent"])
+@pytest.mark.parametrize("wanted", [LIST, LATEST, BRANCH, INFO], ids=["list", "latest", "branch", "info"])
+async def test_what_is_new_is_seen_within_a_minute(
+    proxy: Proxy, source: Scripted, hands: Hands, wanted: Ask, before: str
+) -> None:
+    """A new tag, latest or commit of a branch is seen 60 s later, and until half a minute later nobody is asked."""
+    hands.seconds = time.time()
+    old, new = (b"v1.0.0\n", b"v1.0.0\nv1.1.0\n") if wanted is LIST else (b'{"Version":"v1.0.0"}',) * 2
+    if wanted in (LATEST, BRANCH):
+        new = b'{"Version":"v1.1.0"}'
+    if before == "kept":
+        source.answers[wanted.name] = old
+        assert (await body(proxy, wanted))[1] == old
+    else:
+        with pytest.raises(NotFound):
+            await proxy.get(wanted)
+    source.answers[wanted.name] = new
+    hands.seconds += 25
+    with contextlib.suppress(NotFound):
+        assert (await body(proxy, wanted))[1] == old
+    assert source.asked[wanted.name] == 1
+    hands.seconds += 35
+    assert (await body(proxy, wanted))[1] == new
 
 
 async def test_a_list_is_made_of_what_is_kept(proxy: Proxy, source: Scripted) -> None:

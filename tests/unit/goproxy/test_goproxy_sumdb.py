@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from mooring.control.tasks import Tasks
-from mooring.errors import MooringError, NotFound
+from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy import tlog
+from mooring.goproxy.databases import DatabaseAddress
 from mooring.goproxy.faults import BadNote, BadTree, BadUpstream
 from mooring.goproxy.flight import Once
 from mooring.goproxy.ledger import Ledger
@@ -190,3 +191,40 @@ async def test_a_record_with_another_number_is_not_believed(tmp_path: Path, once
         remote.changed["lookup/example.com/m@v1.7.0"] = number + right[right.index(b"\n") :]
         with pytest.raises(MooringError):
             await database.hashes("example.com/m", "v1.7.0")
+
+
+class Switched:
+    """A `Remote` that has what it is told to have; what it has not is absent, or an error while it is down."""
+
+    def __init__(self, *paths: str) -> None:
+        self.paths = set(paths)
+        self.down = False
+
+    async def get(self, path: str) -> bytes:
+        if self.down:
+            raise Unavailable("down")
+        if path not in self.paths:
+            raise NotFound("not here")
+        return path.encode()
+
+
+async def test_where_the_database_is_reached_is_found_again() -> None:
+    """The first upstream that offers it, else its own address; a choice that fails is made anew."""
+    without, offering, own = Switched(), Switched("sumdb/s.x/supported", "sumdb/s.x/latest"), Switched("latest")
+    address = DatabaseAddress("s.x", [(without, False), (offering, False)], own, only_own=False)
+    assert await address.get("latest") == b"sumdb/s.x/latest"
+    offering.down = True
+    with pytest.raises(Unavailable):
+        await address.get("latest")
+    with pytest.raises(Unavailable):
+        # Neither offered nor denied: the database's own address may be one that must not be asked from here.
+        await address.get("latest")
+    offering.down, offering.paths = False, set()
+    assert await address.get("latest") == b"latest"
+    own.down, offering.paths = True, {"sumdb/s.x/supported", "sumdb/s.x/latest"}
+    with pytest.raises(Unavailable):
+        await address.get("latest")
+    assert await address.get("latest") == b"sumdb/s.x/latest"
+    assert (
+        await DatabaseAddress("s.x", [(offering, False)], Switched("latest"), only_own=True).get("latest") == b"latest"
+    )
