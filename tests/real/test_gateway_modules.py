@@ -15,7 +15,10 @@ import pytest
 from mooring.errors import Misconfigured
 from mooring.gateway.config import Listener, Modules, NginxSettings, render
 from mooring.goproxy import access
-from mooring.goproxy.names import Kind
+from mooring.goproxy.disk import DiskStore
+from mooring.goproxy.eviction import Eviction
+from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.pins import Pins
 from mooring.model.routes import Access, Backend, Route
 from mooring.settings import Home
 from support.modules import Front, front, short_home
@@ -55,6 +58,9 @@ async def test_a_kept_file_needs_no_role(gate: Front) -> None:
         assert (await gate.get(f"{X}.{kind}", Authorization=f"Bearer {token}")).status == 200
         assert (await gate.get(f"/cached-only{X}.{kind}", token=token)).status == 200
     assert (await gate.get(f"{X}.info", token=token)).body == INFO
+    whole = f"GET http://{gate.gateway.authority(CONSOLE)}/goproxy/t-{token}{X}.info HTTP/1.1\r\n"
+    whole += f"Host: {gate.gateway.authority(CONSOLE)}\r\nConnection: close\r\n\r\n"
+    assert (await gate.gateway.raw(whole.encode())).body == INFO
     answer = await gate.get(f"{X}.info", token=token, method="HEAD")
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(INFO)), b"")
 
@@ -239,9 +245,16 @@ async def test_what_was_served_lately_is_known_to_the_eviction(gate: Front) -> N
         # Read after it was written and within a day: neither relatime nor noatime would touch it.
         os.utime(each, (now - 7200, now - 9000))
     await gate.get(f"{X}.zip", method="HEAD")
+    store = DiskStore(gate.home.modules)
+    done = await Eviction(store, Pins(gate.home.root / "pins"), _returns).run(9000, dry_run=True)
+    assert [item.ask.label for item in done.evicted] == ["example.com/old/x@v1.0.0"]
     assert abs(file.stat().st_atime - time.time()) < 60
     assert abs(file.stat().st_mtime - (now - 9000)) < 1
     assert abs(other.stat().st_atime - (now - 7200)) < 1
+
+
+async def _returns(_wanted: Ask) -> None:
+    """Everything can come back."""
 
 
 async def test_no_token_comes_into_a_log(gate: Front) -> None:

@@ -255,6 +255,36 @@ async def test_counts_wait_for_a_role_that_was_killed(both: Front, upstream: Ups
             await asyncio.sleep(0.1)
 
 
+async def test_counts_wait_in_bounded_memory(both: Front, upstream: Upstream) -> None:
+    """Of what one worker cannot remember in full while no role runs, kinds and numbers stay right; no log fills up."""
+    both.kill_role()
+    tokens = [both.token(f"user{number}") for number in range(130)]
+    for number in range(200):
+        both.keep("example.com/many", f"v1.0.{number}", Kind.info, b"{}")
+    await asyncio.sleep(1)
+    async with asyncio.TaskGroup() as group:
+        for token in tokens:
+            group.create_task(_ask_many(both, token, 200))
+    await both.start_role(settings(upstream))
+    async with asyncio.timeout(60):
+        while 'goproxy_requests_total{kind="info",outcome="hit"} 26000.0' not in (await _metrics(both, tokens[0])):
+            await asyncio.sleep(0.2)
+    nginx = "".join(path.read_text(errors="replace") for path in both.home.gateway.glob("*.log"))
+    assert "goproxy.hits" not in nginx
+
+
+async def _ask_many(both: Front, token: str, count: int) -> None:
+    """Ask for that many files, one after the other on one connection."""
+    reader, writer = await both.gateway.connect()
+    host = both.gateway.authority(CONSOLE)
+    for number in range(count):
+        target = f"/goproxy/t-{token}/example.com/many/@v/v1.0.{number}.info"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert b" 200 " in (await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.readexactly(2) == b"{}"
+    writer.close()
+
+
 async def test_no_client_can_forge_a_count(both: Front) -> None:
     """Counts come by datagrams to a socket of the user's own; no path, method or header of a request gets there."""
     token = both.token("ann", "*")

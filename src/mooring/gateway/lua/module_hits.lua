@@ -1,6 +1,7 @@
 -- Counts what was served without the module proxy's role and tells it once a second, by datagrams to a socket of its
 -- own: no request can lead there. While the role is away the counts wait, in bounded memory.
 local cjson = require("cjson.safe")
+local datagram = require("datagram")
 local settings = require("settings")
 
 local _M = {}
@@ -29,7 +30,7 @@ function _M.count(subject, ask)
     end
 end
 
--- What waits, in parts: {text, function that forgets it}.
+-- What waits, in parts that fit into a datagram each.
 local function parts()
     local found, entries, bytes = {}, {}, 0
     local function close()
@@ -69,22 +70,15 @@ local function forget(entries)
     end
 end
 
--- Sending to such a socket never waits: nothing is counted between what is sent and what is forgotten.
+-- Nothing is counted between what is sent and what is forgotten: sending never waits.
 function _M.flush()
     if waiting == 0 and not next(others) then
         return
     end
-    local socket = ngx.socket.udp()
-    if not socket:setpeername("unix:" .. settings.modules_hits) then
-        return
+    local found = parts()
+    for i = 1, datagram.send(settings.modules_hits, found, cjson.encode) do
+        forget(found[i])
     end
-    for _, entries in ipairs(parts()) do
-        if not socket:send(cjson.encode(entries)) then
-            break
-        end
-        forget(entries)
-    end
-    socket:close()
 end
 
 function _M.start()
