@@ -151,5 +151,5 @@ async def test_a_proxy_that_is_away(it: Api, tmp_path: Path) -> None:
         for path in ("/modules", f"/modules/{LIB}"):
             page = await browser.get(path)
             assert page.status_code == 503
-            assert "the module proxy does not answer: look into the log" in page.text
+            assert "The module proxy does not answer: look into the log." in page.text
             assert 'href="/"' in page.text
