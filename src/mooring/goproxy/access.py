@@ -84,7 +84,7 @@ class Access:
             return
         if (status.st_ino, status.st_mtime_ns, status.st_size) == self._seen:
             return
-        self._subjects = parse(file.read_text())
+        self._subjects = parse(file.read_text(errors="replace"))
         self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
@@ -147,7 +147,7 @@ def _change(file: Path, change: Callable[[list[str]], list[str]]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with _locked(file):
         try:
-            before, owner = file.read_text().splitlines(), file.stat()
+            before, owner = file.read_text(errors="replace").splitlines(), file.stat()
         except FileNotFoundError:
             before, owner = None, file.parent.stat()
         after = change(before or [])

@@ -74,7 +74,7 @@ def modules_key(home: Home) -> bytes:
     """What the workspaces' tokens for the module proxy are made from.
 
     Raises:
-        Misconfigured: others may read it.
+        Misconfigured: others may read it, or it is none.
         Unavailable: it cannot be written.
     """
     path = home.keys / "modules-key"
@@ -83,7 +83,10 @@ def modules_key(home: Home) -> bytes:
         if not key:
             key = secrets.token_hex(SECRET_BYTES)
             write_secret(path, key + "\n")
-    return bytes.fromhex(key)
+    try:
+        return bytes.fromhex(key)
+    except ValueError:
+        raise Misconfigured(f"{path} is damaged: remove it, and restart the workspaces") from None
 
 
 @contextmanager

@@ -12,12 +12,12 @@ import pytest
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import Forbidden, Unauthenticated
+from mooring.errors import Forbidden, Misconfigured, Unauthenticated
 from mooring.goproxy import access
 from mooring.goproxy.access import Access, Subject
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
-from mooring.server.files import make_folders
+from mooring.server.files import make_folders, modules_key
 from mooring.server.workspace_modules import Environment, WorkspaceModules
 from mooring.settings import Home
 from mooring.workspaces.memory import MemoryStore
@@ -223,6 +223,19 @@ async def test_a_key_that_others_may_read_is_not_used(world: World) -> None:
     await world.token(one)
     (world.home.keys / "modules-key").chmod(0o644)
     assert await world.environment.environment(one, TEMPLATE) == {}
+
+
+async def test_damaged_files_are_told_and_mended(world: World) -> None:
+    """A key that is none is named; bytes that are no text in the file of tokens are lost, and the rest is not."""
+    machine = access.make(world.home.modules_tokens, "ci", ())
+    with world.home.modules_tokens.open("ab") as file:
+        file.write(b"\xff\xfe\n")
+    token = await world.token(await world.create(1))
+    assert (world.subject(token).name, world.subject(machine).name) == ("workspace:ann/demo1", "ci")
+    (world.home.keys / "modules-key").write_text("no number\n")
+    with pytest.raises(Misconfigured, match="is damaged"):
+        modules_key(world.home)
+    await world.modules.admit()
 
 
 async def test_the_file_is_for_its_user_alone(world: World) -> None:

@@ -323,7 +323,8 @@ class DockerRuntime:
             log.info("no way to the module proxy", container=container["Id"], error=error.detail)
             return
         if status == modules.NO_SOCAT:
-            self._notice(container, "the image has no socat, so Go modules are out of reach: add it, or set GOPROXY")
+            why = "the image has no socat, so Go modules are out of reach: make images, or add it to your own"
+            self._notice(container, f"{why}; a workspace that sets GOPROXY needs none")
 
     async def _opened(self, container: Mapping[str, Any]) -> None:
         try:
