@@ -7,6 +7,10 @@ from typing import Protocol
 from mooring.model.grants import Grants
 from mooring.model.routes import Route
 
+FIRST_RANK = 100
+"""Built-in sources have ranks below: a published section never wins against them."""
+LAST_RANK = 1000
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Revision:

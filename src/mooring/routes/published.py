@@ -11,15 +11,12 @@ import structlog
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.model.names import Hosts
 from mooring.model.routes import Route
-from mooring.routes.ports import SectionChange
+from mooring.routes.ports import FIRST_RANK, LAST_RANK, SectionChange
 from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
 
-FIRST_RANK = 100
-"""Built-in sources have ranks below: a published section never wins against them."""
-LAST_RANK = 1000
 _SOURCE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 

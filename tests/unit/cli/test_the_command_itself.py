@@ -7,7 +7,7 @@ from mooring.cli.main import REGISTRATIONS
 from support.cli import Cli, run, runs
 from support.pseudo_terminal import terminal
 
-SERVERS = ("fastapi", "sqlalchemy", "uvicorn", "aiodocker", "redis", "mooring.server", "mooring.gateway")
+SERVERS = ("structlog", "fastapi", "sqlalchemy", "uvicorn", "aiodocker", "redis", "mooring.server", "mooring.gateway")
 
 
 def person(folder: Path, **more: str) -> dict[str, str]:

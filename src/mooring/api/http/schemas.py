@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from mooring.accounts.ports import Role
 from mooring.model.routes import Document, Route
 from mooring.model.workspace import Desired, IdleRule, Limits, Phase
-from mooring.routes.published import FIRST_RANK, LAST_RANK
+from mooring.routes.ports import FIRST_RANK, LAST_RANK
 
 T = TypeVar("T")
 NOT_LIMITED = "not limited"
