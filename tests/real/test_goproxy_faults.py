@@ -462,6 +462,21 @@ def test_toolchains_and_incompatible_versions(tmp_path: Path, upstream: Upstream
     assert ann.download("example.com/Old@v2.3.0+incompatible")["Sum"]
 
 
+def test_commits_branches_and_early_versions(tmp_path: Path, upstream: Upstream, proxy: Served) -> None:
+    """A pseudo-version is a version like any other and in no list; a branch and a commit lead to one."""
+    pseudo, early = "v1.0.1-0.20260102030405-0123456789ab", "v1.1.0-rc.1"
+    for version in (pseudo, early):
+        upstream.publish("example.com/x", version)
+    for revision in ("main", "0123456789ab"):
+        upstream.files[f"example.com/x/@v/{revision}.info"] = upstream.files[f"example.com/x/@v/{pseudo}.info"]
+    upstream.files["example.com/x/@v/list"] += f"{pseudo}\n".encode()
+    ann = GoUser(tmp_path / "ann", proxy.url, upstream.sumdb)
+    for revision, version in ((pseudo, pseudo), ("main", pseudo), ("0123456789ab", pseudo), (early, early)):
+        assert ann.download(f"example.com/x@{revision}")["Version"] == version
+    assert get(proxy, "example.com/x/@v/list").text == f"v1.0.0\n{early}\n"
+    assert ann.download("example.com/x@latest")["Version"] == "v1.0.0"
+
+
 def test_a_kill_in_the_middle_of_a_save(upstream: Upstream, config: Config) -> None:
     """Killed while a zip comes in, nothing partial is visible; started again, the next request gets all of it."""
     name = "example.com/big/@v/v1.0.0.zip"

@@ -113,6 +113,7 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
     tls_certificate: Certificate = None,
     tls_key: CertificateKey = None,
     max_size: Annotated[str | None, typer.Option(help=_("Evict what can come back beyond this: 200G."))] = None,
+    max_clones: Annotated[str | None, typer.Option(help=_("Keep clones of repositories up to this: 20G."))] = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C."""
     from mooring.server.goproxy import serve as run  # noqa: PLC0415 - the other commands need none of it
@@ -127,6 +128,7 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
         tls_certificate=tls_certificate,
         tls_key=tls_key,
         max_bytes=size(max_size) if max_size else base.max_bytes,
+        limits=replace(base.limits, clones_bytes=size(max_clones)) if max_clones else base.limits,
     )
     run(config, bind, port, print)
 
