@@ -70,9 +70,10 @@ async def test_no_clone_goes_below_a_run(tmp_path: Path, git: GitServer) -> None
     async with Tasks("test") as tasks:
         control = VersionControl(go_command, Once(tasks))
         assert await zip_of(control, git, "a")
-        with go_command.clones.in_use():
-            assert await control.shrink() == []
-            assert len(go_command.clones.all()) == 1
+        held = go_command.clones.hold()
+        assert await control.shrink() == []
+        assert len(go_command.clones.all()) == 1
+        os.close(held)
         assert len(await control.shrink()) == 1
         assert go_command.clones.all() == []
         assert not list((tmp_path / "vcs/modcache/cache/vcs").glob("*.gone-*"))

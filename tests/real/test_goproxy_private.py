@@ -14,6 +14,7 @@ import pytest
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials, Limits
+from mooring.goproxy.ledger import Ledger
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
 from support.goproxies import running
@@ -129,6 +130,20 @@ def test_the_notary_is_a_checksum_database(tmp_path: Path, git: GitServer, upstr
     assert ann.download(git.module("lib") + "@v1.0.0")["Sum"]
     assert ann.download("example.com/Public@v1.2.3")["Sum"]
     assert (tmp_path / "ann/go/pkg/sumdb/sum.mooring.internal/latest").read_bytes().startswith(b"go.sum database")
+
+
+def test_the_go_command_reads_a_long_log(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
+    """A log of several tiles and levels is the one that the go command proves its records in, while it grows."""
+    ledger = Ledger(tmp_path / "store/notary", "sum.mooring.internal")
+    with ledger.exclusive():
+        ledger.append([f"{HOST}/old v1.{n}.0 h1:x\n{HOST}/old v1.{n}.0/go.mod h1:x\n".encode() for n in range(66_000)])
+    with running(config(tmp_path, git, upstream)) as proxy:
+        for number in range(3):
+            git.publish("lib", f"v1.{number}.0")
+            ann = user(tmp_path, proxy, sumdb=proxy.goproxy.notary.key)
+            assert ann.download(f"{git.module('lib')}@v1.{number}.0")["Sum"]
+        bob = user(tmp_path, proxy, "bob", sumdb=proxy.goproxy.notary.key)
+        assert bob.download(f"{git.module('lib')}@v1.1.0")["Sum"]
 
 
 def test_a_hostile_repository_runs_nothing(tmp_path: Path, git: GitServer, proxy: Served) -> None:

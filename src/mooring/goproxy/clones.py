@@ -9,8 +9,6 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,15 +31,11 @@ class Clones:
         self._folder = folder
         self._lock = lock
 
-    @contextmanager
-    def in_use(self) -> Iterator[int]:
-        """Keep all of them; the descriptor that holds the lock, for the processes that outlive this one."""
+    def hold(self) -> int:
+        """Keep all of them until this descriptor is closed, also by the processes that inherited it."""
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            yield fd
-        finally:
-            os.close(fd)
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        return fd
 
     def used(self, url: str) -> None:
         """The clone of the repository at `url` was used just now. The go command writes the URL beside each clone."""

@@ -174,16 +174,22 @@ class GoCommand:
             NotFound: the repository proved that it is not there.
             Unavailable: anything else that went wrong.
         """
-        with self.clones.in_use() as lock:
-            return await self._run(arguments, lock)
+        try:
+            held = await asyncio.to_thread(self.clones.hold)
+        except OSError as error:
+            raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
+        try:
+            return await self._run(arguments, held)
+        finally:
+            os.close(held)
 
-    async def _run(self, arguments: tuple[str, ...], lock: int) -> bytes:
+    async def _run(self, arguments: tuple[str, ...], held: int) -> bytes:
         command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", str(self.go), *arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 # A run that outlives us holds the clones as well.
-                pass_fds=(lock,),
+                pass_fds=(held,),
                 env=self.environment(),
                 cwd=self.folder / "work",
                 stdin=asyncio.subprocess.DEVNULL,
