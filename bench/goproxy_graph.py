@@ -40,11 +40,12 @@ def _row(name: str, value: float, unit: str, limit: float | None, note: str = ""
 
 
 def _graph(folder: Path) -> list[Row]:
-    direct, cold, warm, floor = [], [], [], []
+    direct, cold, warm, floor, busy = [], [], [], [], []
     for number in range(_RUNS):
         direct.append(_download(folder, {}))
         with started(ours(), folder / str(number)) as server:
             cold.append(_download(folder, {"GOPROXY": server.url}))
+            busy.append(server.cpu())
     kept = folder / str(_RUNS - 1)
     with started(ours("--upstream", "off"), kept) as server:
         for _ in range(_RUNS):
@@ -54,6 +55,7 @@ def _graph(folder: Path) -> list[Row]:
     count = len(list((kept / "store/cache/download").rglob("*.zip")))
     rows = [
         _row("cold", min(cold) / min(direct), "times upstream", 1.15, _note(count, min(cold), min(direct))),
+        _row("cold, processor time of the proxy", min(busy), "s", None, "its start included"),
         _row("warm", min(warm) / min(floor), "times file://", 1.05, _note(count, min(warm), min(floor))),
         _row("closed network", closed, "s", None, "complete, checksum database included"),
     ]
