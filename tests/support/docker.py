@@ -125,8 +125,12 @@ class Dockerd:
             ("network", "ls", "-q", "--filter=type=custom"),
             ("volume", "ls", "-q"),
         ):
-            if found := self.cli(*what).split():
-                self.cli(what[0], "rm", "-f" if what[0] != "network" else "--", *found)
+            deadline = time.monotonic() + _WITHIN_S
+            while found := self.cli(*what).split():
+                # One that Mooring itself is just removing is refused.
+                command = self._cli(what[0], "rm", "-f" if what[0] != "network" else "--", *found)
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                assert done.returncode == 0 or time.monotonic() < deadline, done.stderr
 
     def _make(self, script: str, *arguments: str) -> None:
         environment = {**os.environ, "DOCKER_HOST": self.host}  # noqa: TID251 - the build needs the PATH and the cache
