@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from mooring.errors import Conflict, Misconfigured
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Listen
+from mooring.workspaces.docker.modules import ADDRESS
 from mooring.workspaces.docker.runtime import DockerRuntime, Settings
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.templates import BUILTIN, parse
@@ -334,6 +335,30 @@ async def test_nothing_of_a_deleted_workspace_stays(runtime: DockerRuntime, harn
     for what in (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q", "--filter=type=custom")):
         assert harness.dockerd.cli(*what) == ""
     assert not harness.home.workspace(wanted.id).exists()
+
+
+class Offered:
+    """Surroundings that offer a module proxy."""
+
+    async def environment(self, workspace: Workspace, template: Template) -> Mapping[str, str]:
+        assert workspace.id
+        assert template.name
+        return {"GOPROXY": f"{ADDRESS}/t-token", "GREETING": "offered"}
+
+
+async def test_an_image_without_a_forwarder_says_so(harness: DockerHarness) -> None:
+    """The workspace runs with what it was offered, its own variables go before, and a notice says what is missing."""
+    settings = Settings(harness.home, Listen(), host=harness.dockerd.host, image=LIGHT_IMAGE)
+    wanted = workspace(environment={"GREETING": "own"})
+    async with DockerRuntime(settings, Offered()) as runtime:
+        await started(runtime, harness, wanted)
+        said = await run(runtime, wanted, "sh", "-c", "echo $GREETING $GOPROXY; ls /run")
+        assert said.split() == ["own", f"{ADDRESS}/t-token", "mooring"]
+        async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
+            async for seen in watch:
+                if seen.id == wanted.id and seen.notices:
+                    assert "the image has no socat" in seen.notices[0]
+                    break
 
 
 async def test_the_workspace_image_has_an_editor_and_go(harness: DockerHarness) -> None:
