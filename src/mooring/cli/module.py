@@ -1,5 +1,6 @@
 """`mooring module`: what the Go module proxy of this Mooring keeps, who pulls it, pins and evictions."""
 
+from collections.abc import Sequence
 from typing import Annotated
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from mooring.cli.application import noun
 from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import modules
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, Output, ago, confirm, moment, note, record, rows
+from mooring.cli.output import Column, Format, Output, ago, confirm, emit, moment, note, record, rows
 from mooring.model import shown
 
 app = noun(_("See, pin and evict Go modules."))
@@ -55,8 +56,8 @@ def status(*, output: Output = Format.table) -> None:
     with connect() as api:
         seen = api.get("modules/@overview", ModuleProxy)
     record(seen, _overview(seen), output)
-    if output is Format.table and seen.failures:
-        rows(seen.failures, _FAILURES, output, empty="")
+    if output is Format.table:
+        _failures(seen.failures)
 
 
 @app.command("list", help=_("List the modules that are kept."))
@@ -90,8 +91,7 @@ def show(module: ModulePath, *, output: Output = Format.table) -> None:
         return
     record(found, _fields(found), output)
     rows(found.items, _VERSIONS, output, empty="")
-    if found.failures:
-        rows(found.failures, _FAILURES, output, empty="")
+    _failures(found.failures)
 
 
 @app.command(help=_("Never evict a module, or one version of it."))
@@ -177,6 +177,18 @@ def _fields(found: Everything) -> dict[str, str]:
     }
 
 
+def _failures(failures: Sequence[ModuleFailure]) -> None:
+    """Whole: a cause that is cut off is none."""
+    if failures:
+        emit(
+            [
+                {_("failed"): item.what, _("ago"): ago(item.at), _("why"): " ".join(item.why.split())}
+                for item in failures
+            ],
+            Format.table,
+        )
+
+
 def _marks(item: Module) -> str:
     return ", ".join(word for word, on in ((_("private"), item.private), (_("pinned"), item.pin)) if on)
 
@@ -206,12 +218,6 @@ _VERSIONS = [
     Column[ModuleVersion]("", lambda item: item.pin and _("pinned") if item.zip else _("evicted"), rank=3),
     Column[ModuleVersion](_("HASH"), lambda item: item.hash, rank=4),
     Column[ModuleVersion](_("ORIGIN"), lambda item: item.origin, rank=5),
-]
-_FAILURES = [
-    Column[ModuleFailure](_("FAILED"), lambda item: item.what, elastic=True),
-    Column[ModuleFailure](_("AGO"), lambda item: ago(item.at), rank=1, right=True),
-    Column[ModuleFailure](_("TIMES"), lambda item: str(item.times), rank=2, right=True),
-    Column[ModuleFailure](_("WHY"), lambda item: " ".join(item.why.split()), elastic=True),
 ]
 _REMOVED = [
     Column[EvictedVersion](_("VERSION"), lambda item: item.version),
