@@ -1,6 +1,8 @@
 """The console's page of Go modules in Chromium, over a whole Mooring whose proxy fetches from a local upstream."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -130,6 +132,25 @@ async def test_a_private_module_is_shown_to_those_who_may_have_it(mooring: Moori
     finally:
         settle(mooring, before)
     assert seen == {"bob": {"example.com/other", LIB}, "eve": {LIB}}
+
+
+async def test_a_killed_proxy_is_told_and_comes_back(mooring: Mooring) -> None:
+    """Meanwhile the catalog says that the proxy does not answer; then it has what it had."""
+    await pull(mooring, ask(LIB, "v1.0.0", Kind.info).name)
+    (role,) = mooring.processes("mooring.server.role", "goproxy")
+    os.kill(role, signal.SIGKILL)
+    headers = {"Host": f"localhost:{mooring.port}", "Authorization": f"Bearer {mooring.token}"}
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{mooring.port}", headers=headers) as client:
+        async with asyncio.timeout(60):
+            while (answer := await client.get("/api/v1/modules")).status_code != 200 or _is(mooring, role):
+                assert answer.status_code in (200, 503)
+                assert answer.status_code == 200 or "module proxy" in answer.json()["detail"]
+                await asyncio.sleep(0.05)
+    assert LIB in {item["module"] for item in answer.json()["items"]}
+
+
+def _is(mooring: Mooring, role: int) -> bool:
+    return role in mooring.processes("mooring.server.role", "goproxy")
 
 
 async def _listed(mooring: Mooring, token: str, *, private: bool) -> set[str]:
