@@ -43,6 +43,8 @@ async def test_the_catalog(it: Api) -> None:
     assert 'href="/modules" aria-current="page"' in page
     assert "80.0 %" in page
     assert "2,010" in page
+    assert "1,600 hit, 400 miss, 7 not found" in page
+    assert "3 bad upstream since" in page
     assert f'href="/modules/{LIB}"' in page
     assert "4.8 MiB" in page
     assert "secret" not in page

@@ -21,8 +21,7 @@ from mooring.model.workspace import Phase
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-_ANSWERED = ("hit", "stale", "miss", "refreshed", "direct")
-_NO_ERRORS = {*_ANSWERED, "not_found", "forbidden", "unauthenticated", "answered"}
+_NO_ERRORS = ("hit", "stale", "miss", "refreshed", "direct", "not_found", "forbidden", "unauthenticated")
 _MOST_FAILURES = 20
 _MOVING = (Phase.pending, Phase.starting, Phase.stopping)
 
@@ -37,16 +36,15 @@ class Pages:
 
     def modules(self, user: str, seen: ModuleProxy, found: Page[Module], text: str) -> HTMLResponse:
         """The module proxy as a whole, and the modules whose path contains `text`."""
-        answered = sum(seen.outcomes.get(name, 0) for name in _ANSWERED)
-        missing = seen.outcomes.get("not_found", 0)
+        by_number = sorted(seen.outcomes.items(), key=lambda item: -item[1])
         return self._page(
             "modules.html",
             200,
             user=user,
             here="modules",
             seen=seen,
-            outcomes=[(name, count) for name, count in (("answered", answered), ("not found", missing)) if count],
-            failed=sum(seen.outcomes.get(name, 0) for name in seen.outcomes.keys() - _NO_ERRORS),
+            outcomes=[(name, count) for name, count in by_number if name in _NO_ERRORS],
+            errors=[(name, count) for name, count in by_number if name not in _NO_ERRORS],
             modules=found.items,
             cursor=found.cursor,
             text=text,
