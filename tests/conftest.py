@@ -4,9 +4,11 @@ import asyncio
 import ctypes
 import ipaddress
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,40 +70,43 @@ async def no_task_left_behind() -> AsyncIterator[None]:
 
 def _descendants(without: AbstractSet[int] = frozenset()) -> dict[int, str]:
     """The living processes below this one, by pid; not those of `without`, nor what is below them."""
-    parents: dict[int, list[int]] = {}
-    names: dict[int, str] = {}
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        try:
-            head, _, rest = (entry / "stat").read_text().rpartition(")")
-        except OSError:
-            continue
-        state, parent = rest.split()[:2]
-        if state != "Z":
-            names[int(entry.name)] = head.partition("(")[2]
-            parents.setdefault(int(parent), []).append(int(entry.name))
     found: dict[int, str] = {}
     todo = [os.getpid()]
     while todo:
-        below = set(parents.get(todo.pop(), [])) - house.lasting - without
-        found |= {pid: names[pid] for pid in below}
-        todo += below
+        for pid in _children(todo.pop()) - house.lasting - without:
+            with suppress(OSError):
+                # proc(5): the name is in parentheses, which it may hold itself; the state follows.
+                head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
+                if rest.split()[0] != "Z":
+                    found[pid] = head.partition("(")[2]
+                    todo.append(pid)
+    return found
+
+
+def _children(pid: int) -> set[int]:
+    """Of every thread of a process. To look at all of the machine's would be most of a short test's time."""
+    found: set[int] = set()
+    with suppress(OSError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found.update(map(int, (thread / "children").read_text().split()))
     return found
 
 
 def _listeners() -> set[str]:
-    """The listening TCP and unix sockets that this process holds, by inode."""
-    listening = set()
-    for table, state, column in (("tcp", "0A", 9), ("tcp6", "0A", 9), ("unix", "00010000", 6)):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == state:
-                listening.add(f"socket:[{fields[column]}]")
+    """The listening sockets that this process holds, by inode."""
     held = set()
     for fd in Path("/proc/self/fd").iterdir():
-        try:
-            held.add(str(fd.readlink()))
-        except OSError:
-            continue
-    return held & listening
+        with suppress(OSError):
+            inode = str(fd.readlink())
+            if inode.startswith("socket:") and _listens(int(fd.name)):
+                held.add(inode)
+    return held
+
+
+def _listens(fd: int) -> bool:
+    with socket.socket(fileno=os.dup(fd)) as held:
+        # Netlink and the like know no such option.
+        return held.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and bool(
+            held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        )
