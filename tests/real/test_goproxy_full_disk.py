@@ -13,9 +13,9 @@ from mooring.goproxy.audit import Finding, audit
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
 from mooring.goproxy.service import Lifetimes
-from mooring.server.goproxy import Served, build
+from mooring.server.goproxy import build
 from support.gitserver import HOST, GitServer
-from support.goproxies import running
+from support.goproxies import get, running
 from support.goupstream import Fault, GoUser, Upstream, go
 from support.small_disk import SmallDisk, small_disk
 
@@ -43,11 +43,6 @@ def config(upstream: Upstream, disk: SmallDisk) -> Config:
     """A proxy with its store there, which asks for each list again."""
     store = disk.folder / "store"
     return Config(store, upstream=upstream.url, sumdb=upstream.sumdb, go=go(), lifetimes=Lifetimes(mutable_s=0.0))
-
-
-def get(proxy: Served, path: str, **headers: str) -> httpx2.Response:
-    """One GET."""
-    return httpx2.get(f"{proxy.url}/{path}", headers=headers, timeout=30)
 
 
 async def problems(config: Config) -> list[Finding]:

@@ -5,6 +5,9 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
 
 from mooring.goproxy.config import Config
 from mooring.server.goproxy import Served, serving
@@ -41,3 +44,18 @@ def running(config: Config) -> Iterator[Served]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(stop.set)
         thread.join(30)
+
+
+def get(proxy: Served, path: str, **headers: str) -> httpx2.Response:
+    """One GET; header names have underscores for dashes."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx2.get(f"{proxy.url}/{path}", headers=named, timeout=30)
+
+
+def wait_for(file: Path) -> None:
+    """A zip is kept a moment after its last byte was sent."""
+    for _ in range(500):
+        if file.exists():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError(file)
