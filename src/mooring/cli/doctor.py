@@ -19,7 +19,9 @@ _INDENT = 23
 
 def doctor(
     *,
-    home_: Annotated[Path | None, typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))] = None,
+    home_: Annotated[
+        Path | None, typer.Option("--home", metavar="FOLDER", help=_("Where all state is kept (MOORING_HOME)."))
+    ] = None,
     output: Output = Format.table,
 ) -> None:
     """Look at this machine; ends with 1 when something keeps Mooring or a part of it from working."""

@@ -16,7 +16,7 @@ from mooring.model.names import check_owner
 from mooring.model.routes import Access
 from mooring.settings import FileSource, Installation, Listen, RedisSource, cache, docker_host, first_person, home
 
-_HOME = typer.Option("--home", help=_("Where all state is kept (MOORING_HOME)."))
+_HOME = typer.Option("--home", metavar="FOLDER", help=_("Where all state is kept (MOORING_HOME)."))
 _MAX_PORT = 65535
 _DATABASES = ("postgresql", "postgres", "sqlite")
 _REDISES = ("redis://", "rediss://", "unix://")
@@ -34,31 +34,45 @@ _TRUST = _("""The certificate is of a local authority. To have it trusted, once:
 
 def up(  # noqa: PLR0913 - one parameter a command line option
     *,
-    bind: Annotated[str, typer.Option(help=_("Address to listen on; 0.0.0.0 opens it to the network."))] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help=_("Port of everything."), min=1, max=_MAX_PORT)] = 8080,
+    bind: Annotated[
+        str, typer.Option(metavar="ADDRESS", help=_("Address to listen on; 0.0.0.0 opens it to the network."))
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help=_("Port of everything."), min=1, max=_MAX_PORT)] = 8080,
     domain: Annotated[
-        str | None, typer.Option(help=_("Domain that workspaces get names below (localhost)."), show_default=False)
+        str | None,
+        typer.Option(metavar="NAME", help=_("Domain that workspaces get names below (localhost)."), show_default=False),
     ] = None,
     tls: Annotated[bool, typer.Option("--tls", help=_("Serve HTTPS; makes a local authority by default."))] = False,
-    tls_certificate: Annotated[Path | None, typer.Option(help=_("Certificate chain, PEM."), exists=True)] = None,
-    tls_key: Annotated[Path | None, typer.Option(help=_("Its key, PEM."), exists=True)] = None,
-    user: Annotated[str | None, typer.Option(help=_("As root: the user that runs everything (mooring)."))] = None,
-    home_: Annotated[Path | None, _HOME] = None,
-    database: Annotated[str | None, typer.Option(envvar="MOORING_DATABASE", help=_("postgresql:// URL."))] = None,
-    database_file: Annotated[Path | None, typer.Option(help=_("File with that URL, for one with a password."))] = None,
-    routes_file: Annotated[Path | None, typer.Option(help=_("YAML file of routes, watched."))] = None,
-    redis: Annotated[
-        str | None, typer.Option(envvar="MOORING_REDIS", help=_("redis:// URL of a hash of hosts."))
+    tls_certificate: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_("Certificate chain, PEM."), exists=True)
     ] = None,
-    redis_file: Annotated[Path | None, typer.Option(help=_("File with that URL, for one with a password."))] = None,
-    redis_hash: Annotated[str, typer.Option(help=_("Name of that hash."))] = "hosts",
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help=_("Its key, PEM."), exists=True)] = None,
+    user: Annotated[
+        str | None, typer.Option(metavar="NAME", help=_("As root: the user that runs everything (mooring)."))
+    ] = None,
+    home_: Annotated[Path | None, _HOME] = None,
+    database: Annotated[
+        str | None, typer.Option(metavar="URL", envvar="MOORING_DATABASE", help=_("postgresql:// URL."))
+    ] = None,
+    database_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_("File with that URL, for one with a password."))
+    ] = None,
+    routes_file: Annotated[Path | None, typer.Option(metavar="FILE", help=_("YAML file of routes, watched."))] = None,
+    redis: Annotated[
+        str | None, typer.Option(metavar="URL", envvar="MOORING_REDIS", help=_("redis:// URL of a hash of hosts."))
+    ] = None,
+    redis_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=_("File with that URL, for one with a password."))
+    ] = None,
+    redis_hash: Annotated[str, typer.Option(metavar="NAME", help=_("Name of that hash."))] = "hosts",
     redis_access: Annotated[
-        str, typer.Option(help=_("Who may enter its routes: public, authenticated, or users: maria,joe."))
+        str,
+        typer.Option(metavar="WHO", help=_("Who may enter its routes: public, authenticated, or users: maria,joe.")),
     ] = "authenticated",
     redis_strip_prefix: Annotated[
         bool, typer.Option("--redis-strip-prefix", help=_("Take /ws/FIELD off the path that its backends see."))
     ] = False,
-    workers: Annotated[int, typer.Option(help=_("nginx worker processes."), min=1, max=256)] = 2,
+    workers: Annotated[int, typer.Option(metavar="N", help=_("nginx worker processes."), min=1, max=256)] = 2,
 ) -> None:
     """Start Mooring on this machine, in the foreground. Ctrl-C stops all of it; workspaces keep their files."""
     if (tls_certificate is None) != (tls_key is None):

@@ -14,6 +14,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -22,7 +23,7 @@ from typing import Any
 
 from mooring.errors import MooringError
 from mooring.server.embedded import running
-from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket
+from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket, environment
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
 from mooring.workspaces.templates import BadTemplate, parse
 
@@ -90,12 +91,22 @@ def _somewhere(path: str) -> bool:
 
 def _editor() -> Iterator[Finding]:
     program = cache() / "editor/bin/code-server"
+    kept = {name: value for name, value in environment().items() if not name.startswith("XDG_")}
     try:
-        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=60, check=True)
+        # It writes a first configuration into the person's home otherwise, and says so before its version.
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [program, "--version"],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+                env=kept | {"HOME": folder},
+            )
     except (OSError, subprocess.SubprocessError):
         yield Finding(Verdict.missing, "code-server", f"not at {program}", "make up")
         return
-    version = done.stdout.split(" ", 1)[0].strip()
+    version = done.stdout.strip().rpartition("\n")[2].split(" ", 1)[0]
     if version != EDITOR_VERSION:
         yield Finding(Verdict.wrong, "code-server", f"{version}: stale, this Mooring wants {EDITOR_VERSION}", "make up")
     else:

@@ -233,6 +233,15 @@ def test_the_editor_that_is_wanted_is_the_one_that_is_installed() -> None:
     assert package["dependencies"]["code-server"] == EDITOR_VERSION
 
 
+def test_the_editor_is_asked_without_a_trace(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real code-server says its version behind other lines in a new home, where it would leave a configuration."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = _found(home, "code-server")
+    assert found is not None
+    assert (found.verdict, found.detail) == (Verdict.good, EDITOR_VERSION)
+    assert [entry.name for entry in tmp_path.iterdir()] == [home.root.name]
+
+
 @pytest.mark.parametrize("made", [None, "4.100.3 abc with Code 1.100"])
 def test_an_editor_that_is_missing_or_stale(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made: str | None

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mooring.api.http.auth import Admin, Wired
 from mooring.api.http.problem import problems
 
+# A series more for each counter, that says when this process counted it first.
+disable_created_metrics()
 router = APIRouter(tags=["health"], responses=problems(401, 403))
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)(?: \d+)?")
