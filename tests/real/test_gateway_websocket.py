@@ -183,6 +183,22 @@ async def test_other_changes_leave_open_sockets_alone(edge: Gateway) -> None:
             assert await socket.recv() == "still"
 
 
+async def test_every_tunnel_of_a_large_change_is_looked_at(edge: Gateway) -> None:
+    """The number that tunnels watch is raised when all of a change is in: raised before, some would stay open."""
+    async with echo_server() as (address, _), contextlib.AsyncExitStack() as stack:
+        target = (Backend(address=address),)
+        hosts = [f"h{number}.test" for number in range(20)]
+        mine = [Route(name=host, host=host, backends=target, access=Access(kind="public")) for host in hosts]
+        others = [Route(name=f"o{n}", host=f"o{n}.test", backends=target) for n in range(2000)]
+        for _ in range(3):
+            await edge.publish(*mine)
+            sockets = [await stack.enter_async_context(dial(edge, host=host)) for host in hosts]
+            await edge.publish(*others, complete=True, grants=GRANTS)
+            for socket in sockets:
+                with pytest.raises(ConnectionClosed):
+                    await asyncio.wait_for(socket.recv(), 5)
+
+
 async def test_a_socket_needs_our_origin_and_a_session(edge: Gateway) -> None:
     """Another origin, no origin, nobody and somebody else are refused before the backend is asked."""
     async with echo_server() as (address, seen):

@@ -1,4 +1,4 @@
-"""From routes to what nginx's shared dictionary holds: one JSON text a bucket. Pure.
+"""From routes to what nginx's shared dictionary holds: one text a bucket. Pure.
 
 A bucket is keyed `<listener> <host>` (the host's own entry) or `<listener> <host> /<segment>[/<segment>]`, and holds
 the routes of one host whose paths begin with these segments, the one to try first in front. The host's own entry also
@@ -27,6 +27,7 @@ from mooring.model.routes import (
 from mooring.routes.ports import RouteKey
 
 DEEPEST = 2
+_SINGLE = {"id", "path", "backends", "access", "subjects", "workspace"}
 
 
 def host_key(route: Route) -> str:
@@ -76,10 +77,31 @@ def compiled(key: RouteKey, route: Route) -> dict[str, Any]:
 
 def encode(depth: int | None, routes: list[dict[str, Any]]) -> str:
     """The text of a bucket; `depth` is given for a host's own entry alone."""
+    if len(routes) == 1 and not depth and (text := _single(routes[0])):
+        return text
     body: dict[str, Any] = {"routes": routes}
     if depth:
         body["depth"] = depth
     return orjson.dumps(body).decode()
+
+
+def _single(route: dict[str, Any]) -> str | None:
+    """The text of a route that asks for nothing but one backend and who may enter, None for any other."""
+    backends, access, subjects = route.get("backends", ()), route.get("access"), route.get("subjects", ())
+    if set(route) - _SINGLE or len(backends) != 1 or len(subjects) != (access == "subjects"):
+        return None
+    backend = backends[0]
+    if not backend.keys() <= {"unix", "host", "port"} or backend.keys() == {"host"}:
+        return None
+    lines = (
+        backend.get("unix") or backend["host"],
+        str(backend.get("port", "")),
+        "*" if access == "public" else "".join(subjects),
+        route["id"],
+        route["path"],
+        route.get("workspace", ""),
+    )
+    return None if any("\n" in line for line in lines) else "\n".join(lines)
 
 
 def _path(route: Route) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The buckets of the shared dictionary: what a delta touches, and that nothing is left of one that did not fit."""
 
 import json
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mooring.gateway.buckets import Buckets, Change
-from mooring.model.routes import Access, Backend, Filters, Match, Route
+from mooring.model.routes import Access, Backend, Filters, Match, Route, Timeouts
 from mooring.routes.ports import Delta, RouteKey
 
 PATHS = ("/", "/a", "/a/b", "/a/b/c", "/x", "/a/{port}", "/a/b/{port}/")
@@ -105,10 +107,53 @@ def test_a_bucket_lists_the_route_to_try_first_in_front() -> None:
 
 def test_defaults_are_left_out() -> None:
     """A worker keeps thousands of routes: what Lua assumes anyway is not sent."""
-    plain = Buckets().change(Delta((entry(route("one")),), complete=True))
+    plain = Buckets().change(Delta((entry(route("one", filters=Filters(strip_prefix=True))),), complete=True))
     found = json.loads(plain.sets["main a.test"])["routes"][0]
-    assert found == {"id": "s/one", "path": "", "backends": [{"host": "127.0.0.1", "port": 1}]}
+    assert found == {"id": "s/one", "path": "", "backends": [{"host": "127.0.0.1", "port": 1}], "rewrite": ""}
     public = route("one", access=Access(kind="public"), filters=Filters(strip_prefix=True))
     other = Buckets().change(Delta((entry(public),), complete=True))
     found = json.loads(other.sets["main a.test"])["routes"][0]
     assert (found["access"], found["rewrite"]) == ("public", "")
+
+
+def test_a_plain_route_alone_in_its_bucket_is_lines() -> None:
+    """Most buckets are: Lua cuts them out anew for every request. Who may enter is never lost on the way."""
+
+    def lines(**more: object) -> list[str]:
+        found = Buckets().change(Delta((entry(route("one", **more)),), complete=True)).sets["main a.test"]  # type: ignore[arg-type]
+        return [found] if found.startswith("{") else found.split("\n")
+
+    assert lines() == ["127.0.0.1", "1", "", "s/one", "", ""]
+    assert lines(access=Access(kind="public"), workspace="w000000001") == [
+        "127.0.0.1",
+        "1",
+        "*",
+        "s/one",
+        "",
+        "w000000001",
+    ]
+    only = Access(kind="subjects", subjects=("ann",))
+    assert lines(access=only, backends=(Backend(unix="/run/x"),)) == ["unix:/run/x", "", "ann", "s/one", "", ""]
+    for others in ((), ("ann", "bob")):
+        (text,) = lines(access=Access(kind="subjects", subjects=others))
+        assert json.loads(text)["routes"][0]["subjects"] == dict.fromkeys(others, True)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"state": "stopped"},
+        {"backends": (Backend(address="127.0.0.1:1"), Backend(address="127.0.0.1:2"))},
+        {"backends": (Backend(address="127.0.0.1:1", protocol="https"),)},
+        {"backends": (Backend(files="/srv/pages"),)},
+        {"matches": (Match(kind="method", value="GET"),)},
+        {"path_match": "exact"},
+        {"timeouts": Timeouts(read_s=1)},
+        {"affinity": "cookie"},
+        {"balancing": "least_connections"},
+    ],
+)
+def test_whatever_else_a_route_asks_for_is_json(more: dict[str, Any]) -> None:
+    """Lines say no more than where to and who may: a route of which they would lose something is not written so."""
+    found = Buckets().change(Delta((entry(route("one", **more)),), complete=True)).sets["main a.test"]
+    assert json.loads(found)["routes"][0]["id"] == "s/one"

@@ -20,6 +20,9 @@ function _M.allows(route, subject)
     if subject == _M.PROBE then
         return route.workspace ~= nil
     end
+    if route.access == "owner" then
+        return route.owner == subject
+    end
     if route.access == "subjects" then
         return route.subjects[subject] == true
     end
@@ -55,17 +58,14 @@ local function foreign_origin(state)
     end
 end
 
-local function identify(state, cookie, generation)
-    local authorization = state.authorization
+local function identify(state, cookie, authorization)
     local grant = authorization and credentials.by_token(authorization)
     if grant then
         state.subject, state.session, state.token = grant.subject, grant.session, grant.sha256
         state.authorization = nil
+        state.cookie = cookie and credentials.foreign_cookies(cookie)
     elseif cookie then
-        local claims = credentials.by_cookie(cookie, state.host, generation)
-        if claims then
-            state.subject, state.session = claims.subject, claims.session
-        end
+        state.session, state.subject, state.cookie = credentials.by_cookie(cookie, state.host, ngx.var.scheme)
     end
 end
 
@@ -73,17 +73,18 @@ end
 -- backend may see of Cookie and Authorization is in `state.cookie` and `state.authorization` afterwards.
 function _M.refusal(state)
     local route = state.route
-    local cookie = ngx.var.http_cookie
-    state.cookie = cookie and credentials.foreign_cookies(cookie)
-    state.authorization = ngx.var.http_authorization
+    local cookie, authorization = ngx.var.http_cookie, ngx.var.http_authorization
+    if authorization then
+        state.authorization = authorization
+    end
     if route.access == "public" then
+        state.cookie = cookie and credentials.foreign_cookies(cookie)
         return nil
     end
-    local generation = grants.generation()
-    if generation <= 0 then
+    if grants.generation() <= 0 then
         return "withheld"
     end
-    identify(state, cookie, generation)
+    identify(state, cookie, authorization)
     if state.subject == nil then
         return "unauthenticated"
     end
@@ -91,6 +92,22 @@ function _M.refusal(state)
         return "forbidden"
     end
     return not state.token and foreign_origin(state) or nil
+end
+
+-- Whether a usual request (nginx.conf) may pass, which has no bearer token, and which no foreign page can have caused
+-- that could see the answer; `state.cookie` is set as `refusal` does it.
+function _M.lets_in(state, scheme)
+    local route, cookie = state.route, ngx.var.http_cookie
+    if route.access == "public" then
+        state.cookie = cookie and credentials.foreign_cookies(cookie)
+        return true
+    end
+    if not cookie or grants.generation() <= 0 then
+        return false
+    end
+    local _
+    _, state.subject, state.cookie = credentials.by_cookie(cookie, state.host, scheme)
+    return state.subject ~= nil and _M.allows(route, state.subject)
 end
 
 -- Whether a tunnel that was let in would be let in now. While the server is not heard nobody is thrown out: the

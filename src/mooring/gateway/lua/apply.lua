@@ -8,7 +8,7 @@ local certificates = ngx.shared.certificates
 
 local _M = {}
 
--- Keys of buckets begin with a listener's name, a letter; their texts are kept under the key with `=` in front.
+-- Keys of buckets begin with a listener's name, a letter; what is under them `routes` says.
 local REVISION, VERSION, CHANGES = "@revision", "@version", "@changes"
 
 -- Puts back what `set_all` found.
@@ -41,20 +41,29 @@ local function set_all(dict, sets)
     return before
 end
 
--- Texts first, then a new version of each: a worker that sees the version finds the text, and one that has a bucket
+-- A bucket is the text of one plain route, or JSON, which begins with a brace.
+local function is_single(text)
+    return string.byte(text) ~= 123
+end
+
+-- JSON first, then a new version of each: a worker that sees the version finds the text, and one that has a bucket
 -- decoded looks at no text before all have arrived.
 local function set_buckets(sets)
-    local texts, versions = {}, {}
+    local texts, heads = {}, {}
     local version = routes:incr(VERSION, 1, 0)
     for key, text in pairs(sets) do
-        texts["=" .. key], versions[key] = text, version
+        if is_single(text) then
+            heads[key] = text
+        else
+            texts["=" .. key], heads[key] = text, version
+        end
     end
     local old_texts = set_all(routes, texts)
     if not old_texts then
         return nil
     end
-    local old_versions = set_all(routes, versions)
-    if not old_versions then
+    local old_heads = set_all(routes, heads)
+    if not old_heads then
         restore(routes, old_texts)
         return nil
     end
@@ -62,10 +71,10 @@ local function set_buckets(sets)
         restore(routes, old_texts)
         -- Never the old number again: under it a worker may have kept what it read in between.
         local again = routes:incr(VERSION, 1, 0)
-        for _, entry in ipairs(old_versions) do
-            entry[2] = entry[2] and again
+        for _, entry in ipairs(old_heads) do
+            entry[2] = type(entry[2]) == "number" and again or entry[2]
         end
-        restore(routes, old_versions)
+        restore(routes, old_heads)
     end
 end
 
@@ -103,8 +112,15 @@ local function sweep(sets)
     end
 end
 
+-- A new number whatever comes of the change: a worker may have read keys that were taken back.
+local function next_generation()
+    local generation = math.abs(grants:get("generation") or 0) + 1
+    grants:set("generation", grants:get("keys") and generation or -generation)
+end
+
 local function change_grants(change)
     if not set_all(grants, change.sets) then
+        next_generation()
         return false
     end
     for _, key in ipairs(change.deletes) do
@@ -117,8 +133,7 @@ local function change_grants(change)
             end
         end
     end
-    local generation = math.abs(grants:get("generation") or 0) + 1
-    grants:set("generation", grants:get("keys") and generation or -generation)
+    next_generation()
     return true
 end
 
@@ -138,6 +153,11 @@ local function take(frame, sets)
     end
     for _, key in ipairs(frame.deletes) do
         delete_bucket(key)
+    end
+    for key, text in pairs(sets) do
+        if is_single(text) then
+            routes:delete("=" .. key)
+        end
     end
     if frame.complete then
         sweep(sets)

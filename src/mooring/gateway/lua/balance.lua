@@ -71,6 +71,9 @@ end
 
 -- A backend of `route` that is not in `skip`, or nil.
 function _M.pick(route, skip)
+    if route.single then
+        return not (skip and skip[route]) and route or nil
+    end
     local backends = route.backends
     if not backends then
         return nil

@@ -61,7 +61,7 @@ function _M.pick()
     end
     if not state.tries then
         state.tries = 1
-        local backends = #state.route.backends
+        local backends = state.route.backends and #state.route.backends or 1
         if backends > 1 then
             peers.set_more_tries(math.min(backends, MOST_TRIES) - 1)
         end

@@ -1,78 +1,64 @@
 -- Who sends a request, by Mooring's cookie or bearer token, and what is left of both headers for the backend.
 local grants = require("grants")
-local session = require("session")
 local hmac = require("hmac")
 local memory = require("memory")
-local new_table = require("table.new")
+local session_cookie = require("session")
 local find, sub = string.find, string.sub
-local matches = ngx.re.find
 
 local _M = {}
 
-local OURS = { ["mooring"] = true, ["__Host-mooring"] = true }
--- A Cookie header seldom changes between the requests of a page: what it says is remembered with it, in one flat table
--- of its final size, since a worker keeps thousands.
+local PLAIN, SECURE = "mooring", "__Host-mooring"
+-- How a header begins whose first cookie may be ours.
+local BEGINS = { [PLAIN] = PLAIN .. "=v1.", [SECURE] = SECURE .. "=v1." }
+-- A Cookie header seldom changes between the requests of a page: what of it is whose is remembered.
 local remembered = memory.new(1.5 * 2 ^ 20)
-local FIELDS = 7
-local ONLY_OURS = [[\A(?:__Host-)?mooring=[^;=\s]+\z]]
--- Longer ones are read each time: thousands of strangers' largest headers would be a worker's memory.
+-- Longer ones are read each time: thousands of strangers' largest headers would be a worker's memory. So would be the
+-- pieces of those that hold our name a hundred times.
 local LONGEST = 4096
+local MOST_OURS = 4
 local LONGEST_TOKEN = 128
 local tokens = memory.new(2 ^ 19)
-
-local function pairs_of(header)
-    return string.gmatch(header, "%s*([^;]+)")
-end
 
 -- The value and the name of one of Mooring's cookies.
 local function is_ours(pair)
     local name, value = string.match(pair, "^([^=]-)%s*=%s*(.-)%s*$")
-    if name and OURS[name] then
+    if name and BEGINS[name] then
         return value, name
     end
 end
 
--- Where browsers keep `__Host-` cookies only that one counts: a neighbour below the same domain can set the plain one.
-local function name_at(host)
-    local secure = ngx.var.scheme == "https" or host == "localhost" or string.sub(host, -10) == ".localhost"
-    return secure and "__Host-mooring" or "mooring"
-end
-
--- The value and the name of our cookie when it is all that the header says, which most do: nothing of this keeps the
--- code around it from being compiled.
-local function only_ours(header)
-    if matches(header, ONLY_OURS, "jo") then
-        local equals = find(header, "=", 1, true)
-        return sub(header, equals + 1), sub(header, 1, equals - 1)
-    end
-end
-
--- What is left without Mooring's own cookies; the second value says whether there were any.
-local function without_ours(header)
-    if only_ours(header) then
-        return "", true
-    end
-    local kept, any = {}, false
-    for pair in pairs_of(header) do
-        if is_ours(pair) then
-            any = true
+-- {rest (the header without our cookies), ours (their number), [name of one] = {its values, in order}}
+local function split(header)
+    local found, kept = { ours = 0 }, {}
+    for pair in string.gmatch(header, "%s*([^;]+)") do
+        local value, name = is_ours(pair)
+        if value then
+            found.ours = found.ours + 1
+            found[name] = found[name] or {}
+            table.insert(found[name], value)
         else
             kept[#kept + 1] = string.match(pair, "^(.-)%s*$")
         end
     end
-    return table.concat(kept, "; "), any
+    found.rest = table.concat(kept, "; ")
+    return found
 end
 
 local function recall(header)
     local found = remembered:get(header)
     if not found then
-        found = new_table(0, FIELDS)
-        found.rest, found.ours = without_ours(header)
-        if #header <= LONGEST then
+        found = split(header)
+        if #header <= LONGEST and found.ours <= MOST_OURS then
             remembered:set(header, found)
         end
     end
     return found
+end
+
+-- Where browsers keep `__Host-` cookies only that one counts: a neighbour below the same domain can set the plain one.
+local function name_at(host, scheme)
+    local secure = scheme == "https" or host == "localhost" or sub(host, -10) == ".localhost"
+    return secure and SECURE or PLAIN
 end
 
 -- The Cookie header without Mooring's own cookies.
@@ -80,41 +66,26 @@ function _M.foreign_cookies(header)
     return recall(header).rest
 end
 
-local function accept(found, value, host)
-    local claims = session.verified(value)
-    if claims and claims.audience == host and not grants.revoked(claims.session) then
-        found.subject, found.session, found.expires = claims.subject, claims.session, claims.expires
-        return true
-    end
-end
-
--- Another site below the same domain may have put a cookie of our name in front: the first that holds here counts.
-local function verify(found, header, host, generation)
-    found.generation, found.host, found.subject = generation, host, nil
-    local wanted = name_at(host)
-    local value, name = only_ours(header)
-    if value then
-        return name == wanted and accept(found, value, host)
-    end
-    for pair in pairs_of(header) do
-        value, name = is_ours(pair)
-        if name == wanted and accept(found, value, host) then
-            return
+-- Session and subject of the first cookie that holds now for `host`, nil when none does; then what `foreign_cookies`
+-- says. Another site below the same domain may have put a cookie of our name in front.
+function _M.by_cookie(header, host, scheme)
+    local name = name_at(host, scheme)
+    local value_at = #name + 2
+    -- Most headers are one cookie, which nothing has to be taken from.
+    if find(header, BEGINS[name], 1, true) == 1 and not find(header, ";", value_at, true) then
+        local session, subject = session_cookie.verified(header, value_at, host)
+        if session then
+            return session, subject, ""
         end
     end
-end
-
--- {subject, session} of the first cookie that holds now for `host`, or nil. Signatures and revocations are looked at
--- again when the grants have changed, as `generation` tells.
-function _M.by_cookie(header, host, generation)
     local found = recall(header)
-    if not found.ours then
-        return nil
+    for _, value in ipairs(found[name] or {}) do
+        local session, subject = session_cookie.verified(value, 1, host)
+        if session then
+            return session, subject, found.rest
+        end
     end
-    if found.generation ~= generation or found.host ~= host then
-        verify(found, header, host, generation)
-    end
-    return found.subject and found.expires > ngx.time() and found or nil
+    return nil, nil, found.rest
 end
 
 -- The grant of the bearer token in an Authorization header, or nil. A foreign token is the backend's business.

@@ -9,16 +9,7 @@ local dict = ngx.shared.grants
 
 local _M = {}
 
-local keys, keys_text = {}, nil
-
-function _M.generation()
-    return dict:get("generation") or 0
-end
-
--- Whether the server has been heard lately; it must be known before a "no" is certain.
-function _M.known()
-    return _M.generation() > 0
-end
+local keys, seen = {}, nil
 
 local function decoded(text)
     local found = {}
@@ -29,12 +20,23 @@ local function decoded(text)
     return found
 end
 
--- {hmac (what hmac.lua needs of it), not_after} of the signing key of that id, or nil.
-function _M.key(id)
-    local text = dict:get("keys")
-    if text ~= keys_text then
-        keys, keys_text = text and decoded(text) or {}, text
+-- Keys are read after the number: at worst they are newer than it, and will be read once more.
+function _M.generation()
+    local generation = dict:get("generation") or 0
+    if generation ~= seen then
+        local text = dict:get("keys")
+        keys, seen = text and decoded(text) or {}, generation
     end
+    return generation
+end
+
+-- Whether the server has been heard lately; it must be known before a "no" is certain.
+function _M.known()
+    return _M.generation() > 0
+end
+
+-- {hmac (what hmac.lua needs of it), not_after} of the key that had this id when `generation` was asked, or nil.
+function _M.key(id)
     return keys[id]
 end
 

@@ -1,6 +1,6 @@
 -- Judges the raw bytes of a request before anything is matched: what two programs could read in two ways is refused.
-local find = ngx.re.find
-local byte, lower, sub = string.byte, string.lower, string.sub
+local matches = ngx.re.find
+local byte, find, lower, sub = string.byte, string.find, string.lower, string.sub
 
 local _M = {}
 
@@ -8,33 +8,46 @@ local _M = {}
 -- path parameter (`..;` is `..` to a Java server); backslashes and raw control characters.
 local AMBIGUOUS = [=[%(?:2[fFeE]|5[cC]|[01][0-9a-fA-F]|7[fF]|(?![0-9a-fA-F]{2}))|/\.\.?(?:[/;]|$)|[\x00-\x20\x7f\\]]=]
 
--- The path of the request's raw target and its query with the question mark ("" when there is none), or nil.
-function _M.target(request_uri)
-    local mark = string.find(request_uri, "?", 1, true)
+-- The path of the request's raw target, or nil.
+function _M.path(request_uri)
+    local mark = find(request_uri, "?", 1, true)
     local path = mark and sub(request_uri, 1, mark - 1) or request_uri
-    local from, _, err = find(path, AMBIGUOUS, "jo")
-    if byte(path, 1) ~= 47 or from or err then
-        return nil
+    local from, _, err = matches(path, AMBIGUOUS, "jo")
+    if byte(path, 1) == 47 and not from and not err then
+        return path
     end
-    return path, mark and sub(request_uri, mark) or ""
 end
 
--- The port text of the Host header ("" when it has none), or nil when the header is not exactly `host[:port]` for the
--- host that nginx routes by: an absolute-form target may name another.
-function _M.port(http_host, host)
+-- Its query with the question mark, "" when there is none.
+function _M.query(request_uri)
+    local mark = find(request_uri, "?", 1, true)
+    return mark and sub(request_uri, mark) or ""
+end
+
+-- Most requests name the port that the one before named.
+local good_port = ""
+
+local function is_port(text)
+    if text ~= good_port and matches(text, [[\A:[0-9]{1,5}\z]], "jo") then
+        good_port = text
+    end
+    return text == good_port
+end
+
+-- The Host header in lower case, or nil when it is not exactly `host[:port]` for the host that nginx routes by: an
+-- absolute-form target may name another.
+function _M.authority(http_host, host)
     if not http_host or not host or host == "" then
         return nil
     end
     local n = #host
-    if #http_host == n then
-        return (http_host == host or lower(http_host) == host) and "" or nil
+    if sub(http_host, 1, n) ~= host then
+        http_host = lower(http_host)
+        if sub(http_host, 1, n) ~= host then
+            return nil
+        end
     end
-    local prefix = sub(http_host, 1, n)
-    if prefix ~= host and lower(prefix) ~= host then
-        return nil
-    end
-    local port = sub(http_host, n + 1)
-    return find(port, [[\A:[0-9]{1,5}\z]], "jo") and port or nil
+    return (#http_host == n or is_port(sub(http_host, n + 1))) and http_host or nil
 end
 
 return _M

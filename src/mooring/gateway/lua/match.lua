@@ -66,6 +66,14 @@ local function path_matches(route, path)
     return last, port
 end
 
+-- The same of a bucket's only route, which has no conditions.
+function _M.only(route, path)
+    local matched, port = path_matches(route, path)
+    if matched then
+        return route, port, matched
+    end
+end
+
 -- The first route of the bucket that matches, with the port in the path and the length that matched.
 function _M.first(bucket, path)
     if not bucket then

@@ -18,17 +18,22 @@ local OTHER = "_other"
 
 -- Places in an entry: answers 1xx to 5xx, bytes to the client, bytes from it, seconds, then the histogram.
 local BYTES_OUT, BYTES_IN, SECONDS, FIRST_BUCKET = 5, 6, 7, 8
-local BOUNDS = { 0.005, 0.025, 0.1, 0.5, 2.5, 10, math.huge }
-local PLACES = FIRST_BUCKET + #BOUNDS
+local BOUNDS = 7
+local PLACES = FIRST_BUCKET + BOUNDS
 local ENTRY_BYTES = PLACES * 8
 
 -- To ask for the length of every request costs more than the few bytes that it would add.
 local BODILESS = { GET = true, HEAD = true, OPTIONS = true }
 
 local pending, refused = {}, {}
+-- The routes that have counters of their own, and whether no other can have any.
+local own, full = {}, false
 local Entry = ffi.typeof("double[?]")
 
 local function entry(id)
+    if full and not own[id] then
+        id = OTHER
+    end
     local found = pending[id]
     if not found then
         found = Entry(PLACES)
@@ -43,6 +48,21 @@ end
 
 function _M.refused(reason)
     refused[reason] = (refused[reason] or 0) + 1
+end
+
+-- The histogram's bucket, of those that end at 5, 25, 100 and 500 ms, 2.5 and 10 s, and never. A loop here would keep
+-- the whole of `log` from being compiled.
+local function bucket_of(seconds)
+    if seconds <= 0.025 then
+        return seconds <= 0.005 and 0 or 1
+    end
+    if seconds <= 0.5 then
+        return seconds <= 0.1 and 2 or 3
+    end
+    if seconds <= 10 then
+        return seconds <= 2.5 and 4 or 5
+    end
+    return 6
 end
 
 local function count(state)
@@ -62,11 +82,7 @@ local function count(state)
         add(found, BYTES_IN, tonumber(var.request_length))
     end
     add(found, SECONDS, seconds)
-    local bucket = 1
-    while seconds > BOUNDS[bucket] do
-        bucket = bucket + 1
-    end
-    add(found, FIRST_BUCKET + bucket - 1, 1)
+    add(found, FIRST_BUCKET + bucket_of(seconds), 1)
 end
 
 function _M.opened(state)
@@ -85,6 +101,9 @@ function _M.log()
         return
     end
     count(state)
+    if state.usual then
+        return
+    end
     local workspace = state.route.workspace
     if workspace and state.backend and not state.tally and ngx.status < 400 and activity.is_navigation() then
         activity.touch(workspace)
@@ -126,6 +145,7 @@ local function flush_routes(routes)
     routes[OTHER] = nil
     for id, found in pairs(routes) do
         local key = own_key(id)
+        own[id] = key and true or nil
         if key then
             flush_entry(key, found)
         elseif key == nil then
@@ -133,6 +153,7 @@ local function flush_routes(routes)
         end
     end
     flush_entry(own_key(OTHER), others)
+    full = (dict:get("labels") or 0) >= MOST_LABELS
 end
 
 -- The counters in an entry of the dictionary, as numbers.
@@ -168,7 +189,18 @@ function _M.forget(id)
     end
 end
 
+-- What the worker before this one counted goes on.
+local function take_over()
+    local mine = ngx.worker.id() .. " "
+    for _, key in ipairs(dict:get_keys(0)) do
+        if string.sub(key, 1, #mine) == mine then
+            own[string.sub(key, #mine + 1)] = true
+        end
+    end
+end
+
 function _M.start()
+    take_over()
     _M.flush()
     assert(ngx.timer.every(FLUSH_S, _M.flush))
 end

@@ -88,7 +88,7 @@ function _M.handle(listener)
     if listener ~= OWN and (not ours or host ~= settings.console) then
         return ngx.exec("@routed")
     end
-    if not ours or not guard.port(var.http_host, host) then
+    if not ours or not guard.authority(var.http_host, host) then
         return answers.bad_request()
     end
     -- A mistake in here must not refuse what the role would have answered.

@@ -10,9 +10,12 @@ local ports = require("ports")
 local routes = require("routes")
 local settings = require("settings")
 local tunnel = require("tunnel")
+local new_table = require("table.new")
 local byte, sub = string.byte, string.sub
 
 local _M = {}
+
+local FIELDS = 8
 
 local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true, TRACE = true }
 
@@ -20,22 +23,22 @@ local function reserved(path)
     return byte(path, 2) == 46 and (path == "/.mooring" or sub(path, 1, 10) == "/.mooring/")
 end
 
--- The request as data, or nil when its target or its host can be read in two ways.
+-- Path, host and authority, or nil when the request's target or its host can be read in two ways.
 local function judged()
     local var = ngx.var
-    local path, query = guard.target(var.request_uri)
     local host = var.host
-    local port = path and guard.port(var.http_host, host)
-    if not port then
-        return nil
+    local path = guard.path(var.request_uri)
+    local authority = path and guard.authority(var.http_host, host)
+    if authority then
+        return path, host, authority
     end
-    return path, query, host, host .. port
 end
 
-local function routed(listener, path, query, host, authority)
+local function routed(listener, path, host, authority)
     local state = routes.find(listener, host, path)
     if state then
-        state.path, state.query, state.host, state.authority = path, query, host, authority
+        state.path, state.host, state.authority = path, host, authority
+        state.query = guard.query(ngx.var.request_uri)
         ngx.ctx = state
     end
     return state
@@ -144,8 +147,29 @@ local function answered_here(state)
     end
 end
 
+-- Whether nginx may pass the request on as it is, said in the phase that costs least, where nothing can be waited for
+-- nor answered: whatever is unusual is for `handle`. The shape of a usual request stands in nginx.conf.
+function _M.is_plain(listener)
+    local scheme, host = ngx.var.mooring_usual, ngx.var.host
+    if scheme == "" then
+        return false
+    end
+    local route = host ~= settings.console and routes.only(listener, host)
+    if not route then
+        return false
+    end
+    local state = new_table(0, FIELDS)
+    state.route, state.backend, state.host, state.usual, state.idempotent = route, route, host, true, true
+    if not access.lets_in(state, scheme) then
+        return false
+    end
+    disclose(state)
+    ngx.ctx = state
+    return true
+end
+
 function _M.handle(listener)
-    local path, query, host, authority = judged()
+    local path, host, authority = judged()
     if not path then
         return answers.bad_request()
     end
@@ -153,7 +177,7 @@ function _M.handle(listener)
     if host == settings.console or reserved(path) and routes.knows(listener, host) then
         return api.pass()
     end
-    local state = routed(listener, path, query, host, authority)
+    local state = routed(listener, path, host, authority)
     if not state then
         return answers.unknown(host)
     end
@@ -172,8 +196,8 @@ end
 
 -- The state of a request whose `ngx.ctx` nginx has cleared, or nil.
 function _M.identify(listener)
-    local path, query, host, authority = judged()
-    return path and routed(listener, path, query, host, authority)
+    local path, host, authority = judged()
+    return path and routed(listener, path, host, authority)
 end
 
 -- The same request in the location that sends it on: everything but its address is settled.

@@ -19,7 +19,7 @@ local function drop_our_cookies(cookies)
 end
 
 local function narrow_service_worker(state)
-    local path = string.sub(state.path, 1, state.matched or 0)
+    local path = string.sub(state.path or "", 1, state.matched or 0)
     ngx.header["Service-Worker-Allowed"] = path .. "/"
 end
 
@@ -64,6 +64,9 @@ function _M.headers()
     end
     if ngx.var.upstream_http_service_worker_allowed then
         narrow_service_worker(state)
+    end
+    if state.usual then
+        return
     end
     -- Browsers say where a request comes from only to secure origins: elsewhere they must be told who may frame. By
     -- this header they ask for a page.

@@ -1,17 +1,16 @@
--- The table as a worker sees it: buckets in the shared dictionary, each decoded once a version.
+-- The table as a worker sees it. Under a bucket's key the shared dictionary holds the text of its one plain route, or a
+-- version: the bucket's JSON is then under the key with `=` in front, and is decoded once a version.
 local cjson = require("cjson.safe")
 local match = require("match")
 local memory = require("memory")
 local new_table = require("table.new")
+local single = require("single")
 local sub, find, byte = string.sub, string.find, string.byte
 
 local dict = ngx.shared.routes
 
 local _M = {}
 
-local CHANGES = "@changes"
-
--- About 1,000 to 2,000 of them: all of 10,000 hosts would save time, and take a worker to 30 MB (docs/decisions/).
 local decoded = memory.new(2 ^ 19)
 -- The set of one subject, shared by all routes that let in nobody else.
 local alone = setmetatable({}, { __mode = "v" })
@@ -25,13 +24,10 @@ local function shared(subjects)
     return alone[only]
 end
 
--- The bucket as its version tells, nil when there is none. A version that is new comes after its text (apply.lua), so
--- what is kept under the version of now is never older than it.
-local function looked_up(key, bucket)
-    local version = dict:get(key)
-    if not version then
-        return nil
-    end
+-- The decoded bucket of a version. One that is new comes after its text (apply.lua), so what is kept under the version
+-- of now is never older than it.
+local function decoded_bucket(key, version)
+    local bucket = decoded:get(key)
     if bucket and bucket.version == version then
         return bucket
     end
@@ -48,21 +44,23 @@ local function looked_up(key, bucket)
     return bucket
 end
 
--- The decoded bucket, nil when there is none. Its version is looked up when anything in the table has changed: the one
--- number that every request reads is in the processor's cache, while the versions lie among those of all hosts.
-local function bucket_of(key)
-    local changes = dict:get(CHANGES)
-    local bucket = decoded:get(key)
-    if bucket and changes and bucket.changes == changes then
-        return bucket
+-- What is under a bucket's key: the only route, or nil and the bucket, or nothing.
+local function under(key)
+    local found = dict:get(key)
+    if type(found) == "string" then
+        return single.decode(found)
     end
-    bucket = looked_up(key, bucket)
-    if bucket then
-        bucket.changes = changes
-    end
-    return bucket
+    return nil, found and decoded_bucket(key, found)
 end
-_M.bucket = bucket_of
+
+-- The first route of a bucket that matches `path`, as `match` tells.
+local function first_in(key, path)
+    local route, bucket = under(key)
+    if route then
+        return match.only(route, path)
+    end
+    return match.first(bucket, path)
+end
 
 -- Up to two leading segments of a path: "/a/b/c" gives "/a", "/a/b".
 local function leading(path)
@@ -79,7 +77,11 @@ local function leading(path)
 end
 
 local function in_host(key, path)
-    local entry = bucket_of(key)
+    local only, entry = under(key)
+    if only then
+        local route, port, matched = match.only(only, path)
+        return route, key, port, matched
+    end
     if not entry then
         return nil
     end
@@ -89,8 +91,7 @@ local function in_host(key, path)
             local segments = depth == 2 and two or depth == 1 and one
             if segments and depth <= entry.depth then
                 local bucket_key = key .. " " .. segments
-                local bucket = bucket_of(bucket_key)
-                local route, port, matched = match.first(bucket, path)
+                local route, port, matched = first_in(bucket_key, path)
                 if route then
                     return route, bucket_key, port, matched
                 end
@@ -142,6 +143,15 @@ function _M.find(listener, host, path)
     return state_of(route, key, port, matched)
 end
 
+-- The route of a host that has just one, plain and for all of its paths, without its workspace; else nil.
+function _M.only(listener, host)
+    local text = dict:get(listener .. " " .. host)
+    if type(text) == "string" then
+        local route, rest = single.head(text)
+        return single.is_for_all(text, rest) and route or nil
+    end
+end
+
 -- Whether any route is for this host.
 function _M.knows(listener, host)
     local prefix = listener .. " "
@@ -161,8 +171,8 @@ end
 
 -- The route of that identity as it is now in its bucket, nil when it is gone: what an open tunnel asks.
 function _M.again(key, id)
-    local bucket = bucket_of(key)
-    for _, route in ipairs(bucket and bucket.routes or {}) do
+    local only, bucket = under(key)
+    for _, route in ipairs(only and { only } or bucket and bucket.routes or {}) do
         if route.id == id then
             return route
         end

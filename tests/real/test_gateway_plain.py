@@ -1,0 +1,164 @@
+"""The short way that most requests take through the gateway: it lets nobody in whom the long one would refuse."""
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from mooring.gateway.authority import LocalAuthority
+from mooring.model.grants import Grants
+from mooring.model.routes import Access, Filters, HeaderFilter, Route
+from mooring.model.routes import Backend as Target
+from support.grants import GRANTS, cookie
+from support.nginx import Backend, Gateway, backend, gateway, parse
+
+COOKIE_BYTES = 3900
+STRANGERS = 6000
+MOST_GROWTH_MB = 20
+
+
+def guarded(running: Backend, name: str = "one", **more: object) -> Route:
+    """A plain route that only ann may enter."""
+    access = Access(kind="subjects", subjects=("ann",))
+    values = {"name": name, "host": "a.test", "backends": (Target(address=running.address),), "access": access}
+    return Route(**values | more)
+
+
+@pytest.fixture
+async def running():  # noqa: ANN201 - an async fixture
+    """A backend that tells what it was asked."""
+    async with backend() as started:
+        yield started
+
+
+@pytest.fixture
+async def edge(tmp_path: Path, running: Backend):  # noqa: ANN201 - an async fixture
+    """A gateway of one worker with one plain route."""
+    async with gateway(tmp_path, workers=1) as started:
+        await started.publish(guarded(running), grants=GRANTS)
+        yield started
+
+
+USUAL = {"Cookie": cookie("a.test", seconds=3600)}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/some/path?q=%2f..", USUAL, 200),
+        ("//", USUAL | {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors", "Accept": "*/*"}, 200),
+        ("/", USUAL | {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, 200),
+        ("/%41/.hidden", USUAL, 200),
+        ("/%2e%2e/x", USUAL, 400),
+        ("/a/../b", USUAL, 400),
+        ("/a;/..;/b", USUAL, 400),
+        ("/a/../b", USUAL | {"Sec-Fetch-Site": "none cors /ok a.test a.test  none cors "}, 400),
+        ("/a/../b", USUAL | {"Sec-Fetch-Mode": "cors /ok a.test a.test  none cors "}, 400),
+        ("/a/../b", USUAL | {"Authorization": "none cors /ok a.test a.test  none cors "}, 400),
+        ("/.mooring/x", USUAL, 502),
+        ("/", {}, 401),
+        ("/", {"Cookie": cookie("b.test")}, 401),
+        ("/", {"Cookie": cookie("a.test") + "x"}, 401),
+        ("/", {"Cookie": cookie("a.test", seconds=-1)}, 401),
+        ("/", {"Cookie": cookie("a.test", subject="bob")}, 403),
+        ("/", USUAL | {"Authorization": "Bearer none"}, 200),
+        ("/", USUAL | {"Host": "b.test"}, 404),
+    ],
+)
+async def test_what_is_decided_on_either_way_is_the_same(
+    edge: Gateway, path: str, sent: dict[str, str], status: int
+) -> None:
+    """The long way is taken for a header that means nothing here, too: whichever it is, the answer is one."""
+    host = sent.get("Host", "a.test")
+    rest = {name: value for name, value in sent.items() if name != "Host"}
+    assert (await edge.ask("GET", host, path, rest)).status == status
+    assert (await edge.ask("GET", host.upper(), path, rest)).status == status
+
+
+async def test_a_session_is_looked_at_again_for_every_request(edge: Gateway) -> None:
+    """On one connection, with one header: let in, refused once it is revoked, and the other until no key is left."""
+    first, second = cookie("a.test", session="s1"), cookie("a.test", session="s2")
+    reader, writer = await edge.connect()
+    assert await kept(edge, reader, writer, first) == 200
+    await edge.publish(grants=Grants(GRANTS.keys, GRANTS.tokens, revoked=(("s1", 2**31),)))
+    assert await kept(edge, reader, writer, first) == 401
+    assert await kept(edge, reader, writer, second) == 200
+    await edge.publish(grants=Grants((), GRANTS.tokens))
+    assert await kept(edge, reader, writer, second) == 401
+    writer.close()
+
+
+async def kept(edge: Gateway, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sent: str) -> int:
+    """The status of a request on a connection that stays open."""
+    writer.write(f"GET / HTTP/1.1\r\nHost: {edge.authority('a.test')}\r\nCookie: {sent}\r\n\r\n".encode())
+    reply = parse(await reader.readuntil(b"\r\n\r\n"))
+    await reader.readexactly(int(reply.headers["content-length"]))
+    return reply.status
+
+
+async def test_a_session_ends_on_its_second(edge: Gateway) -> None:
+    """A header that was good a moment ago is not good for longer than it says."""
+    ends = int(time.time()) + 2
+    header = cookie("a.test", seconds=2)
+    statuses = set()
+    while time.time() < ends + 1.5:
+        statuses.add((await edge.get("a.test", Cookie=header)).status)
+        await asyncio.sleep(0.1)
+    assert statuses == {200, 401}
+    assert (await edge.get("a.test", Cookie=header)).status == 401
+
+
+async def test_one_header_is_good_for_its_own_host_alone(edge: Gateway, running: Backend) -> None:
+    """Whichever of two hosts is asked first, in turn."""
+    await edge.publish(guarded(running, "two", host="b.test"))
+    header = cookie("a.test")
+    asked = [(await edge.get(host, Cookie=header)).status for host in ("b.test", "a.test", "b.test", "a.test")]
+    assert asked == [401, 200, 401, 200]
+
+
+async def test_with_tls_only_the_cookie_that_neighbours_cannot_set_counts(tmp_path: Path, running: Backend) -> None:
+    """What is good over http is nobody's over https."""
+    async with gateway(tmp_path, tls=True, workers=1) as edge:
+        await edge.sink.certificate(LocalAuthority(tmp_path / "tls", "mooring.test").pem())
+        await edge.publish(guarded(running), grants=GRANTS)
+        plain = cookie("a.test")
+        assert (await edge.get("a.test", Cookie=plain)).status == 401
+        assert (await edge.get("a.test", Cookie=f"__Host-{plain}")).status == 200
+
+
+async def test_a_route_that_becomes_plain_or_stops_being_so_is_served_as_it_is_now(
+    edge: Gateway, running: Backend
+) -> None:
+    """Each kind is stored in its own way; what is left of the other must not be read."""
+    filtered = Filters(response_headers=HeaderFilter(set={"x-filter": "yes"}))
+    for _ in range(2):
+        await edge.publish(guarded(running, filters=filtered))
+        assert "x-filter" in (await edge.get("a.test", **USUAL)).headers
+        await edge.publish(guarded(running))
+        assert "x-filter" not in (await edge.get("a.test", **USUAL)).headers
+    await edge.remove("one")
+    assert (await edge.get("a.test", **USUAL)).status == 404
+
+
+async def test_strangers_cannot_fill_a_worker(edge: Gateway, running: Backend) -> None:
+    """Whatever they put into their cookies and tokens, a worker keeps a few megabytes of it."""
+    await edge.publish(guarded(running, "open", host="c.test", access=Access(kind="public")))
+    (pid,) = (await edge.sink.read()).workers
+    before = own_megabytes(pid)
+    reader, writer = await edge.connect()
+    for number in range(STRANGERS):
+        ours = ";".join(f"mooring={number}-{i}" for i in range(40))
+        text = f"{ours};x={number}".ljust(COOKIE_BYTES, "y")
+        head = f"Host: {edge.authority('c.test')}\r\nCookie: {text}\r\nAuthorization: Bearer {number:0128d}"
+        writer.write(f"HEAD / HTTP/1.1\r\n{head}\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    assert own_megabytes(pid) - before < MOST_GROWTH_MB
+
+
+def own_megabytes(pid: int) -> float:
+    """The heap and the anonymous memory of a process."""
+    status = Path(f"/proc/{pid}/statm").read_text().split()
+    return (int(status[1]) - int(status[2])) * os.sysconf("SC_PAGE_SIZE") / 2**20
