@@ -14,7 +14,7 @@ from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.workspaces import output
 from mooring.workspaces.ports import Observation
-from mooring.workspaces.processes import cgroups, membership
+from mooring.workspaces.processes import membership
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
 from support.runtimes import WITHIN_S, get, stopped, workspace
@@ -162,47 +162,6 @@ async def test_without_cgroups_the_limits_are_named_as_not_enforced(world: Proce
         assert usage is not None
         assert usage.memory_bytes > 0
         assert usage.cpu_s > before.cpu_s
-
-
-async def test_a_cgroup_of_v2_holds_and_ends_its_processes() -> None:
-    """Entering, listing and killing work on a cgroup of v2, limits or not."""
-    own = cgroups.own_cgroups()[""]
-    folder = own / f"mooring-test-{os.getpid()}"
-    folder.mkdir()
-    child = subprocess.Popen(["sleep", "1000"])
-    try:
-        (folder / "cgroup.procs").write_text(str(child.pid))
-        assert membership.pids([str(folder)]) == {child.pid}
-        membership.kill([str(folder)])
-        assert child.wait(WITHIN_S) == -9
-    finally:
-        child.kill()
-        child.wait()
-        cgroups.remove((str(folder),))
-    assert not folder.exists()
-
-
-async def test_a_workspace_lives_in_a_delegated_tree_of_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With v2, what root prepared suffices for the user's keeper to enter; all of it is gone afterwards."""
-    own = cgroups.own_cgroups
-    before = own()[""]
-    monkeypatch.setattr(cgroups, "own_cgroups", lambda *_: {"": own()[""]})
-    wanted = workspace(limits={"memory": "64Mi"})
-    async with harness(tmp_path) as world:
-        assert world.root is not None
-        assert world.root.version == 2
-        assert cgroups.find(name=Path(world.root.folders[""]).name) == world.root
-        template = world.template("healthy")
-        async with world.engine() as runtime:
-            seen = await runtime.apply(wanted, template)
-            assert seen.limited + seen.unlimited == ("memory",)
-            folder = str(Path(world.root.folders[""]) / wanted.id)
-            assert world.state(wanted)["folders"] == [folder]
-            assert membership.pids([folder]) == {world.editor_pid(wanted)}
-            await runtime.apply(stopped(wanted), template)
-            assert not Path(folder).exists()
-    assert own()[""] == before
-    assert not Path(world.root.folders[""]).exists()
 
 
 async def test_a_start_on_a_full_disk_says_so_and_works_later(world: ProcessHarness) -> None:

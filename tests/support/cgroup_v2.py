@@ -51,9 +51,10 @@ async def runs(world: ProcessHarness, own: Path) -> None:
     assert Path("/proc/self/cgroup").read_text().strip().endswith("/services"), "a leaf: the root may have children"
     assert (own / "cgroup.procs").read_text() == ""
     assert cgroups.find(name=own.name) == world.root, "a server finds what its supervisor has prepared"
-    one, template = workspace(), world.template("healthy")
+    one, template = workspace(limits={"memory": "64Mi"}), world.template("healthy")
     async with world.engine() as runtime:
-        await runtime.apply(one, template)
+        seen = await runtime.apply(one, template)
+        assert seen.limited + seen.unlimited == ("memory",), "as the kernel has it: held, or told to be not"
         folder = Path(world.root.folders[""]) / one.id
         seen = await running(runtime, one.id)
         editor = int(await get(seen, "/pid"))
