@@ -1,5 +1,6 @@
 """A whole Mooring whose workspaces are containers, through its gateway and its command line."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from support import docker
 from support.mooring import Mooring, installation
+from support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +32,27 @@ def ids(mooring: Mooring) -> list[str]:
     items = listed["items"] if isinstance(listed, dict) else listed
     assert isinstance(items, list)
     return [item["name"] for item in items]
+
+
+def test_a_killed_engine_is_told_and_made_up_for(mooring: Mooring) -> None:
+    """Without Docker the rest of Mooring serves; with it back the editor answers again, and the events say why not."""
+    mooring.cli("workspace", "create", "kept", "--template", "code-server-docker", "--wait")
+    host = mooring.cli("workspace", "url", "kept").stdout.strip().partition("://")[2].partition(":")[0]
+    mooring.cli("workspace", "exec", "kept", "--", "sh", "-c", "echo kept > file")
+    engine = docker.shared()
+    engine.kill()
+    try:
+        until(lambda: mooring.status(host) != 200)
+        assert mooring.status("localhost", "/readyz") == 200
+    finally:
+        engine.start()
+        shutil.chown(engine.socket, group="mooring")
+    until(lambda: mooring.status(host) == 200, 60)
+    until(lambda: mooring.json("workspace", "show", "kept")["phase"] == "running")  # type: ignore[index,call-overload]
+    assert mooring.cli("workspace", "exec", "kept", "--", "cat", "file").stdout == "kept\n"
+    events = mooring.cli("workspace", "events", "kept", "-o", "json").stdout
+    assert {"silent", "crashed", "waiting", "starting"} & {json.loads(line)["kind"] for line in events.splitlines()[3:]}
+    mooring.cli("workspace", "delete", "kept", "--yes", "--wait")
 
 
 def test_a_container_is_a_workspace_like_any_other(mooring: Mooring) -> None:
