@@ -1,7 +1,7 @@
 """What every runtime promises, on each that registered itself in `support/runtime_*.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,7 @@ from mooring.errors import Conflict, Misconfigured
 from mooring.model.workspace import Phase, Workspace
 from mooring.workspaces.ports import Channel, Engine, Observation
 from support import runtimes
-from support.runtimes import WITHIN_S, Harness, stopped, workspace
+from support.runtimes import WITHIN_S, Harness, stopped, until, workspace
 
 REAL = [name for name in runtimes.names() if name != "memory"]
 real_programs = pytest.mark.parametrize("harness", REAL, indirect=True)
@@ -38,15 +38,6 @@ async def answered(harness: Harness, observation: Observation, path: str = "/hea
         while not (body := await harness.ask(observation, path)):
             await asyncio.sleep(0.05)
     return body
-
-
-async def until(engine: Engine, workspace: Workspace, seen: Callable[[Observation], bool]) -> Observation:
-    """The first observation of `workspace` in a new watch that is as wanted."""
-    async with asyncio.timeout(WITHIN_S), aclosing(engine.watch()) as watch:
-        async for observation in watch:
-            if observation.id == workspace.id and seen(observation):
-                return observation
-    raise AssertionError("the watch ended")
 
 
 async def run(engine: Engine, workspace: Workspace, script: str, **environment: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from pathlib import Path
 
@@ -13,11 +13,10 @@ from mooring.errors import Unavailable
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.workspaces import output
-from mooring.workspaces.ports import Observation
 from mooring.workspaces.processes import membership
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
-from support.runtimes import WITHIN_S, get, stopped, workspace
+from support.runtimes import WITHIN_S, answered, get, stopped, until, workspace
 
 HOG = "b = bytearray(256 << 20); print(len(b))"
 
@@ -51,23 +50,6 @@ def filled(folder: Path) -> Iterator[None]:
             file.write(b"x" * 512)
     yield
     filler.unlink()
-
-
-async def answered(seen: Observation, path: str = "/pid") -> str:
-    """What the editor says, as soon as it does."""
-    async with asyncio.timeout(WITHIN_S):
-        while not (body := await get(seen, path)):
-            await asyncio.sleep(0.05)
-    return body
-
-
-async def until(runtime: ProcessRuntime, wanted: Workspace, is_it: Callable[[Observation], bool]) -> Observation:
-    """The first observation of `wanted` that is as asked for."""
-    async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
-        async for seen in watch:
-            if seen.id == wanted.id and is_it(seen):
-                return seen
-    raise AssertionError("the watch ended")
 
 
 async def run(runtime: ProcessRuntime, wanted: Workspace, *command: str) -> tuple[int, str]:

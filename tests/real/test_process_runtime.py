@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +19,10 @@ from mooring.errors import Conflict, Misconfigured, Unavailable
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Home, Listen
-from mooring.workspaces.ports import Observation
 from mooring.workspaces.processes.keepers import Link, is_kept, start_keeper
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
-from support.runtimes import WITHIN_S, get, stopped, workspace
+from support.runtimes import WITHIN_S, answered, stopped, until, workspace
 
 
 @pytest.fixture
@@ -31,23 +30,6 @@ async def world(tmp_path: Path) -> AsyncIterator[ProcessHarness]:
     """A home of its own, with cgroups."""
     async with harness(tmp_path) as opened:
         yield opened
-
-
-async def answered(seen: Observation, path: str = "/pid") -> str:
-    """What the editor says, as soon as it does."""
-    async with asyncio.timeout(WITHIN_S):
-        while not (body := await get(seen, path)):
-            await asyncio.sleep(0.05)
-    return body
-
-
-async def until(runtime: ProcessRuntime, wanted: Workspace, is_it: Callable[[Observation], bool]) -> Observation:
-    """The first observation of `wanted` that is as asked for."""
-    async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
-        async for seen in watch:
-            if seen.id == wanted.id and is_it(seen):
-                return seen
-    raise AssertionError("the watch ended")
 
 
 async def gone(pid: int) -> None:
@@ -163,7 +145,7 @@ import asyncio, sys
 sys.path[:0] = sys.argv[1:3]
 from pathlib import Path
 from support.runtime_process import ProcessHarness
-from support.runtimes import workspace
+from support.runtimes import WITHIN_S, answered, get, stopped, until, workspace
 from mooring.workspaces.processes.cgroups import CgroupRoot
 async def main():
     world = ProcessHarness(Path(sys.argv[3]), CgroupRoot(1, eval(sys.argv[4])) if sys.argv[4] != "None" else None)

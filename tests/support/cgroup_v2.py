@@ -10,11 +10,10 @@ import subprocess
 from contextlib import aclosing
 from pathlib import Path
 
-from mooring.workspaces.ports import Observation
 from mooring.workspaces.processes import cgroups, membership
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, harness
-from support.runtimes import WITHIN_S, get, stopped, workspace
+from support.runtimes import WITHIN_S, answered, stopped, workspace
 
 POINT = Path("/sys/fs/cgroup")
 # Out of its session, without its parent and without the workspace's marks: only the cgroup still knows it.
@@ -56,8 +55,7 @@ async def runs(world: ProcessHarness, own: Path) -> None:
         seen = await runtime.apply(one, template)
         assert seen.limited + seen.unlimited == ("memory",), "as the kernel has it: held, or told to be not"
         folder = Path(world.root.folders[""]) / one.id
-        seen = await running(runtime, one.id)
-        editor = int(await get(seen, "/pid"))
+        editor = int(await answered(seen))
         assert editor in membership.pids([str(folder)])
         assert f"/{one.id}" in Path(f"/proc/{editor}/cgroup").read_text()
         assert cgroups.counters((str(folder),)).cpu_s
@@ -70,18 +68,6 @@ async def runs(world: ProcessHarness, own: Path) -> None:
         assert "populated 0" in _read(folder / "cgroup.events")
         await runtime.delete(one.id)
         assert not folder.exists()
-
-
-async def running(runtime: ProcessRuntime, workspace_id: str) -> Observation:
-    """What is seen of it once its editor answers."""
-    async with asyncio.timeout(WITHIN_S):
-        async with aclosing(runtime.watch()) as observations:
-            async for seen in observations:
-                if seen.id == workspace_id and seen.editor is not None:
-                    break
-        while not await get(seen, "/healthz"):
-            await asyncio.sleep(0.05)
-    return seen
 
 
 def ends_at_once(own: Path) -> None:

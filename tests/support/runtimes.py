@@ -7,7 +7,7 @@ a `Harness` and takes everything down afterwards, workspaces included.
 import asyncio
 import importlib
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol, cast
@@ -93,6 +93,23 @@ async def get(observation: Observation, path: str) -> str:
     except (OSError, TimeoutError):
         return ""
     return body.decode() if b" 200 " in head.split(b"\r\n")[0] else ""
+
+
+async def answered(observation: Observation, path: str = "/pid") -> str:
+    """What a real editor says, as soon as it does."""
+    async with asyncio.timeout(WITHIN_S):
+        while not (body := await get(observation, path)):
+            await asyncio.sleep(0.05)
+    return body
+
+
+async def until(engine: Engine, wanted: Workspace, is_it: Callable[[Observation], bool]) -> Observation:
+    """The first observation of `wanted` in a new watch that is as asked for."""
+    async with asyncio.timeout(WITHIN_S), aclosing(engine.watch()) as watch:
+        async for seen in watch:
+            if seen.id == wanted.id and is_it(seen):
+                return seen
+    raise AssertionError("the watch ended")
 
 
 def processes_of(workspace: Workspace) -> int:

@@ -13,7 +13,7 @@ from mooring.api.http.auth import Admin, Wired
 from mooring.api.http.problem import problems
 
 # A series more for each counter, that says when this process counted it first.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 router = APIRouter(tags=["health"], responses=problems(401, 403))
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _SAMPLE = re.compile(r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)(?: \d+)?")
