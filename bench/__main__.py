@@ -30,6 +30,7 @@ _ORDER = (
     "memory",
     "websockets",
     "goproxy",
+    "goproxy_hits",
     "goproxy_graph",
     "idle",
 )
