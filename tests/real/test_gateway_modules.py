@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from mooring.errors import Misconfigured
-from mooring.gateway.config import Listener, Modules, NginxSettings, render
 from mooring.goproxy import access
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.eviction import Eviction
@@ -22,7 +20,7 @@ from mooring.goproxy.pins import Pins
 from mooring.model.routes import Access, Backend, Route
 from mooring.settings import Home
 from support.modules import Front, front, short_home
-from support.nginx import CONSOLE, backend
+from support.nginx import CONSOLE, Answer, Request, backend
 
 INFO = b'{"Version":"v1.0.0","Time":"2026-01-02T03:04:05Z"}'
 SECRET = "git.example.com/team/secret"
@@ -77,6 +75,30 @@ async def test_whoever_is_not_known_is_left_to_the_role(gate: Front) -> None:
         assert (await gate.get(f"{X}.info", Authorization=value)).status == 503
     # The path's token is the one that counts.
     assert (await gate.get(f"{X}.info", token="wrong", Authorization=f"Bearer {token}")).status == 503
+
+
+async def test_lines_that_are_no_tokens_open_nothing(gate: Front) -> None:
+    """A token that somebody commented out, wrote something behind, or has not written to its end is not known."""
+    gate.clear()
+    token = gate.token("ann", "git.example.com")
+    (line,) = gate.home.modules_tokens.read_text().splitlines()
+    name, digest, private = line.split()
+    assert (await gate.get(f"{X}.info", token=token)).status == 200
+    for text in (
+        f"# {line}",
+        f"#{line}",
+        f"{name} {digest}-revoked",
+        f"{name} {digest}x {private}",
+        f"{line} old",
+        f"{name} {digest[:-1]}",
+        f"{name}{digest}",
+        digest,
+        line[:-3],
+    ):
+        gate.home.modules_tokens.write_text(f"{text}\n" if text != line[:-3] else text)
+        await gate.until(503, f"{X}.info", token=token)
+        gate.home.modules_tokens.write_text(f"{name} {digest}\n")
+        await gate.until(200, f"{X}.info", token=token)
 
 
 async def test_a_private_module_is_for_its_own(gate: Front) -> None:
@@ -289,8 +311,34 @@ async def test_no_token_comes_into_a_log(gate: Front) -> None:
     assert token[:8] not in gate_log(gate)
 
 
-def _cut(answer: bytes):  # noqa: ANN202 - an Answer of support.nginx
-    async def reply(request) -> None:  # noqa: ANN001 - a Request of support.nginx
+async def test_a_client_that_goes_away_ends_its_request(gate: Front) -> None:
+    """What the role still sends to nobody is refused at once, not gathered in memory or on the disk."""
+    refused = asyncio.Event()
+
+    async def endless(request: Request) -> None:
+        request.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n")
+        try:
+            while True:
+                request.writer.write(b"x" * 65536)
+                await request.writer.drain()
+                # A pipe that takes everything never lets another task run.
+                await asyncio.sleep(0)
+        finally:
+            refused.set()
+
+    async with backend(endless, unix=gate.home.modules_socket):
+        reader, writer = await gate.gateway.connect()
+        target = "/goproxy/example.com/none/@v/v1.0.0.zip"
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: {CONSOLE}:{gate.gateway.port}\r\n\r\n".encode())
+        await reader.readexactly(1_000_000)
+        assert not [path for path in (gate.home.gateway / "tmp").rglob("*") if path.is_file()]
+        writer.transport.abort()
+        async with asyncio.timeout(30):
+            await refused.wait()
+
+
+def _cut(answer: bytes) -> Answer:
+    async def reply(request: Request) -> None:
         request.writer.write(answer)
         await request.writer.drain()
 
@@ -340,18 +388,3 @@ async def test_the_socket_of_containers_serves_modules_alone(gate: Front) -> Non
                 assert await ask(target, host) == 404
         for target in ("/goproxy/../api/v1/workspaces", "/x/../goproxy/y", "/%67oproxy/x", f"http://own.test{X}"):
             assert await ask(target, "own.test") in (400, 404)
-
-
-def test_the_configuration_does_not_depend_on_modules(home: Home) -> None:
-    """nginx.conf names folders and sockets; no module, no token and no rule changes a byte of it."""
-    settings = NginxSettings(home, CONSOLE, (Listener("main", "127.0.0.1", 1),), modules=Modules.of(home))
-    before = render(settings)
-    access.make(home.modules_tokens, "ann", ("example.com",))
-    (home.modules / "cache/download/example.com").mkdir(parents=True)
-    assert render(settings) == before
-    assert "goproxy" not in render(NginxSettings(home, CONSOLE, settings.listeners))
-    odd = Home(Path('/srv/a"; evil'))
-    with pytest.raises(Misconfigured, match="folder"):
-        render(NginxSettings(odd, CONSOLE, settings.listeners, modules=Modules.of(odd)))
-    with pytest.raises(Misconfigured, match="modules_store"):
-        render(NginxSettings(home, CONSOLE, settings.listeners, modules=Modules.of(odd)))

@@ -53,7 +53,7 @@ local function read_tokens(path)
     local found = {}
     local text = files.text(path, MOST_BYTES) or ""
     for line in string.gmatch(text, "([^\r\n]*)\r?\n") do
-        local name, hash, private = match(line, "^([^%s#]%S*)%s+(%x+)%s*(%S*)%s*$")
+        local name, hash, private = match(line .. " ", "^([^%s#]%S*)%s+(%x+)%s+(%S*)%s*$")
         if name and #hash == 64 then
             local list = {}
             for pattern in string.gmatch(private, "[^,]+") do
