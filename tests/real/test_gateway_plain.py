@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import signal
 import time
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from support.nginx import Backend, Gateway, backend, gateway, parse
 COOKIE_BYTES = 3900
 STRANGERS = 6000
 MOST_GROWTH_MB = 20
+MOST_LABELS = 1000
 
 
 def guarded(running: Backend, name: str = "one", **more: object) -> Route:
@@ -162,3 +165,42 @@ def own_megabytes(pid: int) -> float:
     """The heap and the anonymous memory of a process."""
     status = Path(f"/proc/{pid}/statm").read_text().split()
     return (int(status[1]) - int(status[2])) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+async def test_only_so_many_routes_have_counters_of_their_own(edge: Gateway, running: Backend) -> None:
+    """The others are counted together, none twice and none not at all, by the worker that follows a killed one too."""
+    hosts = [f"h{number}.test" for number in range(1050)]
+    target = (Target(address=running.address),)
+    await edge.publish(*(Route(name=host, host=host, backends=target, access=Access(kind="public")) for host in hosts))
+    for times in (1, 2):
+        reader, writer = await edge.connect()
+        for host in hosts:
+            writer.write(f"HEAD / HTTP/1.1\r\nHost: {edge.authority(host)}\r\n\r\n".encode())
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+        counts = await counted(edge, times * len(hosts))
+        assert len(counts) == MOST_LABELS + 1
+        own = [count for route, count in counts.items() if route != "_other"]
+        assert own == [times] * MOST_LABELS
+        await replaced_worker(edge)
+
+
+async def counted(edge: Gateway, wanted: int) -> dict[str, int]:
+    """Requests by route, once there are that many."""
+    async with asyncio.timeout(10):
+        while True:
+            text = (await edge.sink.read()).metrics
+            found = re.findall(r'^mooring_route_requests_total\{route="([^"]*)",code="2xx"\} (\d+)', text, re.MULTILINE)
+            counts = {route: int(count) for route, count in found if int(count)}
+            if sum(counts.values()) == wanted:
+                return counts
+            await asyncio.sleep(0.1)
+
+
+async def replaced_worker(edge: Gateway) -> None:
+    """Kill the only worker and wait for the next one."""
+    (before,) = (await edge.sink.read()).workers
+    os.kill(before, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while not (after := (await edge.sink.read()).workers) or before in after:
+            await asyncio.sleep(0.05)

@@ -25,14 +25,15 @@ local ENTRY_BYTES = PLACES * 8
 -- To ask for the length of every request costs more than the few bytes that it would add.
 local BODILESS = { GET = true, HEAD = true, OPTIONS = true }
 
-local pending, refused = {}, {}
+local Entry = ffi.typeof("double[?]")
+-- The others' are in no table: the compiler begins anew each time that a table grows in which it looks for a known key.
+local pending, others, refused = {}, Entry(PLACES), {}
 -- The routes that have counters of their own, and whether no other can have any.
 local own, full = {}, false
-local Entry = ffi.typeof("double[?]")
 
 local function entry(id)
     if full and not own[id] then
-        id = OTHER
+        return others
     end
     local found = pending[id]
     if not found then
@@ -141,8 +142,6 @@ local function flush_entry(key, found)
 end
 
 local function flush_routes(routes)
-    local others = routes[OTHER] or Entry(PLACES)
-    routes[OTHER] = nil
     for id, found in pairs(routes) do
         local key = own_key(id)
         own[id] = key and true or nil
@@ -153,6 +152,7 @@ local function flush_routes(routes)
         end
     end
     flush_entry(own_key(OTHER), others)
+    ffi.fill(others, ENTRY_BYTES)
     full = (dict:get("labels") or 0) >= MOST_LABELS
 end
 
