@@ -103,8 +103,13 @@ class Home:
         return self.run / "goproxy-admin.sock"
 
     @property
+    def modules_port(self) -> Path:
+        """The number of the last `Installation.modules_port`, which workspaces that run still ask."""
+        return self.run / "goproxy.port"
+
+    @property
     def containers_socket(self) -> Path:
-        """The same for containers, which see its folder and nothing else of this machine."""
+        """Where containers reach `/goproxy/` of the gateway; they see its folder and nothing else of this machine."""
         return self.run / "c" / "goproxy.sock"
 
     @property
@@ -229,6 +234,8 @@ class Installation:
     """A YAML file of routes that the gateway watches."""
     redis: RedisSource | None = None
     """A Redis whose hash names addresses."""
+    modules_port: int | None = None
+    """A port of 127.0.0.1 where workspaces reach the module proxy in plain; None: they reach it at `listen`."""
 
     @property
     def go(self) -> Path:

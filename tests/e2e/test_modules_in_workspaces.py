@@ -93,12 +93,24 @@ def test_the_token_is_secret(mooring: Mooring, team: Team) -> None:
     assert token not in (mooring.home / "goproxy/tokens").read_text()
 
 
+def test_what_is_kept_needs_no_role(mooring: Mooring, team: Team) -> None:
+    """A workspace gets what is kept from the gateway, whichever way it comes: also while the role does nothing."""
+    shell(mooring, team.build("kept"))
+    (pid,) = mooring.processes("mooring.server.role goproxy")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        again = "cd kept && go clean -modcache && timeout 60 go mod download && go build -o again . && ./again 2>&1"
+        assert "v1.2.0 of the team" in shell(mooring, again)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def test_a_killed_role_comes_back(mooring: Mooring, team: Team) -> None:
     """Killed at any moment it is started again, and the next build goes through."""
-    (pid,) = mooring.processes("mooring.server.role", "goproxy")
+    (pid,) = mooring.processes("mooring.server.role goproxy")
     os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + _WITHIN_S
-    while (found := mooring.processes("mooring.server.role", "goproxy")) in ([], [pid]):
+    while (found := mooring.processes("mooring.server.role goproxy")) in ([], [pid]):
         assert time.monotonic() < deadline
         time.sleep(0.1)  # noqa: TID251 - no event loop here
     assert len(found) == 1

@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -16,7 +15,6 @@ from mooring.control.tasks import Tasks
 from mooring.goproxy import access
 from mooring.server.goproxy_role import run
 from mooring.server.lifetime import Ending, Lifetime
-from mooring.server.loopback import address
 from mooring.settings import Home, Installation, Listen, cache
 from support.goupstream import Upstream
 
@@ -54,9 +52,9 @@ class Role:
 
 
 @asynccontextmanager
-async def role(home: Home, listen: Listen | None = None, editor: Path | None = None) -> AsyncIterator[Role]:
+async def role(home: Home, editor: Path | None = None) -> AsyncIterator[Role]:
     """The role, until the end of the block."""
-    installation = Installation(home, listen or Listen(), editor=editor or cache() / "editor/bin/code-server")
+    installation = Installation(home, Listen(), editor=editor or cache() / "editor/bin/code-server")
     lifetime = Lifetime(None)
     transport = httpx2.AsyncHTTPTransport(uds=str(home.modules_socket))
     async with Tasks("test") as tasks, httpx2.AsyncClient(transport=transport, base_url="http://x") as client:
@@ -133,7 +131,7 @@ async def test_it_can_be_switched_off(tmp_path: Path, home: Home) -> None:
         home.modules_settings.write_text(wanted(upstream))
         async with role(home) as it:
             token = access.make(home.modules_tokens, "ann", ())
-            await it.until(f"/goproxy/t-{token}/example.com/x/@v/list", 200)
+            await it.until(f"/t-{token}/example.com/x/@v/list", 200)
             assert home.modules_policy.exists()
             await it.settings("enabled = false\n")
             said = await it.until(f"/t-{token}/example.com/x/@v/list", 503)
@@ -150,37 +148,3 @@ async def test_it_leaves_no_socket(home: Home) -> None:
         await it.until("/-/healthz", 200)
         assert home.modules_socket.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.run.rglob("*.sock*")] == []
-
-
-async def text(address: str) -> str:
-    """What an address answers over TCP."""
-    async with httpx2.AsyncClient(timeout=30) as client:
-        return (await client.get(address)).text
-
-
-async def test_another_name_than_localhost_has_a_port_in_plain(tmp_path: Path, home: Home) -> None:
-    """With TLS the go command comes over loopback; the number stays the same as long as nobody else takes it."""
-    listen = Listen(tls=True, domain="mooring.localhost")
-    with Upstream(tmp_path / "upstream").serving() as upstream:
-        upstream.publish("example.com/x", "v1.0.0")
-        home.modules_settings.write_text(wanted(upstream))
-        first = address(home, listen)
-        async with role(home, listen) as it:
-            await it.until("/-/healthz", 200)
-            token = access.make(home.modules_tokens, "ann", ())
-            assert await text(f"{first}/t-{token}/example.com/x/@v/list") == "v1.0.0\n"
-        assert address(home, listen) == first
-        with socket.create_server(("127.0.0.1", int(first.rpartition(":")[2].partition("/")[0]))):
-            async with role(home, listen) as it:
-                await it.until("/-/healthz", 200)
-                second = address(home, listen)
-                assert second != first
-                assert await text(f"{second}/t-{token}/example.com/x/@v/list") == "v1.0.0\n"
-
-
-def test_where_the_go_command_asks(home: Home) -> None:
-    """The gateway wherever it is reached as localhost in plain."""
-    assert address(home, Listen(port=8123)) == "http://localhost:8123/goproxy"
-    assert address(home, Listen(address="::1", port=80)) == "http://localhost/goproxy"
-    for listen in (Listen(domain="dev.example"), Listen(address="192.0.2.7"), Listen(tls=True)):
-        assert address(home, listen).startswith("http://127.0.0.1:")

@@ -38,9 +38,9 @@ def _supervise(folder: Path) -> None:
     installation = Installation(Home(folder), Listen(port=1234), Path("editor"), database_url="postgresql://secret@x/y")
     program = (sys.executable, "-P", str(_HERE), "child", str(folder))
     supervisor = Supervisor(installation, _myself(), lambda url: print(f"ready {url}", flush=True), program)  # noqa: T201
-    with bind("127.0.0.1", 0) as listener:
+    with bind("127.0.0.1", 0) as listener, bind("127.0.0.1", 0) as modules:
         try:
-            asyncio.run(supervisor.run(listener))
+            asyncio.run(supervisor.run(listener, modules))
         except Misconfigured as error:
             sys.exit(error.detail)
 
@@ -68,7 +68,8 @@ def _child(folder: Path, role: str, fds: dict[str, int]) -> None:
     if behaviour == "ready":
         os.write(fds["ready"], b"http://first\nhttp://second\n")
     if "listener" in fds:
-        note(f"port-{socket.socket(fileno=fds['listener']).getsockname()[1]}")
+        ports = (socket.socket(fileno=fds[name]).getsockname()[1] for name in ("listener", "modules"))
+        note(f"ports-{'-'.join(map(str, ports))}")
     signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
     signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
     os.read(fds["lifeline"], 1)

@@ -35,7 +35,7 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Modules:
-    """Where nginx finds the module proxy's store and its role (`server/goproxy_front.py`)."""
+    """Where nginx finds the module proxy's store and its role (`server/goproxy_role.py`)."""
 
     store: Path
     """Files by the protocol's names: `cache/download` of the proxy's folder."""
@@ -75,6 +75,8 @@ class NginxSettings:
     """The Go module proxy below `/goproxy/` of the console's host; None: there is none."""
     modules_socket: Path | None = None
     """A unix socket that serves the module proxy, below `/goproxy/`, and nothing else."""
+    modules_port: int | None = None
+    """A port of 127.0.0.1 that serves the same in plain; its socket is handed to `Nginx` behind the listeners'."""
 
     @property
     def folder(self) -> Path:
@@ -170,11 +172,18 @@ def _modules_proxy(settings: NginxSettings) -> str:
     if settings.modules is None:
         return ""
     own = ""
-    if settings.modules_socket is not None:
+    if listens := _modules_listens(settings):
         # The listener's name is what `modules.lua` knows it by.
-        values = {"modules_socket": str(settings.modules_socket), "modules": _modules(settings.modules, "modules")}
+        values = {"listens": listens, "modules": _modules(settings.modules, "modules")}
         own = _fill(_read("modules_server.conf"), values)
     return _fill(_read("modules_http.conf"), {"modules_role": str(settings.modules.role), "modules_server": own})
+
+
+def _modules_listens(settings: NginxSettings) -> str:
+    found = [] if settings.modules_socket is None else [f'listen "unix:{settings.modules_socket}";']
+    if settings.modules_port is not None:
+        found.append(f"listen 127.0.0.1:{settings.modules_port};")
+    return "\n        ".join(found)
 
 
 def _read(name: str) -> str:

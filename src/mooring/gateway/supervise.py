@@ -31,7 +31,7 @@ STEADY_S = 10.0
 
 
 class Nginx:
-    """One nginx on `listeners`, in the order of `settings.listeners`.
+    """One nginx on `listeners`: a socket for each of `settings.listeners`, and for `settings.modules_port`.
 
     The agent keeps the sockets open for the next nginx: workers that a killed master leaves hold the port, and a new
     master could not bind it. nginx runs in a process group of its own, and goes on when the agent is killed; the next

@@ -151,7 +151,7 @@ async def _engines(installation: Installation, modules: WorkspaceModules, stack:
         listen,
         editor=installation.editor,
         cgroups=Cgroups(find(name=cgroup_name(home))),
-        surroundings=modules.seen_from(lambda: address(home, listen)),
+        surroundings=modules.seen_from(address(installation)),
     )
     engines: dict[str, Engine] = {"process": await stack.enter_async_context(process)}
     if installation.docker_host is not None or docker_socket().exists():
@@ -160,7 +160,7 @@ async def _engines(installation: Installation, modules: WorkspaceModules, stack:
         from mooring.workspaces.docker.runtime import DockerRuntime, Settings  # noqa: PLC0415
 
         settings = Settings(home, listen, installation.docker_host)
-        inside = modules.seen_from(lambda: ADDRESS)
+        inside = modules.seen_from(ADDRESS)
         engines["docker"] = await stack.enter_async_context(DockerRuntime(settings, inside))
     return engines
 

@@ -9,11 +9,12 @@ import pwd
 import select
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mooring.errors import Conflict, Misconfigured
 from mooring.gateway.leftover import end_leftover_nginx
+from mooring.server.loopback import open_port
 from mooring.server.supervisor import Account, Supervisor, account, bind
 from mooring.settings import Home, Installation, cgroup_name
 from mooring.workspaces.processes.cgroups import prepare
@@ -32,9 +33,14 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
     make_home(installation.home, who)
     with locked(installation.home):
         end_leftover_nginx(installation.home)
-        listener = bind(installation.listen.address, installation.listen.port)
-        with listener, prepare(who.uid, who.gid, name=cgroup_name(installation.home)):
-            asyncio.run(Supervisor(installation, who, announce).run(listener))
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(bind(installation.listen.address, installation.listen.port))
+            modules = open_port(installation.home, installation.listen)
+            if modules is not None:
+                port = stack.enter_context(modules).getsockname()[1]
+                installation = replace(installation, modules_port=port)
+            stack.enter_context(prepare(who.uid, who.gid, name=cgroup_name(installation.home)))
+            asyncio.run(Supervisor(installation, who, announce).run(listener, modules))
 
 
 def make_home(home: Home, who: Account) -> None:

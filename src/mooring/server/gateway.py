@@ -17,6 +17,7 @@ from mooring.routes.ports import RouteSource
 from mooring.routes.rules import Rules
 from mooring.server.files import gateway_credential, make_folders
 from mooring.server.lifetime import Lifetime
+from mooring.server.loopback import remember
 from mooring.settings import FileSource as FileSettings
 from mooring.settings import Installation, ServerLink
 
@@ -25,16 +26,20 @@ _CERTIFICATE_S = 0.5
 """Between looks: an nginx that was killed has no certificate until the next one."""
 
 
-async def run(installation: Installation, listener: int, lifetime: Lifetime) -> None:
+async def run(installation: Installation, listener: int, lifetime: Lifetime, *, modules: int | None = None) -> None:
     """Serve on the inherited socket `listener` until this process should end; nginx ends with it, however it ends.
 
-    Only a kill leaves nginx running, for the next agent to adopt.
+    Only a kill leaves nginx running, for the next agent to adopt. `modules` is the socket of
+    `installation.modules_port`.
     """
     home = installation.home
     make_folders(home)
+    if installation.modules_port is not None:
+        remember(home, installation.modules_port)
     # nginx reads the credential once, at its start.
     gateway_credential(home)
-    nginx = Nginx(_nginx_settings(installation), [socket.socket(fileno=listener)])
+    listeners = [socket.socket(fileno=fd) for fd in (listener, modules) if fd is not None]
+    nginx = Nginx(_nginx_settings(installation), listeners)
     sink = NginxSink(home.gateway_socket)
     snapshot = Snapshot(home.gateway / "table.ndjson")
     link = ServerLink(home.keys / "gateway-token", socket=home.api_socket)
@@ -75,6 +80,7 @@ def _nginx_settings(installation: Installation) -> NginxSettings:
         workers=installation.workers,
         modules=Modules.of(installation.home),
         modules_socket=installation.home.containers_socket,
+        modules_port=installation.modules_port,
     )
 
 

@@ -7,7 +7,7 @@ the file changes. A file that became wrong leaves the last good settings in forc
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from mooring.goproxy.responses import refuse, reply
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, build, counted, http_server
 from mooring.server.lifetime import Lifetime
-from mooring.server.loopback import open_port
 from mooring.settings import Installation
 
 log = structlog.get_logger(__name__)
@@ -33,8 +32,6 @@ _LOOK_S = 1.0
 _AGAIN_S = 20.0
 """Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
 _HEALTH = b"/-/healthz"
-_PREFIX = b"/goproxy"
-"""What a path may begin with: the gateway takes it off, the other ways here do not."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -55,10 +52,7 @@ class Switch:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        path = scope["raw_path"].partition(b"?")[0]
-        if path.startswith(_PREFIX + b"/"):
-            scope["root_path"], path = _PREFIX.decode(), path.removeprefix(_PREFIX)
-        if path == _HEALTH:
+        if scope["raw_path"].partition(b"?")[0] == _HEALTH:
             # Asked every few seconds for ever: no line of the log, and no request that anybody would count.
             await self._say_how_it_is(send)
         elif self.app is None:
@@ -90,13 +84,14 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
     Raises:
         OSError: the sockets below home cannot be made.
     """
-    make_folders(installation.home)
+    home = installation.home
+    make_folders(home)
     switch = Switch()
-    with _listeners(installation) as listeners, _administration(installation) as listener:
+    with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
         server, office = http_server(switch), http_server(switch.administer)
         async with Tasks("goproxy-role") as tasks:
-            serving = tasks.spawn("uvicorn", server.serve(sockets=listeners))
-            administering = tasks.spawn("administration", office.serve(sockets=[listener]))
+            serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
+            administering = tasks.spawn("administration", office.serve(sockets=[back]))
             tasks.forever("settings", keep(installation, switch))
             await lifetime.ended()
             server.should_exit = office.should_exit = True
@@ -174,29 +169,16 @@ def go_command(installation: Installation) -> Path:
 
 
 @contextmanager
-def _listeners(installation: Installation) -> Iterator[list[socket.socket]]:
-    home = installation.home
-    with ExitStack() as stack:
-        found = [_unix(stack, home.modules_socket)]
-        if (port := open_port(home, installation.listen)) is not None:
-            found.append(stack.enter_context(port))
-        yield found
-
-
-@contextmanager
-def _administration(installation: Installation) -> Iterator[socket.socket]:
-    with ExitStack() as stack:
-        yield _unix(stack, installation.home.modules_admin_socket)
-
-
-def _unix(stack: ExitStack, path: Path) -> socket.socket:
-    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-    # Bound beside and renamed: nobody finds a socket that does not listen yet, or that others may write to.
-    beside = path.with_name(f"{path.name}.new")
-    beside.unlink(missing_ok=True)
-    listener.bind(str(beside))
-    beside.chmod(0o600)
-    listener.listen(BACKLOG)
-    beside.replace(path)
-    stack.callback(path.unlink, missing_ok=True)
-    return listener
+def _listening(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        # Bound beside and renamed: nobody finds a socket that does not listen yet, or that others may write to.
+        beside = path.with_name(f"{path.name}.new")
+        beside.unlink(missing_ok=True)
+        listener.bind(str(beside))
+        beside.chmod(0o600)
+        listener.listen(BACKLOG)
+        beside.replace(path)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)

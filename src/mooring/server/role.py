@@ -59,7 +59,7 @@ def _role(role: str, installation: Installation, fds: dict[str, int], lifetime: 
     if role == "gateway":
         from mooring.server import gateway  # noqa: PLC0415 - only this role's parts are imported
 
-        return gateway.run(installation, fds["listener"], lifetime)
+        return gateway.run(installation, fds["listener"], lifetime, modules=fds.get("modules"))
     if role == "goproxy":
         from mooring.server import goproxy_role  # noqa: PLC0415
 

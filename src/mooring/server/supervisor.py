@@ -4,7 +4,7 @@ It is the only process that stays root when started as root, and does nothing el
 workspaces' cgroup and to start children as somebody else. It reads no input but signals.
 
 Children get, as open files: the settings (a memory file: a database password belongs in no argument list), the
-lifeline (a pipe whose other end closes with the supervisor, however it dies), and, the gateway, the listening socket.
+lifeline (a pipe whose other end closes with the supervisor, however it dies), and, the gateway, the listening sockets.
 """
 
 import asyncio
@@ -112,8 +112,10 @@ class Supervisor:
         self._ready = os.pipe()
         self._lifeline = os.pipe()
 
-    async def run(self, listener: socket.socket) -> None:
+    async def run(self, listener: socket.socket, modules: socket.socket | None = None) -> None:
         """Until SIGTERM or SIGINT; then the server first (it stops the workspaces), the gateway last.
+
+        `modules` is the socket of the installation's `modules_port`.
 
         Raises:
             Misconfigured: a child cannot work with these settings.
@@ -122,6 +124,8 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
         fds = {"--listener": listener.fileno()}
+        if modules is not None:
+            fds["--modules"] = modules.fileno()
         async with Tasks("supervisor", stop_within_s=60) as tasks:
             _ready = tasks.spawn("ready", self._wait_until_ready())
             tasks.forever("gateway", self._keep("gateway", fds))

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ class WorkspaceModules:
         """Look at the workspaces soon."""
         self._woken.set()
 
-    def seen_from(self, address: Callable[[], str]) -> "Environment":
+    def seen_from(self, address: str) -> "Environment":
         """A `Surroundings` for workspaces that reach the proxy at `address`."""
         return Environment(self, address)
 
@@ -191,14 +191,14 @@ class Environment:
     """A `Surroundings`: GOPROXY and GOSUMDB, unless template or owner say where modules come from."""
 
     modules: WorkspaceModules
-    address: Callable[[], str]
+    address: str
 
     async def environment(self, workspace: Workspace, template: Template) -> Mapping[str, str]:
         if "GOPROXY" in template.environment or "GOPROXY" in workspace.spec.environment:
             # Our checksum database is reached through our proxy only.
             return {}
         try:
-            return await self.modules.variables(workspace, self.address())
+            return await self.modules.variables(workspace, self.address)
         except (MooringError, OSError, ValueError) as error:
             log.warning("a workspace starts without the module proxy", workspace=workspace.id, error=str(error))
             return {}

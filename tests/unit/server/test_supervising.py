@@ -52,15 +52,15 @@ def test_a_child_that_dies_is_started_again_after_pauses(tmp_path: Path, started
     assert _events(tmp_path, "started").count("gateway") == 1
 
 
-def test_a_killed_child_comes_back_with_the_same_socket(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
-    """The gateway that follows a killed one serves on the very socket of the first."""
+def test_a_killed_child_comes_back_with_the_same_sockets(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """The gateway that follows a killed one serves on the very sockets of the first."""
     process = supervised.start(tmp_path)
     started.append(process)
     until(lambda: _both_run(tmp_path))
     pid = next(int(pid) for role, pid, what in supervised.told(tmp_path) if (role, what) == ("gateway", "started"))
     os.kill(pid, signal.SIGKILL)
-    until(lambda: len([what for _, _, what in supervised.told(tmp_path) if what.startswith("port-")]) == 2)
-    assert len({what for _, _, what in supervised.told(tmp_path) if what.startswith("port-")}) == 1
+    until(lambda: len([what for _, _, what in supervised.told(tmp_path) if what.startswith("ports-")]) == 2)
+    assert len({what for _, _, what in supervised.told(tmp_path) if what.startswith("ports-")}) == 1
     process.send_signal(signal.SIGTERM)
     assert process.wait(WITHIN_S) == 0
 

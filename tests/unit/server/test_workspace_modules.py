@@ -56,7 +56,7 @@ class World:
     def restart(self) -> None:
         """As after a kill: nothing is remembered but what is on the disk."""
         self.modules = WorkspaceModules(self.home, self.store, SystemClock())
-        self.environment = self.modules.seen_from(lambda: "http://localhost:1/goproxy")
+        self.environment = self.modules.seen_from("http://localhost:1/goproxy")
 
     async def create(self, number: int, owner: str = "ann", *, runs: bool = True) -> Workspace:
         """A workspace that is in the database."""
