@@ -22,6 +22,22 @@ def mooring() -> Iterator[Mooring]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Mooring]:
+    """The installation of the tests after which all runs below the same supervisor as before."""
+    with installation() as started:
+        started.add_light_template()
+        yield started
+
+
+@pytest.fixture
+def lasting(running: Mooring) -> Iterator[Mooring]:
+    """That installation with one running workspace `steady`, gone afterwards."""
+    running.cli("workspace", "create", "steady", "--template", "light", "--wait")
+    yield running
+    running.cli("workspace", "delete", "steady", "--yes", "--wait")
+
+
 def kill(pids: list[int]) -> None:
     """Kill them as nobody can see coming."""
     assert pids, "there is nothing to kill"
@@ -65,44 +81,44 @@ def works(mooring: Mooring) -> None:
     mooring.cli("workspace", "delete", "later", "--yes", "--wait")
 
 
-def test_a_killed_server_costs_no_workspace(mooring: Mooring) -> None:
+def test_a_killed_server_costs_no_workspace(lasting: Mooring) -> None:
     """The editor keeps answering while no server runs; the next server adopts it as it is."""
-    before = editor(mooring)
-    kill(mooring.processes("mooring.server.role", "server"))
-    assert answers(mooring)
-    until(lambda: ready(mooring))
-    assert editor(mooring) == before
-    assert shown(mooring)["phase"] == "running"
-    assert kinds(mooring).count("starting") == 1
-    works(mooring)
+    before = editor(lasting)
+    kill(lasting.processes("mooring.server.role server"))
+    assert answers(lasting)
+    until(lambda: ready(lasting))
+    assert editor(lasting) == before
+    assert shown(lasting)["phase"] == "running"
+    assert kinds(lasting).count("starting") == 1
+    works(lasting)
 
 
 def test_a_killed_agent_leaves_nginx_serving(mooring: Mooring) -> None:
     """Nginx goes on with every route; the next agent adopts it, and new routes reach it."""
     masters = mooring.processes("nginx: master")
-    kill(mooring.processes("mooring.server.role", "gateway"))
+    kill(mooring.processes("mooring.server.role gateway"))
     assert answers(mooring)
-    until(lambda: len(mooring.processes("mooring.server.role", "gateway")) == 1)
+    until(lambda: len(mooring.processes("mooring.server.role gateway")) == 1)
     works(mooring)
     assert mooring.processes("nginx: master") == masters
 
 
-def test_killed_workers_and_masters_come_back_with_all_routes(mooring: Mooring) -> None:
+def test_killed_workers_and_masters_come_back_with_all_routes(lasting: Mooring) -> None:
     """A new worker has the table at once; a new master gets it again."""
-    kill(mooring.processes("nginx: worker"))
-    until(lambda: answers(mooring))
-    kill(mooring.processes("nginx: master"))
-    until(lambda: answers(mooring))
-    works(mooring)
+    kill(lasting.processes("nginx: worker"))
+    until(lambda: answers(lasting))
+    kill(lasting.processes("nginx: master"))
+    until(lambda: answers(lasting))
+    works(lasting)
 
 
-def test_a_killed_editor_is_started_again_and_the_event_says_so(mooring: Mooring) -> None:
+def test_a_killed_editor_is_started_again_and_the_event_says_so(lasting: Mooring) -> None:
     """The crash is visible, and the workspace runs again."""
-    before = editor(mooring)
+    before = editor(lasting)
     kill([before])
-    until(lambda: "crashed" in kinds(mooring))
-    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
-    assert editor(mooring) != before
+    until(lambda: "crashed" in kinds(lasting))
+    until(lambda: answers(lasting) and shown(lasting)["phase"] == "running")
+    assert editor(lasting) != before
 
 
 def test_children_end_with_a_killed_supervisor_and_workspaces_do_not(mooring: Mooring) -> None:
