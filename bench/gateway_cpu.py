@@ -21,7 +21,8 @@ from support.nginx import gateway
 
 # A client's connection carries requests for one host, so as many hosts as connections are busy at a time.
 _ACTIVE = CONNECTIONS
-_ROUNDS = 3
+# On a machine that others use single rounds differ by a tenth.
+_ROUNDS = 5
 _SECONDS = 4
 _LIMIT = 1.4
 
