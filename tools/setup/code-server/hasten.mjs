@@ -1,6 +1,6 @@
 // Changes an installed code-server so that a click becomes a prompt sooner. Usage: node hasten.mjs FOLDER
 //
-// FOLDER is code-server's in node_modules. Why each change is right, and what it brings, is in docs/decisions/0011. A
+// FOLDER is code-server's in node_modules. Why each change is right, and what it brings, is in docs/decisions/0013. A
 // change must fit exactly once: a release that looks otherwise is an error of the set-up, not a slow editor later.
 import { copyFileSync, existsSync, readFileSync, readdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, extname, join, relative } from "node:path";
