@@ -2,9 +2,10 @@
 
 import asyncio
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,8 @@ class Role:
 
     home: Home
     client: httpx2.AsyncClient
+    lifetime: Lifetime
+    running: asyncio.Task[None]
 
     async def settings(self, text: str) -> None:
         """Write goproxy.toml, as an editor saves it."""
@@ -45,9 +48,10 @@ class Role:
         """The answer's text, once it has that status."""
         async with asyncio.timeout(30):
             while True:
-                answer = await self.client.get(path)
-                if answer.status_code == status:
-                    return answer.text
+                with suppress(httpx2.ConnectError):
+                    answer = await self.client.get(path)
+                    if answer.status_code == status:
+                        return answer.text
                 await asyncio.sleep(0.05)
 
 
@@ -62,7 +66,7 @@ async def role(home: Home, editor: Path | None = None) -> AsyncIterator[Role]:
         async with asyncio.timeout(30):
             while not home.modules_socket.exists():
                 await asyncio.sleep(0.01)
-        yield Role(home, client)
+        yield Role(home, client, lifetime, running)
         lifetime._end(Ending.stop)
         await asyncio.wait_for(running, 20)
 
@@ -148,3 +152,63 @@ async def test_it_leaves_no_socket(home: Home) -> None:
         await it.until("/-/healthz", 200)
         assert home.modules_socket.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in home.run.rglob("*.sock*")] == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [("filter = 'rules.txt'", "rules.txt cannot be read"), ("sumdb = 'sum.example'", "sum.example")],
+)
+async def test_settings_that_cannot_work_change_nothing(tmp_path: Path, home: Home, wrong: str, said: str) -> None:
+    """What can be read and not be served is told like any mistake, and the settings before it stay in force."""
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        good = f'upstream = "{upstream.url}"\n'
+        home.modules_settings.write_text(f'{good}sumdb = "{upstream.sumdb}"\n')
+        async with role(home) as it:
+            await it.until("/-/healthz", 200)
+            token = access.make(home.modules_tokens, "ann", ())
+            await it.settings(good + wrong + "\n")
+            problem = await it.until("/-/healthz", 503)
+            assert said in problem
+            assert "the settings before that are in force" in problem
+            assert await it.until(f"/t-{token}/example.com/x/@v/list", 200) == "v1.0.0\n"
+            assert home.modules_policy.exists()
+
+
+async def test_new_settings_interrupt_nobody(tmp_path: Path, home: Home) -> None:
+    """While one proxy follows another every request is answered, by the one or by the other."""
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text(wanted(upstream))
+        async with role(home) as it:
+            token = access.make(home.modules_tokens, "ann", ())
+            await it.until(f"/t-{token}/example.com/x/@v/list", 200)
+            await it.settings(wanted(upstream) + "private = ['example.com/x']\n")
+            async with asyncio.timeout(30):
+                while (answer := await it.client.get(f"/t-{token}/example.com/x/@v/list")).status_code == 200:
+                    await asyncio.sleep(0.001)
+            assert (answer.status_code, "is private" in answer.text) == (403, True)
+
+
+async def test_a_late_predecessor_takes_nothing_with_it(home: Home) -> None:
+    """A role whose supervisor was killed may end slowly; the next one waits for it, and then has its own sockets."""
+    loop = asyncio.get_running_loop()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)  # noqa: FBT003 - socket's own parameter
+        port = silent.getsockname()[1]
+        home.modules_settings.write_text(f"upstream = 'http://127.0.0.1:{port}'\nsumdb = 'off'\n")
+        async with role(home) as first, Tasks("asking") as tasks:
+            await first.until("/-/healthz", 200)
+            token = access.make(home.modules_tokens, "ann", ())
+            path = f"/t-{token}/example.com/x/@v/list"
+            asking = tasks.spawn("asking", first.client.get(path))
+            connection, _ = await asyncio.wait_for(loop.sock_accept(silent), 30)
+            first.lifetime._end(Ending.orphaned)
+            async with role(home) as second:
+                await asyncio.sleep(0.5)
+                assert not first.running.done()
+                connection.close()
+                silent.close()
+                await asyncio.wait_for(asyncio.wait([first.running, asking]), 30)
+                await second.until("/-/healthz", 200)
+                assert home.modules_policy.exists()

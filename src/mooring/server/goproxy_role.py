@@ -1,15 +1,18 @@
 """The role `goproxy` of `mooring up`: the module proxy behind the gateway, as `goproxy.toml` below home wants it.
 
 It never ends because of what is wrong with it: it says why on every request and at `/-/healthz`, and tries again when
-the file changes. A file that became wrong leaves the last good settings in force.
+the file changes. What became wrong leaves the last good settings in force, and a proxy answers until the next one can.
 """
 
 import asyncio
+import fcntl
+import os
 import socket
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import structlog
 
@@ -17,18 +20,20 @@ from mooring.control.tasks import Tasks
 from mooring.errors import MooringError, Unavailable
 from mooring.goproxy import team
 from mooring.goproxy.clearance import cleared
+from mooring.goproxy.config import Config
 from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.ports import FullStore
 from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse, reply
 from mooring.server.files import make_folders
-from mooring.server.goproxy import BACKLOG, build, counted, http_server
+from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
 from mooring.server.lifetime import Lifetime
-from mooring.settings import Installation
+from mooring.settings import Home, Installation
 
 log = structlog.get_logger(__name__)
 
 _LOOK_S = 1.0
+_POLL_S = 0.1
 _AGAIN_S = 20.0
 """Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
 _HEALTH = b"/-/healthz"
@@ -48,6 +53,17 @@ class Switch:
         self.administration: App | None = None
         self.store: FullStore | None = None
         self.problem = "the module proxy is starting"
+
+    def serve(self, goproxy: Goproxy) -> None:
+        """Pass requests to this one from now on."""
+        self.app, self.store, self.problem = goproxy.app, goproxy.store, ""
+        self.administration = OperationsApp(goproxy.operations)
+        goproxy.operations.settings_problem = lambda: self.problem
+
+    def refuse(self, problem: str) -> None:
+        """Pass requests to nobody."""
+        self.app = self.administration = self.store = None
+        self.problem = problem
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -78,6 +94,77 @@ class Switch:
             await refuse(send, Unavailable(self.problem))
 
 
+class InForce:
+    """The settings in force and the proxy that serves them, until the end of the block."""
+
+    def __init__(self, installation: Installation, switch: Switch) -> None:
+        self._installation = installation
+        self._switch = switch
+        self._built = AsyncExitStack()
+        self._wired = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave("the module proxy ends")
+
+    async def take_up(self, wanted: team.Team) -> None:
+        """Serve as `wanted`.
+
+        Raises:
+            MooringError, OSError: it cannot be; what was in force before still is, unless the disk fails in between.
+        """
+        home = self._installation.home
+        if not wanted.enabled:
+            await self._leave(f"the module proxy is switched off in {home.modules_settings.name}")
+            return
+        config = wanted.config(home, go_command(self._installation))
+        async with AsyncExitStack() as built:
+            goproxy = await built.enter_async_context(build(config))
+            # The file for the gateway, the counts and the socket for hits are one proxy's at a time.
+            await self._wired.aclose()
+            try:
+                await self._wired.enter_async_context(_wired(home, config, goproxy))
+            except BaseException:
+                await self._leave("the module proxy takes up new settings: try again")
+                raise
+            before, self._built = self._built, built.pop_all()
+        self._switch.serve(goproxy)
+        log.info("serving", store=str(config.root), private=config.private)
+        await before.aclose()
+
+    def stay(self, why: str) -> None:
+        """What the file says cannot be served."""
+        if self._switch.app is None:
+            self._switch.refuse(f"the module proxy does not work: {why}")
+            self._withdraw()
+        else:
+            self._switch.problem = f"{why} (the settings before that are in force)"
+        log.error("settings not taken", error=why)
+
+    async def _leave(self, problem: str) -> None:
+        # What is refused here must not be had from the gateway.
+        await self._wired.aclose()
+        self._withdraw()
+        self._switch.refuse(problem)
+        await self._built.aclose()
+
+    def _withdraw(self) -> None:
+        # An earlier process that was killed may have left its own.
+        self._installation.home.modules_policy.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _wired(home: Home, config: Config, goproxy: Goproxy) -> AsyncIterator[None]:
+    """What the gateway and the next process go by."""
+    async with cleared(home.modules_policy, config), counted(goproxy, config):
+        with reported(home.modules_hits, goproxy.telemetry):
+            yield
+
+
 async def run(installation: Installation, lifetime: Lifetime) -> None:
     """Serve until this process should end.
 
@@ -87,66 +174,52 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
     home = installation.home
     make_folders(home)
     switch = Switch()
-    with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
-        server, office = http_server(switch), http_server(switch.administer)
-        async with Tasks("goproxy-role") as tasks:
-            serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
-            administering = tasks.spawn("administration", office.serve(sockets=[back]))
-            tasks.forever("settings", keep(installation, switch))
-            await lifetime.ended()
-            server.should_exit = office.should_exit = True
-            await serving
-            await administering
+    async with _alone(home):
+        with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
+            server, office = http_server(switch), http_server(switch.administer)
+            async with Tasks("goproxy-role") as tasks:
+                serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
+                administering = tasks.spawn("administration", office.serve(sockets=[back]))
+                tasks.forever("settings", keep(installation, switch))
+                await lifetime.ended()
+                server.should_exit = office.should_exit = True
+                await serving
+                await administering
+
+
+@asynccontextmanager
+async def _alone(home: Home) -> AsyncIterator[None]:
+    """Wait for the end of an earlier role, whose supervisor was killed: it would take our sockets away as its own."""
+    fd = os.open(home.run / "goproxy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        while not _locked(fd):  # noqa: ASYNC110 - a lock tells nobody that it is free
+            await asyncio.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _locked(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 async def keep(installation: Installation, switch: Switch) -> None:
     """Have `switch` serve what the file says, for ever."""
     file = installation.home.modules_settings
-    while True:
-        seen = team.stamp(file)
-        try:
-            await _serve(installation, switch, seen)
-        except (MooringError, OSError) as error:
-            switch.app = switch.administration = None
-            # An earlier process that was killed may have left its own.
-            installation.home.modules_policy.unlink(missing_ok=True)
-            switch.problem = f"the module proxy does not work: {_text(error)}"
-            log.error("not serving", error=_text(error))  # noqa: TRY400 - the text names file, line and remedy
-            await _changed(file, seen, within_s=_AGAIN_S)
-
-
-async def _serve(installation: Installation, switch: Switch, seen: team.Stamp | None) -> None:
-    """Serve what the file says until it says something else that can be read."""
-    home, wanted = installation.home, team.read(installation.home.modules_settings)
-    if not wanted.enabled:
-        home.modules_policy.unlink(missing_ok=True)
-        switch.problem = f"the module proxy is switched off in {home.modules_settings.name}"
-        await _next(home.modules_settings, seen, switch)
-        return
-    config = wanted.config(home, go_command(installation))
-    async with cleared(home.modules_policy, config), build(config) as goproxy, counted(goproxy, config):
-        switch.app, switch.store, switch.problem = goproxy.app, goproxy.store, ""
-        switch.administration = OperationsApp(goproxy.operations)
-        goproxy.operations.settings_problem = lambda: switch.problem
-        log.info("serving", store=str(config.root), private=config.private)
-        with reported(home.modules_hits, goproxy.telemetry):
-            await _next(home.modules_settings, seen, switch)
-        switch.app = switch.administration = None
-        switch.problem = "the module proxy takes up new settings: try again"
-
-
-async def _next(file: Path, seen: team.Stamp | None, switch: Switch) -> None:
-    """Return once the file changed into one that can be read."""
-    while True:
-        await _changed(file, seen)
-        seen = team.stamp(file)
-        try:
-            team.read(file)
-        except MooringError as error:
-            switch.problem = f"{error.detail} (the settings before that are in force)"
-            log.error("settings not taken", error=error.detail)  # noqa: TRY400 - a person's mistake has no stack
-        else:
-            return
+    async with InForce(installation, switch) as in_force:
+        while True:
+            seen = team.stamp(file)
+            try:
+                await in_force.take_up(team.read(file))
+            except (MooringError, OSError) as error:
+                in_force.stay(_text(error))
+                await _changed(file, seen, within_s=_AGAIN_S)
+            else:
+                await _changed(file, seen)
 
 
 async def _changed(file: Path, seen: team.Stamp | None, within_s: float = float("inf")) -> None:
