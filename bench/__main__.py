@@ -22,6 +22,7 @@ from mooring.settings import cache
 
 _FOLDER = Path(__file__).parent
 _ORDER = (
+    "start",
     "create",
     "click",
     "gateway_cpu",
