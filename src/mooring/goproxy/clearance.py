@@ -62,34 +62,40 @@ async def cleared(file: Path, config: Config) -> AsyncIterator[None]:
     async with Tasks("clearance") as tasks:
         try:
             rules = Filter(config.filter)
-            written = rules.now()
-            _write(file, document(config, *written))
-            tasks.forever("clearance", _keep(file, config, rules, written))
+            tasks.forever("clearance", _keep(file, config, rules, _write(file, config, rules)))
             yield
         finally:
             await tasks.stop()
             _withdraw(file)
 
 
-async def _keep(file: Path, config: Config, rules: Filter, written: tuple[list[Rule], Stamp | None]) -> None:
+Written = tuple[list[Rule], Stamp | None]
+
+
+async def _keep(file: Path, config: Config, rules: Filter, written: Written | None) -> None:
     while True:
         await asyncio.sleep(_LOOK_S)
-        if (found := rules.now()) != written:
-            _write(file, document(config, *found))
-            written = found
+        # A disk that was full takes it some time later; and what cleans up old files may have taken it.
+        if rules.now() != written or not os.access(file, os.F_OK):
+            written = _write(file, config, rules, quiet=written is None)
 
 
-def _write(file: Path, data: bytes) -> None:
+def _write(file: Path, config: Config, rules: Filter, *, quiet: bool = False) -> Written | None:
+    """What the file says now; None: the disk does not take it."""
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    now = rules.now()
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as new:
-            new.write(data)
+            new.write(document(config, *now))
         temporary.replace(file)
     except OSError as error:
-        # What is there may be out of date; without it every request is ours.
-        log.warning("hits are served by this process", file=str(file), error=error.strerror)
+        if not quiet:
+            log.warning("hits are served by this process", file=str(file), error=error.strerror)
         temporary.unlink(missing_ok=True)
+        # What is there may be out of date; without it every request is ours.
         _withdraw(file)
+        return None
+    return now
 
 
 def _withdraw(file: Path) -> None:
