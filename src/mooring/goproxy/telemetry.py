@@ -86,10 +86,12 @@ class Telemetry:
 
     def _tally(self, ask: Ask, request: Served) -> None:
         self.tallies.ended(request.outcome)
-        if request.status < 400 or ask.module in self.tallies.pulls:  # noqa: PLR2004 - HTTP's number
-            # Every prefix of every import path is asked for: absent ones would push out what is used.
+        failed = request.status >= 500  # noqa: PLR2004 - HTTP's number
+        # Every prefix of every import path is asked for: absent ones would push out what is used. And who is refused a
+        # module must not see by their own count whether there is one.
+        if request.status < 400 or (failed and ask.module in self.tallies.pulls):  # noqa: PLR2004
             self.tallies.pulled(ask.module, request.subject, missed=request.outcome == "miss")
-        if request.status >= 500:  # noqa: PLR2004 - HTTP's number
+        if failed:
             self.tallies.failed(ask.module, ask.label, request.outcome, request.detail)
 
     def document(self, may: Callable[[str], bool], subject: str | None) -> bytes:
