@@ -220,6 +220,6 @@ async def _health(path: Path) -> str:
     finally:
         writer.close()
     head, _, body = answer.partition(b"\r\n\r\n")
-    if not head:
+    if not head.startswith(b"HTTP/1.1 "):
         raise Unavailable("no answer")
-    return "" if head.split(b" ")[1] == b"200" else f"goproxy: {body.decode(errors='replace').strip()}"
+    return "" if head.startswith(b"HTTP/1.1 200 ") else f"goproxy: {body.decode(errors='replace').strip()}"
