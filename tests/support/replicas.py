@@ -39,6 +39,11 @@ class Replica:
         self.url = found[1]
 
     @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    @property
     def log(self) -> str:
         """All that it printed."""
         return self._file.read_text()

@@ -18,7 +18,8 @@ Headers = list[tuple[bytes, bytes]]
 
 _CHUNK = 256 * 1024
 _COMPRESS_FROM = 1024
-_COMPRESS_ASIDE = 256 * 1024
+_WHOLE = 256 * 1024
+"""Bytes that are held in memory for one client; a larger go.mod goes out as it is, in parts."""
 # Python refuses to read numbers of thousands of digits; no file has that many bytes.
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
 _TYPES = {
@@ -72,13 +73,13 @@ async def send_flight(send: Send, ask: Ask, flight: Flight) -> None:
 
 async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> None:
     """A stored file, or the part of it that is wanted."""
-    if ask.kind is not Kind.zip:
-        await send_small(send, ask, wish, await blob.read(0, blob.size or 0))
-        return
     start = 0
     end = size = blob.size or 0
+    if ask.kind is not Kind.zip and size <= _WHOLE:
+        await send_small(send, ask, wish, await blob.read(0, size))
+        return
     headers, status = _for(ask), 200
-    if wish.range and (span := _span(wish.range, size)) is not None:
+    if ask.kind is Kind.zip and wish.range and (span := _span(wish.range, size)) is not None:
         start, end = span
         status = 206 if start < end else 416
         shown = f"bytes {start}-{end - 1}/{size}" if start < end else f"bytes */{size}"
@@ -115,10 +116,10 @@ def _span(value: bytes, size: int) -> tuple[int, int] | None:
 async def send_small(send: Send, ask: Ask, wish: Wish, data: bytes) -> None:
     """A small file."""
     headers = _for(ask)
-    if len(data) >= _COMPRESS_FROM:
+    if _COMPRESS_FROM <= len(data) <= _WHOLE:
         headers.append((b"vary", b"accept-encoding"))
         if wish.gzip:
-            data = await _compressed(data)
+            data = gzip.compress(data, 5, mtime=0)
             headers.append((b"content-encoding", b"gzip"))
     await reply(send, 200, headers, data, head=wish.head)
 
@@ -135,12 +136,6 @@ async def refuse(send: Send, error: MooringError) -> int:
         headers.append((b"www-authenticate", b'Basic realm="Go modules"'))
     await reply(send, status, headers, text)
     return status
-
-
-async def _compressed(data: bytes) -> bytes:
-    if len(data) < _COMPRESS_ASIDE:
-        return gzip.compress(data, 5, mtime=0)
-    return await asyncio.to_thread(gzip.compress, data, 5, mtime=0)
 
 
 async def reply(send: Send, status: int, headers: Headers, data: bytes, *, head: bool = False) -> None:

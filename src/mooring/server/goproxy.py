@@ -47,6 +47,7 @@ from mooring.goproxy.upstream import Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
+from mooring.server.patience import Impatient, open_many_files
 from mooring.settings import environment
 
 log = structlog.get_logger(__name__)
@@ -309,12 +310,13 @@ def http_server(app: ASGIApp, *, certificate: Path | None = None, key: Path | No
     Raises:
         Misconfigured: the certificate cannot be used.
     """
+    open_many_files()
     logging.getLogger("uvicorn.error").addFilter(_QUIET)
     settings = uvicorn.Config(
         app,
         # A method would be taken for an application of an older kind.
         interface="asgi3",
-        http="httptools",
+        http=Impatient,
         ws="none",
         lifespan="off",
         access_log=False,
