@@ -8,6 +8,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,8 @@ from mooring.goproxy.faults import BadZip
 
 MAX_ZIP = 500 * 2**20
 MAX_MOD = 16 * 2**20
+MAX_DIRECTORY = 32 * 2**20
+"""Bytes of a zip's list of files, some 300,000: each costs a kilobyte of memory and 30 µs. Go has no such limit."""
 _CHUNK = 256 * 1024
 _SAYS_UTF8 = 0x800
 
@@ -41,13 +44,31 @@ def of_zip(path: Path | IO[bytes], prefix: str) -> str:
         BadZip: it is damaged, or breaks a limit or a rule about names.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
             entries = archive.infolist()
             check_names([_name(entry) for entry in entries], prefix)
             check_size(sum(entry.file_size for entry in entries))
             return summary([(_name(entry), _digest(archive, entry)) for entry in entries])
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
+
+
+def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
+    return path.open("rb") if isinstance(path, Path) else nullcontext(path)
+
+
+class _Bounded:
+    """A file whose directory is not read when it is too long; `zipfile` asks for it in one piece."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        """As the file's. Raises BadZip for more than a directory may have."""
+        if size > MAX_DIRECTORY:
+            raise BadZip(f"the zip's list of files has more than {MAX_DIRECTORY} bytes")
+        return self._file.read(size)
 
 
 def _name(entry: zipfile.ZipInfo) -> str:

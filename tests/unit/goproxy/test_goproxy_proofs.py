@@ -110,6 +110,15 @@ def test_a_damaged_zip_is_refused() -> None:
     assert right.startswith("h1:")
 
 
+def test_a_zip_of_too_many_files_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its list of files is not read: a million of them would take a gigabyte of memory before the hash is known."""
+    archive = zipped(*((f"m@v1.0.0/{number}", b"") for number in range(1000)))
+    assert dirhash.of_zip(archive, "m@v1.0.0/")
+    monkeypatch.setattr(dirhash, "MAX_DIRECTORY", 50_000)
+    with pytest.raises(BadZip, match="list of files"):
+        dirhash.of_zip(archive, "m@v1.0.0/")
+
+
 def test_a_zip_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What unpacks to more than a module may have is refused, by what comes out and not by what a header says."""
     monkeypatch.setattr(dirhash, "MAX_ZIP", 100_000)
