@@ -51,6 +51,8 @@ def proxy(config: Config) -> Iterator[Served]:
         (f"{X}.info", Fault(body=b"<html>welcome</html>"), 502),
         (f"{X}.info", Fault(body=b'{"Version":"v1.0.1","Time":"2026-01-02T03:04:05Z"}'), 502),
         (f"{X}.info", Fault(body=b"[]"), 502),
+        (f"{X}.info", Fault(body=b"[" * 100_000), 502),
+        (f"{X}.info", Fault(body=b'{"Version":"v1.0.0"}' + b" " * 2**20), 502),
         (f"{X}.info", Fault(status=500), 503),
         (f"{X}.info", Fault(status=429), 503),
         (f"{X}.info", Fault(status=403), 403),
@@ -70,6 +72,7 @@ def proxy(config: Config) -> Iterator[Served]:
         (f"{X}.zip", Fault(announce=50), 502),
         (f"{X}.zip", Fault(status=301, headers={"Location": f"/{X}.zip"}), 502),
         ("example.com/x/@v/list", Fault(body=b"<html>\nwelcome\n</html>\n"), 502),
+        ("example.com/x/@v/list", Fault(body=b"v1.0.0\n" * 200_000), 502),
         ("example.com/x/@latest", Fault(body=b"nothing"), 502),
     ],
 )

@@ -4,7 +4,7 @@ import json
 
 from mooring.goproxy import semver
 from mooring.goproxy.faults import BadUpstream
-from mooring.goproxy.names import Ask, Kind
+from mooring.goproxy.names import LONGEST_ELEMENT, Ask, Kind
 
 
 def checked(ask: Ask, data: bytes) -> bytes:
@@ -26,6 +26,9 @@ def _checked_list(ask: Ask, data: bytes) -> bytes:
     versions = set()
     for line in data.decode("ascii", errors="replace").splitlines():
         word = line.split(maxsplit=1)[0] if line.strip() else ""
+        if len(word) > LONGEST_ELEMENT:
+            # Nobody can ask for it, and Python refuses to read numbers of thousands of digits.
+            continue
         if word and not semver.is_valid(word):
             raise BadUpstream(f"{ask.label}: the source sends {line[:60]!r} in a list of versions")
         if word and not semver.is_pseudo(word):
@@ -36,7 +39,7 @@ def _checked_list(ask: Ask, data: bytes) -> bytes:
 def _checked_info(ask: Ask, data: bytes) -> bytes:
     try:
         version = json.loads(data)["Version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadUpstream(f"{ask.label}: the source sends something that is no version's info") from error
     if not isinstance(version, str) or not semver.is_canonical(version):
         raise BadUpstream(f"{ask.label}: the source names {version!r}, which is no canonical version")

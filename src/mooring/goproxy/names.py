@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from mooring.errors import NotFound
 from mooring.goproxy import semver
 
-_LONGEST_ELEMENT = 200
+LONGEST_ELEMENT = 200
 _LONGEST_PATH = 1024
 _ELEMENT = re.compile(r"[A-Za-z0-9_~-](?:[A-Za-z0-9._~-]*[A-Za-z0-9_~-])?")
 _FIRST = re.compile(r"(?!-)[a-z0-9.-]*\.[a-z0-9.-]*")
@@ -189,7 +189,7 @@ def check_module(path: str) -> None:
         raise NotFound(f"malformed module path {path!r}: it must begin with a host name that has a dot")
     for element in elements:
         # Two dots in a row are legal inside an element of Go's grammar; a lone `..` ends with a dot and is not.
-        if len(element) > _LONGEST_ELEMENT or _ELEMENT.fullmatch(element) is None:
+        if len(element) > LONGEST_ELEMENT or _ELEMENT.fullmatch(element) is None:
             raise NotFound(f"malformed module path {path!r}: {element[:40]!r} is no path element")
         if _RESERVED.fullmatch(element) or _SHORT_NAME.fullmatch(element):
             raise NotFound(f"malformed module path {path!r}: {element!r} is reserved on some systems")
@@ -215,7 +215,7 @@ def path_major(module: str) -> str:
 
 
 def _check_version(module: str, version: str, kind: Kind) -> None:
-    if len(version) > _LONGEST_ELEMENT or _REVISION.fullmatch(version) is None:
+    if len(version) > LONGEST_ELEMENT or _REVISION.fullmatch(version) is None:
         raise NotFound(f"malformed version {version[:80]!r} of {module}")
     if semver.is_canonical(version):
         _check_major(module, version)

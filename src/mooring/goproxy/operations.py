@@ -190,6 +190,6 @@ def _origin(info: bytes | None) -> str:
     try:
         origin = json.loads(info or b"{}").get("Origin")
         words = [origin.get("URL"), origin.get("Hash")] if isinstance(origin, dict) else []
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return ""
     return " ".join(word for word in words if isinstance(word, str) and word)[:_LONGEST_ORIGIN]

@@ -4,7 +4,6 @@ Written `vMAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]`; canonical ones are complete a
 """
 
 import re
-from functools import cmp_to_key
 from typing import Any
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -39,14 +38,15 @@ def major(version: str) -> str:
 
 def compare(one: str, other: str) -> int:
     """Negative, zero or positive as `one` comes before, with or after `other`; build metadata does not count."""
-    left, right = _parts(one), _parts(other)
-    if left[0] != right[0]:
-        return -1 if left[0] < right[0] else 1
-    return _compare_prerelease(left[1], right[1])
+    left, right = key(one), key(other)
+    return (left > right) - (left < right)
 
 
-key = cmp_to_key(compare)
-"""For sorting valid versions."""
+def key(version: str) -> tuple[Any, ...]:
+    """For sorting valid versions."""
+    numbers, prerelease = _parts(version)
+    # A release comes after all its pre-releases.
+    return numbers, not prerelease, [_rank(x) for x in prerelease.split(".")] if prerelease else []
 
 
 def _parts(version: str) -> tuple[tuple[int, ...], str]:
@@ -54,16 +54,6 @@ def _parts(version: str) -> tuple[tuple[int, ...], str]:
     if match is None:
         raise ValueError(version)
     return tuple(int(number) for number in match.group(1, 2, 3)), match[4] or ""
-
-
-def _compare_prerelease(one: str, other: str) -> int:
-    if one == other:
-        return 0
-    if not one or not other:
-        # A release comes after all its pre-releases.
-        return 1 if not one else -1
-    left, right = [_rank(x) for x in one.split(".")], [_rank(x) for x in other.split(".")]
-    return (left > right) - (left < right)
 
 
 def _rank(identifier: str) -> tuple[Any, ...]:

@@ -17,6 +17,8 @@ MAX_REDIRECTS = 10
 _ABSENT = (404, 410)
 _OK = 200
 _REASON_BYTES = 600
+_MAX_SMALL = 2**20
+"""Bytes of a list or an info. Known lists have up to 50 KB, and sorting 10 MB would hold everybody up for a minute."""
 _TOTAL_S = 300.0
 _CHUNK = 128 * 1024
 _CONNECT_S = 15.0
@@ -72,7 +74,7 @@ class Upstream:
         return f"{self.name.rstrip('/')}/{ask.name.replace('!', '%21')}"
 
     async def small(self, ask: Ask) -> bytes:
-        return await self.get(ask.name.replace("!", "%21"), MAX_MOD if ask.kind is Kind.mod else 4 * MAX_MOD)
+        return await self.get(ask.name.replace("!", "%21"), MAX_MOD if ask.kind is Kind.mod else _MAX_SMALL)
 
     async def get(self, path: str, limit: int = 4 * MAX_MOD) -> bytes:
         """A file of at most `limit` bytes. Raises as `Source`."""
