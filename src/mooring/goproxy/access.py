@@ -80,7 +80,8 @@ class Access:
         try:
             status = os.stat(file)  # noqa: PTH116 - for every request
         except FileNotFoundError:
-            self._subjects = {}
+            # Forgotten with its state: the same file that is moved back is to be read again.
+            self._subjects, self._seen = {}, None
             return
         if (status.st_ino, status.st_mtime_ns, status.st_size) == self._seen:
             return

@@ -127,9 +127,11 @@ class Filter:
     def _read(self, file: Path) -> None:
         try:
             status = os.stat(file)  # noqa: PTH116 - for every request
-            text = file.read_text()
+            text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="filter") from error
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"{file} is no text in UTF-8: byte {error.start} is wrong", field="filter") from error
         self._rules = parse(text)
         self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
 

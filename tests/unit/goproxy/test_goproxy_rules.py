@@ -68,11 +68,11 @@ def test_a_change_counts_at_once_and_a_mistake_leaves_the_last_rules(tmp_path: P
     """The file is read again when it changes; one that is broken or gone opens nothing."""
     found = rules(tmp_path, "- example.com/x\n")
     file = tmp_path / "filter"
-    for text in ("+ +\n- broken broken", None):
+    for text in (b"+ +\n- broken broken", b"+ example.com/x # \xff\n", None):
         if text is None:
             file.unlink()
         else:
-            file.write_text(text)
+            file.write_bytes(text)
         with pytest.raises(Forbidden):
             found.mark("example.com/x")
     file.write_text("- example.com/y\n")
@@ -142,3 +142,16 @@ def test_a_private_module_is_never_sent_elsewhere(tmp_path: Path) -> None:
     assert gate.admit(everybody, ask("www.example/x", "v1.0.0", Kind.zip)) is Mark.direct
     with pytest.raises(Forbidden):
         gate.admit(everybody, ask("git.example/old", "v1.0.0", Kind.zip))
+
+
+def test_tokens_that_are_moved_away_and_back_open_again(tmp_path: Path) -> None:
+    """Without the file nobody is known; the same file, unchanged, counts as before."""
+    file, aside = tmp_path / "tokens", tmp_path / "aside"
+    token = access.make(file, "ann", ())
+    found = Access(file)
+    assert found.subject(b"", token).name == "ann"
+    file.replace(aside)
+    with pytest.raises(Unauthenticated):
+        found.subject(b"", token)
+    aside.replace(file)
+    assert found.subject(b"", token).name == "ann"
