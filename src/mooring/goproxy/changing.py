@@ -39,10 +39,10 @@ class Changing:
         blob = await self._store.open(ask.name)
         if blob is None:
             return await self._first(ask) if fetch else await self._from_versions(ask)
-        now = self._clock.now()
-        if not fetch or now - blob.modified < self._lifetime_s:
+        # A file of the future is as old as nobody knows: a clock that was set back must not make it last for years.
+        if not fetch or abs(self._clock.now() - blob.modified) < self._lifetime_s:
             return Answer("hit", blob=blob)
-        if self._failed.get(ask.name, now) is not None:
+        if self._failed.get(ask.name, self._clock.monotonic()) is not None:
             return Answer("stale", blob=blob)
         return await self._again(ask, blob)
 
@@ -58,7 +58,7 @@ class Changing:
             data = await self._fetch(ask)
         except MooringError as error:
             # What worked once goes on working when its origin is gone.
-            self._failed.put(ask.name, self._clock.now() + self._failed_s, error)
+            self._failed.put(ask.name, self._clock.monotonic() + self._failed_s, error)
             log.warning("serving an old answer", ask=ask.label, error=error.detail)
             served = True
             return Answer("stale", blob=blob)
@@ -71,12 +71,12 @@ class Changing:
     async def _from_versions(self, ask: Ask, error: MooringError | None = None) -> Answer:
         """A list made of the versions that are kept."""
         error = error or NotFound(f"{ask.label} is not kept here")
-        if ask.kind is not Kind.list or self._unversioned.get(ask.name, self._clock.now()) is not None:
+        if ask.kind is not Kind.list or self._unversioned.get(ask.name, self._clock.monotonic()) is not None:
             raise error
         found = await self._kept_versions(ask.module)
         if not found:
             # Nearly every path that is asked for was never published: no folder is read for each request for it.
-            self._unversioned.put(ask.name, self._clock.now() + self._lifetime_s, error)
+            self._unversioned.put(ask.name, self._clock.monotonic() + self._lifetime_s, error)
             raise error
         listed = [version for version in found if not semver.is_pseudo(version)]
         return Answer("stale", data="".join(f"{version}\n" for version in listed).encode())

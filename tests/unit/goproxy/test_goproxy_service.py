@@ -19,6 +19,7 @@ from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
 from mooring.goproxy.ports import Download
+from mooring.goproxy.remembered import Remembered
 from mooring.goproxy.service import Lifetimes, Parts, Proxy
 from mooring.goproxy.upstream import Upstream, client
 from support.goupstream import make_zip
@@ -169,6 +170,34 @@ async def test_what_is_new_is_seen_within_a_minute(
     assert source.asked[wanted.name] == 1
     hands.seconds += 35
     assert (await body(proxy, wanted))[1] == new
+
+
+async def test_a_clock_that_was_set_back_makes_nothing_last(proxy: Proxy, source: Scripted, hands: Hands) -> None:
+    """A list that was kept in what is the future now is asked for again, and so is one after a failure."""
+    hands.seconds = time.time() - 10 * 365 * 86400
+    source.answers[LIST.name] = b"v1.0.0\n"
+    assert await body(proxy, LIST) == ("miss", b"v1.0.0\n")
+    source.answers[LIST.name] = b"v1.0.0\nv1.1.0\n"
+    assert await body(proxy, LIST) == ("refreshed", b"v1.0.0\nv1.1.0\n")
+
+
+async def test_versions_with_enormous_numbers_are_left_out(proxy: Proxy, source: Scripted) -> None:
+    """Nobody can ask for them, and the others are listed all the same."""
+    source.answers[LIST.name] = b"v1.0.0\nv1.0." + b"9" * 5000 + b"\n"
+    assert await body(proxy, LIST) == ("miss", b"v1.0.0\n")
+
+
+async def test_the_memory_of_absence_is_bounded() -> None:
+    """Names that are long by intent push out others, instead of growing without end."""
+    remembered = Remembered(1000)
+    for number in range(2000):
+        remembered.put(f"{number}" + "x" * 1000, 1.0, NotFound("y" * 1000))
+    known = [number for number in range(2000) if remembered.get(f"{number}" + "x" * 1000, 0.0)]
+    assert 90 <= len(known) <= 100
+    assert known[-1] == 1999
+    for number in range(3000):
+        remembered.put(f"{number}", 1.0, NotFound("not found"))
+    assert sum(remembered.get(f"{number}", 0.0) is not None for number in range(3000)) == 1000
 
 
 async def test_a_list_is_made_of_what_is_kept(proxy: Proxy, source: Scripted) -> None:
