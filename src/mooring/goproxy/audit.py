@@ -1,6 +1,7 @@
 """Hashes everything in the store once more and says what is wrong: what `mooring goproxy verify` shows."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ async def audit(store: FullStore, recorded: Recorded) -> AsyncIterator[Finding]:
 
 def _ask(entry: Entry) -> Ask | None:
     try:
-        ask = parse(b"/" + entry.name.encode())
+        ask = parse(b"/" + os.fsencode(entry.name))
     except NotFound:
         # Hashes beside the zips, tiles: not a module's file.
         return None

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -123,7 +124,7 @@ class Catalog:
 
 def _add(found: dict[tuple[str, str], Kept], entry: Entry) -> None:
     try:
-        wanted = parse(b"/" + entry.name.encode())
+        wanted = parse(b"/" + os.fsencode(entry.name))
     except NotFound:
         return
     if isinstance(wanted, Ask) and wanted.immutable:

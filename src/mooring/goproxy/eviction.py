@@ -5,6 +5,7 @@ Private modules, what only the notary vouches for, and pins stay. Info and mod f
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ class Eviction:
 
 def _zip(entry: Entry) -> Ask | None:
     try:
-        ask = parse(b"/" + entry.name.encode())
+        ask = parse(b"/" + os.fsencode(entry.name))
     except NotFound:
         return None
     return ask if isinstance(ask, Ask) and ask.kind is Kind.zip else None

@@ -19,7 +19,7 @@ class Pins:
         self._file = file
 
     async def all(self) -> list[str]:
-        """Every pin, sorted."""
+        """Every pin, sorted. Raises Unavailable: they cannot be read, and anything may be pinned."""
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> list[str]:
@@ -27,6 +27,8 @@ class Pins:
             return sorted({line.strip() for line in self._file.read_text().splitlines() if line.strip()})
         except FileNotFoundError:
             return []
+        except (OSError, UnicodeDecodeError) as error:
+            raise Unavailable(f"{self._file} cannot be read: {error}") from error
 
     async def add(self, pin: str) -> None:
         """Pin a module pattern, or one version of it.

@@ -1,10 +1,17 @@
 """Counts of pulls and failures: bounded in memory, and kept across a restart."""
 
 import asyncio
+import os
 from pathlib import Path
 
+import pytest
+
+from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
+from mooring.errors import Unavailable
 from mooring.goproxy import tallies as module
+from mooring.goproxy.catalog import Catalog
+from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.tallies import Tallies, kept
@@ -112,3 +119,20 @@ async def test_no_pin_is_lost_among_many(tmp_path: Path) -> None:
         for task in made:
             await task
     assert len(await pins[0].all()) == 30
+
+
+async def test_pins_that_cannot_be_read_are_no_lack_of_pins(tmp_path: Path) -> None:
+    """Nothing is evicted while nobody knows what is pinned."""
+    (tmp_path / "pins").write_bytes(b"example.com/x\n\xff\xfe\n")
+    with pytest.raises(Unavailable, match="pins cannot be read"):
+        await Pins(tmp_path / "pins").all()
+
+
+async def test_a_name_that_is_no_text_hides_nothing(tmp_path: Path) -> None:
+    """A file that somebody copied into the store, and that nobody can ask for, leaves the catalog as it was."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+    await store.put("example.com/x/@v/v1.0.0.info", b'{"Version":"v1.0.0"}')
+    (tmp_path / "cache/download" / os.fsdecode(b"\xff.info")).write_bytes(b"x")
+    (kept,) = await Catalog(store, SystemClock()).all()
+    assert kept.module == "example.com/x"
