@@ -102,7 +102,9 @@ class DiskStore:
         now = time.time()
         if now - max(status.st_atime, status.st_mtime) > _READ_AGAIN_S:
             # File systems mounted with noatime would make everything look unread to the eviction.
-            os.utime(fd, ns=(int(now * 1e9), status.st_mtime_ns))
+            # What an administrator copied in as another user is served, and then as old as the kernel says.
+            with contextlib.suppress(OSError):
+                os.utime(fd, ns=(int(now * 1e9), status.st_mtime_ns))
         return DiskBlob(fd, status.st_size, status.st_mtime)
 
     async def put(self, name: str, data: bytes) -> None:
@@ -159,7 +161,10 @@ class DiskStore:
                 yield Entry(name, status.st_size, status.st_mtime, max(status.st_atime, status.st_mtime))
 
     async def remove(self, name: str) -> None:
-        (self._download / name).unlink(missing_ok=True)
+        try:
+            await asyncio.to_thread((self._download / name).unlink, missing_ok=True)
+        except OSError as error:
+            raise _translated(error) from error
 
 
 def _some(walk: Iterator[Entry]) -> list[Entry]:
