@@ -8,6 +8,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from typing import TypeVar
 
+import httpx2
+
 from mooring.errors import InvalidInput, MooringError, NotFound
 from mooring.goproxy.names import Ask
 from mooring.goproxy.ports import Download, Source
@@ -40,10 +42,21 @@ def parse(text: str) -> list[Link]:
             word = f"https://{word}"
         if "://" in word and word.partition("://")[0] not in ("http", "https", "file"):
             raise InvalidInput(f"{word!r} must begin with https://, http:// or file://", field="upstream")
+        if "://" in word and not _is_url(word):
+            raise InvalidInput(f"{word!r} must be a URL: https://proxy.example.com", field="upstream")
         links.append(Link(word, part.endswith("|")))
         if word in ("direct", "off"):
             break
     return links
+
+
+def _is_url(word: str) -> bool:
+    """Whether it can be asked: what cannot would fail at every request instead, without a word about the setting."""
+    try:
+        url = httpx2.URL(word)
+    except httpx2.InvalidURL:
+        return False
+    return bool(url.host) if url.scheme != "file" else "\0" not in url.path
 
 
 class Chain:

@@ -87,11 +87,18 @@ class S3Blob:
         """Nothing is held."""
 
 
+def _address(text: str) -> httpx2.URL:
+    try:
+        return httpx2.URL(text)
+    except httpx2.InvalidURL as error:
+        raise InvalidInput(f"must be https://HOST/BUCKET: {error}", field="s3") from error
+
+
 class S3Store:
     """A `FullStore` in a bucket. What was read is remembered in this process only, for the eviction."""
 
     def __init__(self, bucket: Bucket, http: httpx2.AsyncClient) -> None:
-        url = httpx2.URL(bucket.url)
+        url = _address(bucket.url)
         self._bucket, _, prefix = url.path.strip("/").partition("/")
         if url.scheme not in ("http", "https") or not self._bucket:
             raise InvalidInput("must be https://HOST/BUCKET, with a prefix after it if wanted", field="s3")

@@ -47,6 +47,12 @@ def _size(text: str) -> str:
     return text
 
 
+def _file(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must be the path of a file")
+    return path
+
+
 def _upstreams(text: str) -> str:
     try:
         chain.parse(text)
@@ -57,6 +63,7 @@ def _upstreams(text: str) -> str:
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
 User = Annotated[str, AfterValidator(_user)]
+File = Annotated[Path, AfterValidator(_file)]
 
 
 class Allowed(Document):
@@ -69,18 +76,18 @@ class Allowed(Document):
 class Files(Document):
     """How private repositories are reached; see `gocommand.Credentials`."""
 
-    netrc: Path | None = None
-    gitconfig: Path | None = None
-    ssh_key: Path | None = None
-    known_hosts: Path | None = None
-    certificates: Path | None = None
+    netrc: File | None = None
+    gitconfig: File | None = None
+    ssh_key: File | None = None
+    known_hosts: File | None = None
+    certificates: File | None = None
 
 
 class Storage(Document):
     """See `s3.Bucket`."""
 
     url: str
-    credentials: Path
+    credentials: File
     region: str = "us-east-1"
 
 
@@ -93,7 +100,7 @@ class Team(Document):
     nosumdb: tuple[Pattern, ...] = ()
     private: tuple[Pattern, ...] = ()
     notary: str = Field(default=DEFAULT_NOTARY, pattern=r"^[A-Za-z0-9.\-]+$")
-    filter: Path | None = None
+    filter: File | None = None
     max_size: Annotated[str, AfterValidator(_size)] | None = None
     credentials: Files = Files()
     s3: Storage | None = None

@@ -48,6 +48,8 @@ def read(text: str, file: str) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(text)
+    except RecursionError as error:
+        raise BadToml([Mistake(file, 1, "", "must not be nested so deep")]) from error
     except tomllib.TOMLDecodeError as error:
         place = _PLACE.search(str(error))
         line = int(place["line"]) if place else max(1, text.count("\n"))
