@@ -111,14 +111,19 @@ class DiskStore:
         await asyncio.to_thread(self._put, name, data)
 
     def _put(self, name: str, data: bytes) -> None:
-        file = self.spool / secrets.token_hex(12)
+        file = f"{self.spool}/{secrets.token_hex(12)}"
         try:
-            file.write_bytes(data)
-            self._adopt(name, file)
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+                self._place(name, file, fd)
+            finally:
+                os.close(fd)
         except OSError as error:
+            _gone(Path(file))
             raise _translated(error) from error
-        finally:
-            _gone(file)
 
     async def adopt(self, name: str, file: Path) -> None:
         try:
@@ -127,13 +132,22 @@ class DiskStore:
             raise _translated(error) from error
 
     def _adopt(self, name: str, file: Path) -> None:
-        target = self._download / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb") as opened:
-            # A rename may reach the disk before the bytes do: after a power cut the file would be there, and empty.
-            os.fdatasync(opened.fileno())
-        file.chmod(0o644)
-        file.replace(target)
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self._place(name, str(file), fd)
+        finally:
+            os.close(fd)
+
+    def _place(self, name: str, file: str, fd: int) -> None:
+        # A rename may reach the disk before the bytes do: after a power cut the file would be there, and empty.
+        os.fdatasync(fd)
+        os.fchmod(fd, 0o644)
+        target = f"{self._download}/{name}"
+        try:
+            os.replace(file, target)  # noqa: PTH105 - several for every cold module
+        except FileNotFoundError:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)  # noqa: PTH105
 
     async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
         folder, _, start = f"{self._download}/{prefix}".rpartition("/")
@@ -168,7 +182,10 @@ class DiskStore:
 
 
 def _some(walk: Iterator[Entry]) -> list[Entry]:
-    return [entry for _, entry in zip(range(512), walk, strict=False)]
+    try:
+        return [entry for _, entry in zip(range(512), walk, strict=False)]
+    except OSError as error:
+        raise Unavailable(f"{error.filename} cannot be listed: {error.strerror}") from error
 
 
 def _abandoned(file: Path) -> bool:

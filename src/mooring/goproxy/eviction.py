@@ -60,12 +60,9 @@ class Eviction:
             if after <= max_bytes:
                 break
             ask = _zip(entry)
-            if ask is None or not await self._may_go(ask, pins, kept):
-                continue
-            if not dry_run:
-                await self._remove(entry, ask)
-            after -= entry.size
-            evicted.append(Evicted(ask, entry.size, entry.used))
+            if ask is not None and await self._gone(entry, ask, pins, kept, dry_run=dry_run):
+                after -= entry.size
+                evicted.append(Evicted(ask, entry.size, entry.used))
         return Outcome(before, after, evicted, kept)
 
     async def only(self, module: str, version: str | None, *, dry_run: bool = False) -> Outcome:
@@ -79,14 +76,7 @@ class Eviction:
 
         async def evict(entry: Entry, ask: Ask) -> None:
             async with turns:
-                if not await self._may_go(ask, pins, kept):
-                    return
-                try:
-                    if not dry_run:
-                        await self._remove(entry, ask)
-                except MooringError as error:
-                    kept[ask.label] = error.detail
-                else:
+                if await self._gone(entry, ask, pins, kept, dry_run=dry_run):
                     evicted.append(Evicted(ask, entry.size, entry.used))
 
         async with asyncio.TaskGroup() as group:
@@ -96,21 +86,24 @@ class Eviction:
         before = sum(entry.size for entry in entries)
         return Outcome(before, before - sum(item.size for item in evicted), evicted, kept)
 
-    async def _remove(self, entry: Entry, ask: Ask) -> None:
-        await self._store.remove(entry.name)
-        await self._store.remove(f"{entry.name}hash")
-        log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
-
-    async def _may_go(self, ask: Ask, pins: list[str], kept: dict[str, str]) -> bool:
+    async def _gone(self, entry: Entry, ask: Ask, pins: list[str], kept: dict[str, str], *, dry_run: bool) -> bool:
+        """Whether the zip was removed, or would be; else `kept` says why not."""
         if pin := covering(pins, ask.module, ask.version):
             kept[ask.label] = f"pinned by {pin}"
             return False
         try:
             await self._returns(ask)
+            if not dry_run:
+                await self._remove(entry, ask)
         except MooringError as error:
             kept[ask.label] = error.detail
             return False
         return True
+
+    async def _remove(self, entry: Entry, ask: Ask) -> None:
+        await self._store.remove(entry.name)
+        await self._store.remove(f"{entry.name}hash")
+        log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
 
 
 def _zip(entry: Entry) -> Ask | None:

@@ -10,6 +10,9 @@ import pytest
 
 from mooring.errors import Unavailable
 from mooring.goproxy.disk import DiskStore
+from mooring.goproxy.eviction import Eviction
+from mooring.goproxy.names import Ask
+from mooring.goproxy.pins import Pins
 
 NAME = "example.com/x/@v/v1.0.0.mod"
 NOBODY = 65534
@@ -56,3 +59,28 @@ async def test_what_cannot_be_removed_is_said(copied: DiskStore) -> None:
         await copied.remove(NAME)
     await copied.remove(NAME)
     assert await copied.open(NAME) is None
+
+
+async def test_an_eviction_goes_on_with_the_others(copied: DiskStore) -> None:
+    """What cannot be removed is kept, with the reason, and the next in line goes."""
+    for module in ("first", "second"):
+        await copied.put(f"example.com/{module}/@v/v1.0.0.zip", b"x" * 100)
+    folder = copied.spool.parent / "cache/download/example.com/second/@v"
+    os.chown(folder, NOBODY, NOBODY)
+    eviction = Eviction(copied, Pins(copied.spool.parent / "pins"), _comes_back)
+    with somebody_else():
+        done = await eviction.run(0)
+    assert [item.ask.module for item in done.evicted] == ["example.com/second"]
+    assert "Permission denied" in done.kept["example.com/first@v1.0.0"]
+
+
+async def test_a_folder_that_cannot_be_listed_is_said(copied: DiskStore) -> None:
+    """Who looks at the store, or evicts from it, hears of it as of any trouble with the storage."""
+    folder = copied.spool.parent / "cache/download/example.com"
+    folder.chmod(0o700)
+    with somebody_else(), pytest.raises(Unavailable, match=r"example\.com cannot be listed: Permission denied"):
+        _ = [entry async for entry in copied.entries()]
+
+
+async def _comes_back(_: Ask) -> None:
+    """Nothing speaks against it."""
