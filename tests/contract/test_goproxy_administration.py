@@ -113,6 +113,8 @@ async def test_a_module_shows_its_versions_and_where_they_came_from(it: It) -> N
     for absent in ("example.com/none", "", "../x", "example.com/x/@v"):
         with pytest.raises(NotFound):
             await it.ask.module(STRANGER, absent, "", 2)
+    with pytest.raises(InvalidInput, match="cursor must be one that a page had"):
+        await it.ask.module(STRANGER, "example.com/x", "nonsense", 2)
 
 
 async def test_private_modules_are_shown_to_those_who_may_have_them(it: It) -> None:

@@ -81,6 +81,8 @@ class Operations:
         return ModulePage(page, page[-1].module if len(names) > limit else None)
 
     async def module(self, viewer: Subject, module: str, after: str, limit: int) -> ModuleDetail:
+        if after and not semver.is_valid(after):
+            raise InvalidInput("cursor must be one that a page had", field="cursor")
         kept = await self._kept(viewer, module)
         pins = await self._parts.pins.all()
         ordered = sorted(kept, key=lambda item: semver.key(item.version), reverse=True)
