@@ -212,3 +212,23 @@ async def test_a_late_predecessor_takes_nothing_with_it(home: Home) -> None:
                 await asyncio.wait_for(asyncio.wait([first.running, asking]), 30)
                 await second.until("/-/healthz", 200)
                 assert home.modules_policy.exists()
+
+
+async def test_rules_that_became_wrong_are_told(tmp_path: Path, home: Home) -> None:
+    """A mistake in the filter file leaves the last rules in force, and says so where all trouble is shown."""
+    rules = home.root / "rules.txt"
+    rules.write_text("- example.com/x # take y\n")
+    with Upstream(tmp_path / "upstream").serving() as upstream:
+        upstream.publish("example.com/x", "v1.0.0")
+        home.modules_settings.write_text(wanted(upstream) + 'filter = "rules.txt"\n')
+        async with role(home) as it:
+            await it.until("/-/healthz", 200)
+            token = access.make(home.modules_tokens, "ann", ())
+            rules.write_text("? example.com/x\n")
+            said = await it.until("/-/healthz", 503)
+            assert "line 1 of the filter file must be" in said
+            assert "the rules before that are in force" in said
+            assert "take y" in await it.until(f"/t-{token}/example.com/x/@v/list", 403)
+            rules.write_text("+\n")
+            await it.until("/-/healthz", 200)
+            await it.until(f"/t-{token}/example.com/x/@v/list", 200)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from mooring.errors import Forbidden, InvalidInput, Unauthenticated
 from mooring.goproxy.names import matches_any
+from mooring.goproxy.stamps import Stamp, stamp
 
 SEGMENT = b"/t-"
 WORKSPACE = "workspace:"
@@ -56,7 +57,7 @@ class Access:
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
-        self._seen: tuple[int, int, int] | None = None
+        self._seen: Stamp | None = None
         self._subjects: dict[str, Subject] = {}
 
     def subject(self, authorization: bytes, segment: str) -> Subject:
@@ -77,16 +78,10 @@ class Access:
         return found
 
     def _read(self, file: Path) -> None:
-        try:
-            status = os.stat(file)  # noqa: PTH116 - for every request
-        except FileNotFoundError:
-            # Forgotten with its state: the same file that is moved back is to be read again.
-            self._subjects, self._seen = {}, None
-            return
-        if (status.st_ino, status.st_mtime_ns, status.st_size) == self._seen:
-            return
-        self._subjects = parse(file.read_text(errors="replace"))
-        self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        # One that is gone is forgotten with its stamp: the same file that is moved back is to be read again.
+        if (seen := stamp(file)) != self._seen:
+            self._subjects = parse(file.read_text(errors="replace")) if seen else {}
+            self._seen = seen
 
 
 def parse(text: str) -> dict[str, Subject]:

@@ -16,7 +16,8 @@ import structlog
 
 from mooring.control.tasks import Tasks
 from mooring.goproxy.config import Config
-from mooring.goproxy.policy import Filter, Rule, Stamp
+from mooring.goproxy.policy import Filter, Rule
+from mooring.goproxy.stamps import Stamp
 
 log = structlog.get_logger(__name__)
 
@@ -48,12 +49,8 @@ def _text(stamp: Stamp) -> str:
 
 
 @asynccontextmanager
-async def cleared(file: Path, config: Config) -> AsyncIterator[None]:
-    """Until the end of the block the gateway may serve what `config` allows; a kill leaves that as it was.
-
-    Raises:
-        InvalidInput: the filter file is wrong; nothing is cleared then.
-    """
+async def cleared(file: Path, config: Config, rules: Filter) -> AsyncIterator[None]:
+    """Until the end of the block the gateway may serve what these settings allow; a kill leaves that as it was."""
     if config.s3 is not None:
         # The gateway sees no file of a bucket.
         _withdraw(file)
@@ -61,7 +58,6 @@ async def cleared(file: Path, config: Config) -> AsyncIterator[None]:
         return
     async with Tasks("clearance") as tasks:
         try:
-            rules = Filter(config.filter)
             tasks.forever("clearance", _keep(file, config, rules, _write(file, config, rules)))
             yield
         finally:

@@ -13,18 +13,19 @@ The pattern is a path or a glob for the leading elements; the longest one that c
 equally long ones the first whose versions hold. The text after `#` is what the developer reads.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from mooring.errors import Forbidden, InvalidInput
 from mooring.goproxy import semver
 from mooring.goproxy.names import matches_any
+from mooring.goproxy.stamps import Stamp, stamp
 
-Stamp = tuple[int, int, int]
-"""Inode, moment of the last change in nanoseconds, and bytes of a file: another one whenever it was written."""
+log = structlog.get_logger(__name__)
 
 
 class Mark(StrEnum):
@@ -89,6 +90,8 @@ class Filter:
         self._file = file
         self._seen: Stamp | None = None
         self._rules: list[Rule] = []
+        self.problem = ""
+        """Why what the file says now is not in force; empty when it is."""
         if file is not None:
             self._read(file)
 
@@ -125,21 +128,27 @@ class Filter:
         return next((rule for rule in self._rules if rule.covers(module, version)), Rule(Mark.include))
 
     def _read(self, file: Path) -> None:
+        seen = stamp(file)
         try:
-            status = os.stat(file)  # noqa: PTH116 - for every request
             text = file.read_text(encoding="utf-8")
         except OSError as error:
             raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="filter") from error
         except UnicodeDecodeError as error:
             raise InvalidInput(f"{file} is no text in UTF-8: byte {error.start} is wrong", field="filter") from error
         self._rules = parse(text)
-        self._seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        self._seen = seen
 
     def _read_again(self, file: Path) -> None:
-        try:
-            status = os.stat(file)  # noqa: PTH116 - for every request
-            if (status.st_ino, status.st_mtime_ns, status.st_size) != self._seen:
-                self._read(file)
-        except (OSError, InvalidInput):
-            # Half of a file that is just being written must not open what was closed.
+        if stamp(file) == self._seen:
+            self.problem = ""
             return
+        try:
+            self._read(file)
+        except InvalidInput as error:
+            # Half of a file that is just being written must not open what was closed.
+            problem = f"{error.detail} (the rules before that are in force)"
+            if problem != self.problem:
+                log.warning("rules not taken", error=error.detail)
+            self.problem = problem
+        else:
+            self.problem = ""

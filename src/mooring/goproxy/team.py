@@ -3,7 +3,6 @@
 Paths in it are relative to its folder. What is absent is as the go command of this machine has it.
 """
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -129,18 +128,6 @@ class Team(Document):
             tokens=home.modules_tokens,
             max_bytes=size(self.max_size) if self.max_size else None,
         )
-
-
-Stamp = tuple[int, int, int]
-
-
-def stamp(file: Path) -> Stamp | None:
-    """What changes whenever the file is written; None: there is none."""
-    try:
-        status = os.stat(file)  # noqa: PTH116 - the same as access.py looks at
-    except OSError:
-        return None
-    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def read(file: Path) -> Team:

@@ -74,6 +74,7 @@ class Goproxy:
     operations: Operations
     tallies: Tallies
     telemetry: Telemetry
+    rules: Filter
 
 
 @asynccontextmanager
@@ -113,7 +114,8 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             tasks.forever("eviction", _evict(eviction, config.max_bytes))
         databases = _databases(sources, database, notary, proxy)
         catalog, tallies = Catalog(store, SystemClock()), Tallies()
-        gate, telemetry = Gate(Access(config.tokens), Filter(config.filter), sources.is_private), Telemetry(tallies)
+        rules, telemetry = Filter(config.filter), Telemetry(tallies)
+        gate = Gate(Access(config.tokens), rules, sources.is_private)
         app = asgi.App(
             asgi.Parts(
                 proxy,
@@ -138,7 +140,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
                 max_bytes=config.max_bytes,
             )
         )
-        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry)
+        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules)
 
 
 async def _environment(config: Config) -> goenv.GoEnvironment:

@@ -22,9 +22,9 @@ from mooring.goproxy import team
 from mooring.goproxy.clearance import cleared
 from mooring.goproxy.config import Config
 from mooring.goproxy.operations_app import OperationsApp
-from mooring.goproxy.ports import FullStore
 from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse, reply
+from mooring.goproxy.stamps import Stamp, stamp
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
 from mooring.server.lifetime import Lifetime
@@ -49,21 +49,24 @@ class Switch:
     """Passes requests to the proxy of the settings in force; without one it refuses with `problem`."""
 
     def __init__(self) -> None:
-        self.app: App | None = None
-        self.administration: App | None = None
-        self.store: FullStore | None = None
+        self.goproxy: Goproxy | None = None
         self.problem = "the module proxy is starting"
+        """What is wrong with the newest settings."""
+        self._administration: App | None = None
 
     def serve(self, goproxy: Goproxy) -> None:
         """Pass requests to this one from now on."""
-        self.app, self.store, self.problem = goproxy.app, goproxy.store, ""
-        self.administration = OperationsApp(goproxy.operations)
-        goproxy.operations.settings_problem = lambda: self.problem
+        self.goproxy, self.problem = goproxy, ""
+        self._administration = OperationsApp(goproxy.operations)
+        goproxy.operations.settings_problem = self._trouble
 
     def refuse(self, problem: str) -> None:
         """Pass requests to nobody."""
-        self.app = self.administration = self.store = None
+        self.goproxy = self._administration = None
         self.problem = problem
+
+    def _trouble(self) -> str:
+        return self.problem or (self.goproxy.rules.problem if self.goproxy else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,16 +74,16 @@ class Switch:
         if scope["raw_path"].partition(b"?")[0] == _HEALTH:
             # Asked every few seconds for ever: no line of the log, and no request that anybody would count.
             await self._say_how_it_is(send)
-        elif self.app is None:
+        elif self.goproxy is None:
             await refuse(send, Unavailable(self.problem))
         else:
-            await self.app(scope, receive, send)
+            await self.goproxy.app(scope, receive, send)
 
     async def _say_how_it_is(self, send: Send) -> None:
         try:
-            if self.problem or self.store is None:
-                raise Unavailable(self.problem)
-            await self.store.healthy()
+            if (trouble := self._trouble()) or self.goproxy is None:
+                raise Unavailable(trouble)
+            await self.goproxy.store.healthy()
         except MooringError as error:
             await refuse(send, error)
         else:
@@ -88,8 +91,8 @@ class Switch:
 
     async def administer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What `mooring server` asks over the administration's socket."""
-        if self.administration is not None:
-            await self.administration(scope, receive, send)
+        if self._administration is not None:
+            await self._administration(scope, receive, send)
         elif scope["type"] == "http":
             await refuse(send, Unavailable(self.problem))
 
@@ -138,7 +141,7 @@ class InForce:
 
     def stay(self, why: str) -> None:
         """What the file says cannot be served."""
-        if self._switch.app is None:
+        if self._switch.goproxy is None:
             self._switch.refuse(f"the module proxy does not work: {why}")
             self._withdraw()
         else:
@@ -160,7 +163,7 @@ class InForce:
 @asynccontextmanager
 async def _wired(home: Home, config: Config, goproxy: Goproxy) -> AsyncIterator[None]:
     """What the gateway and the next process go by."""
-    async with cleared(home.modules_policy, config), counted(goproxy, config):
+    async with cleared(home.modules_policy, config, goproxy.rules), counted(goproxy, config):
         with reported(home.modules_hits, goproxy.telemetry):
             yield
 
@@ -212,7 +215,7 @@ async def keep(installation: Installation, switch: Switch) -> None:
     file = installation.home.modules_settings
     async with InForce(installation, switch) as in_force:
         while True:
-            seen = team.stamp(file)
+            seen = stamp(file)
             try:
                 await in_force.take_up(team.read(file))
             except (MooringError, OSError) as error:
@@ -222,9 +225,9 @@ async def keep(installation: Installation, switch: Switch) -> None:
                 await _changed(file, seen)
 
 
-async def _changed(file: Path, seen: team.Stamp | None, within_s: float = float("inf")) -> None:
+async def _changed(file: Path, seen: Stamp | None, within_s: float = float("inf")) -> None:
     # One look a second costs less than a watch that some file systems do not have.
-    while team.stamp(file) == seen and within_s > 0:
+    while stamp(file) == seen and within_s > 0:
         await asyncio.sleep(_LOOK_S)
         within_s -= _LOOK_S
 

@@ -22,6 +22,7 @@ from mooring.errors import MooringError, Unavailable
 from mooring.goproxy import team
 from mooring.goproxy.access import SEGMENT, WORKSPACE, Subject, replace_workspaces
 from mooring.goproxy.ledger import public_key
+from mooring.goproxy.stamps import Stamp, stamp
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Workspace
 from mooring.server.files import modules_key
@@ -48,7 +49,7 @@ class WorkspaceModules:
         self._store = store
         self._clock = clock
         self._wanted = team.Team()
-        self._stamp: team.Stamp | None = None
+        self._stamp: Stamp | None = None
         self._is_read = False
         self._written: _Written | None = None
         self._one = asyncio.Lock()
@@ -99,7 +100,7 @@ class WorkspaceModules:
         if self._written is None or self._clock.monotonic() - self._written.at > _AT_LEAST_S:
             return False
         home, written = self._home, self._written
-        return team.stamp(home.modules_settings) == self._stamp and team.stamp(home.modules_tokens) == written.stamp
+        return stamp(home.modules_settings) == self._stamp and stamp(home.modules_tokens) == written.stamp
 
     async def admit(self) -> None:
         """Return once the file of tokens is as the workspaces were after this call began, or could not be made so."""
@@ -133,22 +134,22 @@ class WorkspaceModules:
                 name = f"{WORKSPACE}{workspace.owner}/{workspace.name}"
                 subjects[_token(key, workspace)] = Subject(name, self._wanted.allowed(workspace.owner))
         file, before = self._home.modules_tokens, self._written
-        if before is None or (before.subjects, before.stamp) != (subjects, team.stamp(file)):
+        if before is None or (before.subjects, before.stamp) != (subjects, stamp(file)):
             self._written = None
             await asyncio.to_thread(replace_workspaces, file, subjects)
-        self._written = _Written(subjects, team.stamp(file), self._clock.monotonic())
+        self._written = _Written(subjects, stamp(file), self._clock.monotonic())
 
     def _read(self) -> None:
         file = self._home.modules_settings
-        stamp = team.stamp(file)
-        if stamp == self._stamp and self._is_read:
+        seen = stamp(file)
+        if seen == self._stamp and self._is_read:
             return
         try:
             self._wanted = team.read(file)
         except MooringError as error:
             # The role tells it; what was allowed before stays so, and at a start nothing private is.
             log.warning("settings not taken", error=error.detail)
-        self._stamp, self._is_read = stamp, True
+        self._stamp, self._is_read = seen, True
 
     def _token(self, workspace: Workspace) -> str:
         return _token(modules_key(self._home), workspace)
@@ -182,7 +183,7 @@ class _Written:
     """What the file of tokens was made to say, when, and how to see that it was changed since."""
 
     subjects: Mapping[str, Subject]
-    stamp: team.Stamp | None
+    stamp: Stamp | None
     at: float
 
 

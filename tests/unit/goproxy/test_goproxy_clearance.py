@@ -8,6 +8,7 @@ import pytest
 
 from mooring.goproxy.clearance import cleared
 from mooring.goproxy.config import Config
+from mooring.goproxy.policy import Filter
 
 WITHIN_S = 20.0
 
@@ -22,7 +23,7 @@ async def until_there(file: Path) -> None:
 async def test_it_comes_as_soon_as_the_disk_takes_it(tmp_path: Path) -> None:
     """Where it cannot be written hits are the role's, and the gateway's once it can; nothing is left at the end."""
     file = tmp_path / "run" / "policy"
-    async with cleared(file, Config(tmp_path / "store", private=("git.example.com",))):
+    async with cleared(file, Config(tmp_path / "store", private=("git.example.com",)), Filter(None)):
         await asyncio.sleep(0.6)
         file.parent.mkdir()
         await until_there(file)
@@ -38,7 +39,7 @@ async def test_new_rules_that_cannot_be_told_take_the_old_ones_back(
     """With a disk that refuses, the gateway asks the role instead of going by what was."""
     file, rules = tmp_path / "policy", tmp_path / "rules"
     rules.write_text("+ example.com\n")
-    async with cleared(file, Config(tmp_path / "store", filter=rules)):
+    async with cleared(file, Config(tmp_path / "store", filter=rules), Filter(rules)):
         await until_there(file)
         with monkeypatch.context() as full:
             full.setattr(Path, "replace", _refuse)
