@@ -80,6 +80,17 @@ async def test_what_is_decided_on_either_way_is_the_same(
     assert (await edge.ask("GET", host.upper(), path, rest)).status == status
 
 
+@pytest.mark.parametrize(
+    "path", ["/a" * 15_000, "/" * 30_000, "/" + "a" * 30_000, "/?" + "b" * 30_000, "/a" * 15_000 + "/."]
+)
+async def test_the_longest_path_is_no_line_of_the_log(edge: Gateway, tmp_path: Path, path: str) -> None:
+    """Whoever could fill the error log with paths that are too much for a pattern would fill the disk."""
+    answer = await edge.ask("GET", "a.test", path, USUAL | {"Accept": "b" * 3_000})
+    assert answer.status == (400 if path.endswith(".") else 200)
+    (log,) = tmp_path.rglob("error.log")
+    assert "pcre" not in log.read_text()
+
+
 async def test_a_session_is_looked_at_again_for_every_request(edge: Gateway) -> None:
     """On one connection, with one header: let in, refused once it is revoked, and the other until no key is left."""
     first, second = cookie("a.test", session="s1"), cookie("a.test", session="s2")
