@@ -145,19 +145,12 @@ class GoCommand:
         return found
 
     def _ssh(self) -> str:
-        options = [
-            "-F",
-            "/dev/null",
-            "-o",
-            "BatchMode=yes",
-            "-o",
-            "StrictHostKeyChecking=yes",
-            "-o",
-            "ConnectTimeout=15",
-        ]
+        settings = [*_SSH, f"UserKnownHostsFile={self.credentials.known_hosts or '/dev/null'}"]
+        key = []
         if self.credentials.ssh_key is not None:
-            options += ["-i", str(self.credentials.ssh_key), "-o", "IdentitiesOnly=yes"]
-        options += ["-o", f"UserKnownHostsFile={self.credentials.known_hosts or '/dev/null'}"]
+            key = ["-i", str(self.credentials.ssh_key)]
+            settings.append("IdentitiesOnly=yes")
+        options = ["-F", "/dev/null", *key, *(word for setting in settings for word in ("-o", setting))]
         return "ssh " + " ".join(_quoted(option) for option in options)
 
     def link_netrc(self) -> None:
