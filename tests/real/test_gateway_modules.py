@@ -186,6 +186,7 @@ async def test_without_what_the_role_wrote_down_nothing_is_served(gate: Front) -
     wrong = (
         json.dumps(right)[:-5],
         json.dumps(right | {"format": 2}),
+        json.dumps(right | {"rules": [{}]}),
         json.dumps(right | {"store": "/elsewhere"}),
         json.dumps({key: value for key, value in right.items() if key != "tokens"}),
         json.dumps({key: value for key, value in right.items() if key != "filter"}),
@@ -200,6 +201,8 @@ async def test_without_what_the_role_wrote_down_nothing_is_served(gate: Front) -
     for text in wrong:
         gate.home.modules_policy.write_text(text)
         await gate.until(503, f"{X}.info", token=token)
+        # Neither does what was allowed before come back between two looks.
+        assert {(await gate.get(f"{X}.info", token=token)).status for _ in range(10)} == {503}
         gate.clear()
         await gate.until(200, f"{X}.info", token=token)
     gate.home.modules_policy.unlink()

@@ -30,7 +30,8 @@ end
 local function is_policy(found)
     return type(found) == "table" and found.format == FORMAT and found.store == settings.modules_store
         and type(found.private) == "table" and type(found.rules) == "table" and type(found.list_s) == "number"
-        and found.tokens ~= nil and found.filter ~= nil
+        and (found.tokens == cjson.null or type(found.tokens) == "string")
+        and (found.filter == cjson.null or type(found.filter) == "table" and type(found.filter.file) == "string")
 end
 
 local function read_policy()
@@ -40,6 +41,7 @@ local function read_policy()
         return nil
     end
     for _, rule in ipairs(found.rules) do
+        assert(type(rule.pattern) == "string")
         rule.patterns = patterns.compile({ rule.pattern })
     end
     found.private = patterns.compile(found.private)
@@ -68,7 +70,9 @@ end
 local function look()
     local stamp = files.stamp(settings.modules_policy)
     if stamp ~= seen_policy then
-        policy, seen_policy, seen_tokens = stamp and read_policy(), stamp, nil
+        -- What cannot be read ends what was allowed before, also when reading it fails.
+        policy, seen_policy, seen_tokens = nil, stamp, nil
+        policy = stamp and read_policy()
         forget()
     end
     if not policy then
