@@ -53,6 +53,22 @@ def test_a_request_that_never_comes_is_not_waited_for(
         assert client.get(f"{proxy.url}/-/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("more", [b"a: b\r\n" * 1000, b"x" * 6000])
+@pytest.mark.parametrize(
+    "begun", [b"GET /", b"GET / HTTP/1.1\r\nX: ", b"GET /-/healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /"]
+)
+def test_headers_without_end_are_refused(tmp_path: Path, upstream: Upstream, begun: bytes, more: bytes) -> None:
+    """They would be kept in memory until there is none left; others are answered, and a body is no part of them."""
+    with running(config(tmp_path, upstream)) as proxy, ExitStack() as stack:
+        client = connected(proxy.url, stack, begun)
+        with pytest.raises(OSError, match=r"reset|pipe"):  # noqa: PT012 - whichever of them meets the end
+            for _ in range(10_000):
+                client.sendall(more)
+            raise AssertionError("60 MB of headers were taken")
+        assert httpx2.post(f"{proxy.url}/-/healthz", content=b"x" * 2**20, timeout=30).status_code == 405
+        assert httpx2.get(f"{proxy.url}/-/healthz", headers={"x": "y" * 30_000}, timeout=30).status_code == 200
+
+
 def config(tmp_path: Path, upstream: Upstream) -> Config:
     """A proxy in front of the upstream."""
     return Config(tmp_path / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go())
