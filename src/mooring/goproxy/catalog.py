@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 
 from mooring.control.clock import Clock
 from mooring.errors import InvalidInput, NotFound
@@ -100,14 +101,14 @@ class Catalog:
             InvalidInput: a parameter is malformed; says what is allowed.
         """
         start, most = _since(since), _limit(limit)
-        chosen = [kept for kept in await self.all() if kept.since >= start and may(kept.module)][:most]
+        found = (kept for kept in await self.all() if kept.since >= start and may(kept.module))
         lines = (
             {
                 "Path": kept.module,
                 "Version": kept.version,
                 "Timestamp": dt.datetime.fromtimestamp(kept.since, dt.UTC).isoformat(timespec="microseconds"),
             }
-            for kept in chosen
+            for kept in islice(found, most)
         )
         return "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines).encode()
 
@@ -115,7 +116,7 @@ class Catalog:
         """Modules whose path contains `text`, as a JSON document with their versions. Raises as `index`."""
         most = _limit(limit)
         modules = (await self.holdings()).modules
-        chosen = [module for module in modules if text in module and may(module)][:most]
+        chosen = islice((module for module in modules if text in module and may(module)), most)
         found = [
             {"module": module, "versions": [_document(kept) for kept in modules[module]]} for module in sorted(chosen)
         ]
