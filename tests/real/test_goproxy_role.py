@@ -156,7 +156,7 @@ async def test_it_leaves_no_socket(home: Home) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [("filter = 'rules.txt'", "rules.txt cannot be read"), ("sumdb = 'sum.example'", "sum.example")],
+    [("filter = 'rules.txt'", "rules.txt cannot be read"), ("sumdb = 'x+y+z'", "GOSUMDB: a key must be NAME+HASH+KEY")],
 )
 async def test_settings_that_cannot_work_change_nothing(tmp_path: Path, home: Home, wrong: str, said: str) -> None:
     """What can be read and not be served is told like any mistake, and the settings before it stay in force."""

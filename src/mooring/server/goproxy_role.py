@@ -25,6 +25,7 @@ from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse, reply
 from mooring.goproxy.stamps import Stamp, stamp
+from mooring.model.toml import BadToml
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
 from mooring.server.lifetime import Lifetime
@@ -233,8 +234,11 @@ async def _changed(file: Path, seen: Stamp | None, within_s: float = float("inf"
 
 
 def _text(error: MooringError | OSError) -> str:
-    if isinstance(error, MooringError):
+    if isinstance(error, BadToml):
         return error.detail
+    if isinstance(error, MooringError):
+        # Files name themselves; of a value alone nobody could tell which one is meant.
+        return f"{error.field}: {error.detail}" if error.field else error.detail
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
