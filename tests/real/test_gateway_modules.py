@@ -123,6 +123,17 @@ async def test_a_pattern_that_only_python_reads_is_left_to_it(gate: Front) -> No
     assert (await gate.get(f"/{SECRET}/@v/v1.0.0.zip", token=gate.token("b", "git.example.co[m]"))).status == 503
 
 
+async def test_a_host_that_begins_like_a_token_is_none(gate: Front) -> None:
+    """Its modules are served as all others are, with a token before it and without."""
+    gate.keep("t-example.com/x", "v1.0.0", Kind.info, b'{"Version":"v1.0.0"}')
+    gate.clear(open_to_all=True)
+    await gate.until(200, "/t-example.com/x/@v/v1.0.0.info")
+    assert (await gate.get("/t-wrong.example/example.com/x/@v/v1.0.0.info")).status == 503
+    gate.clear()
+    await gate.until(503, "/t-example.com/x/@v/v1.0.0.info")
+    await gate.until(200, "/t-example.com/x/@v/v1.0.0.info", token=gate.token("ann"))
+
+
 async def test_an_open_proxy_needs_no_token(gate: Front) -> None:
     """Where no tokens are asked for, everybody gets everything, and a token in the path does no harm."""
     gate.clear(open_to_all=True, private=("git.example.com",))

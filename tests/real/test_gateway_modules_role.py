@@ -119,6 +119,8 @@ PATHS = (
     "/example.com/x/@v/v1.0.0.info?/../..",
     "/example.com/x/@v/v1.0.0.info#x",
     "/example/x/@v/v1.0.0.info",
+    "/t-example.com/x/@v/v1.0.0.info",
+    "/t-wrong.example/example.com/x/@v/v1.0.0.info",
     "/-example.com/x/@v/v1.0.0.info",
     "/Example.com/x/@v/v1.0.0.info",
     "/" + "a" * 250 + ".com/x/@v/v1.0.0.info",

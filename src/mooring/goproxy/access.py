@@ -178,6 +178,9 @@ def segment(path: bytes) -> tuple[str, bytes]:
     if not path.startswith(SEGMENT):
         return "", path
     token, slash, rest = path.removeprefix(SEGMENT).partition(b"/")
+    if b"." in token:
+        # No token has a dot, and every host that a module's path begins with has one.
+        return "", path
     return token.decode("ascii", errors="replace"), slash + rest
 
 

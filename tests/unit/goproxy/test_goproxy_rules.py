@@ -130,6 +130,8 @@ def test_the_segment_is_split_off() -> None:
     """The token is no part of the path that is served or logged."""
     assert access.segment(b"/t-abc/example.com/x/@v/list") == ("abc", b"/example.com/x/@v/list")
     assert access.segment(b"/example.com/x/@v/list") == ("", b"/example.com/x/@v/list")
+    # A host may begin so, too.
+    assert access.segment(b"/t-example.com/x/@v/list") == ("", b"/t-example.com/x/@v/list")
 
 
 def test_a_private_module_is_never_sent_elsewhere(tmp_path: Path) -> None:

@@ -26,7 +26,12 @@ local function split(target)
     if not slash or slash == 4 then
         return false
     end
-    return sub(path, 4, slash - 1), sub(path, slash)
+    local token = sub(path, 4, slash - 1)
+    -- No token has a dot, and every host that a module's path begins with has one.
+    if find(token, ".", 1, true) then
+        return nil, path
+    end
+    return token, sub(path, slash)
 end
 
 -- Whether the request asks for something else than the file as it is.
