@@ -20,6 +20,7 @@ from mooring.cli.endpoint import Endpoint, find
 from mooring.cli.language import _
 from mooring.errors import OUTCOMES, InvalidInput, MooringError, NotFound, Unavailable
 from mooring.model.names import is_id
+from mooring.model.wording import said
 
 T = TypeVar("T", bound=BaseModel)
 Query = str | int | bool | None
@@ -46,8 +47,7 @@ def document(model: type[T], **values: object) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"])
-        text = str(first["msg"]).removeprefix("Value error, ").replace("Input should be", "must be")
-        raise InvalidInput(f"{field}: {text}", field=field) from error
+        raise InvalidInput(f"{field}: {said(first)}", field=field) from error
 
 
 class Api:

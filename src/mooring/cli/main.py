@@ -21,6 +21,7 @@ from mooring.cli.application import SETTINGS, single
 from mooring.cli.language import _
 from mooring.cli.plain import clean
 from mooring.errors import MooringError, outcome
+from mooring.model.wording import plain
 
 SERVER = _("This machine")
 OBJECTS = _("Workspaces and what belongs to them")
@@ -167,7 +168,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def _usage(error: TyperException) -> int:
     context = getattr(error, "ctx", None)
-    text = error.format_message().rstrip()
+    text = plain(error.format_message().rstrip())
     if "\n" in text:
         # A group without a verb: the text is its help.
         sys.stderr.write(f"{text}\n")

@@ -164,16 +164,19 @@ def moment(then: datetime | None) -> str:
     return f"{then.astimezone():%Y-%m-%d %H:%M:%S} ({distance.format(span=span(abs(seconds)))})"
 
 
-def duration(text: str, *, field: str) -> int:
-    """Seconds of `90s`, `30m`, `2h`, `1d`, or of a plain number.
+def duration(text: str, *, field: str, most: str = "") -> int:
+    """Seconds of `90s`, `30m`, `2h`, `1d`, or of a plain number; `most` is written in the same way.
 
     Raises:
-        InvalidInput: otherwise.
+        InvalidInput: otherwise, or more than `most`.
     """
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(_("{field}: must be like 90s, 30m, 2h or 1d").format(field=field), field=field)
-    return int(match[1]) * _UNITS[match[2]]
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if most and seconds > duration(most, field=field):
+        raise InvalidInput(_("{field}: must be at most {most}").format(field=field, most=most), field=field)
+    return seconds
 
 
 def _plain(item: BaseModel) -> Any:  # noqa: ANN401 - JSON

@@ -214,7 +214,7 @@ def keep_awake(
     output: Output = Format.table,
 ) -> None:
     """Suspend the idle rule of one workspace."""
-    body = document(KeepAwake, for_s=0 if off else duration(time, field="--for"))
+    body = document(KeepAwake, for_s=0 if off else duration(time, field="--for", most="7d"))
     with connect() as api:
         found = api.workspace(name)
         shown(api.post(f"workspaces/{found.id}/keep-awake", Workspace, body), output)
@@ -251,5 +251,7 @@ def _environment(given: list[str]) -> dict[str, str]:
     pairs = [item.partition("=") for item in given]
     for name, equals, _value in pairs:
         if not equals or not name:
-            raise InvalidInput(_("--env must be KEY=VALUE, not {text}").format(text=repr(name)), field="--env")
+            # Without the value, which may be a secret.
+            text = repr(f"{name}=…" if equals else name)
+            raise InvalidInput(_("--env must be KEY=VALUE, not {text}").format(text=text), field="--env")
     return {name: value for name, _equals, value in pairs}

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from mooring.errors import InvalidInput
+from mooring.model.wording import said
 
 _PLACE = re.compile(r"\(at line (?P<line>\d+), column \d+\)$")
 _TABLE = re.compile(r"\s*(?P<many>\[)?\[\s*(?P<name>[A-Za-z0-9_.\-]+)\s*\]")
@@ -63,10 +64,7 @@ def mistakes_of(text: str, file: str, error: ValidationError) -> tuple[Mistake, 
 
 def _mistake(text: str, file: str, item: Mapping[str, Any]) -> Mistake:
     path = [str(part) for part in item["loc"]]
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        message = "there is no such key"
-    return Mistake(file, line_of(text, path), ".".join(path), message)
+    return Mistake(file, line_of(text, path), ".".join(path), said(item))
 
 
 def line_of(text: str, path: Sequence[str]) -> int:

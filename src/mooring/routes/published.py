@@ -135,7 +135,7 @@ class Publisher:
             names.add(route.name)
             self._check_route(route, f"routes.{position}")
             if self._rules and (why := self._rules.refusal(section.source, route)):
-                raise InvalidInput(why, field=f"routes.{position}.backends")
+                raise InvalidInput(f"routes.{position} ({route.name}): {why}", field=f"routes.{position}.backends")
 
     def _check_route(self, route: Route, field: str) -> None:
         # A longer path on the console's host would win there, and see its cookies.

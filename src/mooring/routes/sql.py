@@ -6,6 +6,7 @@ from sqlalchemy import Delete, Row, delete, insert, select
 
 from mooring.errors import NotFound
 from mooring.model.routes import Route
+from mooring.model.wording import said
 from mooring.routes.published import PublishedSection
 from mooring.routes.tables import published_sections
 from mooring.store.changes import note
@@ -50,7 +51,7 @@ def _section(row: Row[tuple[object, ...]]) -> PublishedSection | None:
         return PublishedSection(row.source, row.rank, tuple(Route.model_validate(route) for route in row.routes))
     except ValidationError as error:
         # Kept by a version that allowed more: one such section must not keep all others from being served.
-        log.error("a published section is not valid any more", source=row.source, error=str(error.errors()[0]["msg"]))  # noqa: TRY400 - no stack helps
+        log.error("a published section is not valid any more", source=row.source, error=said(error.errors()[0]))  # noqa: TRY400 - no stack helps
         return None
 
 

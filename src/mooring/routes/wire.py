@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 from mooring.errors import InvalidInput
 from mooring.model.grants import Grants, SigningKey, TokenGrant
 from mooring.model.routes import Document, Route
+from mooring.model.wording import said
 from mooring.routes.ports import Revision, SectionChange
 
 SECRET_BYTES = 32
@@ -198,5 +199,5 @@ def _validated(adapter: TypeAdapter[_T], raw: bytes) -> _T:
         elif path and path[0] in ("change", "ping", "synced"):
             del path[0]
         field = ".".join(path)
-        text = first["msg"].removeprefix("Value error, ")
+        text = said(first)
         raise InvalidInput(f"{field}: {text}" if field else text, field=field or None) from error

@@ -166,6 +166,7 @@ async def test_what_is_wrong_is_named_before_anything_is_sent(cli: Cli) -> None:
         (["--memory", "lots"], "memory: must be a quantity such as 512Mi, 2Gi or 1.5G"),
         (["--cpu", "many"], "cpu: "),
         (["--env", "A"], "--env must be KEY=VALUE, not 'A'"),
+        (["--env", "=secret"], "--env must be KEY=VALUE, not '=…'"),
         (["--env", "1A=b"], "environment: "),
         (["--repo", "file:///etc"], "repository: must be an https:// URL"),
         (["--idle-after", "soon"], "--idle-after: must be like 90s, 30m, 2h or 1d"),
@@ -185,6 +186,7 @@ async def test_keep_awake(cli: Cli) -> None:
     document = (await cli.good("workspace", "keep-awake", "demo", "--for", "2h", "-o", "json")).json
     assert isinstance(document, dict)
     assert document["idle_status"]["awake_until"] is not None
+    assert "--for: must be at most 7d" in (await cli("workspace", "keep-awake", "demo", "--for", "8d")).err
     document = (await cli.good("workspace", "keep-awake", "demo", "--off", "-o", "json")).json
     assert isinstance(document, dict)
     assert document["idle_status"]["awake_until"] is None

@@ -16,6 +16,7 @@ from mooring.api.http.workspaces import Entered
 from mooring.control.tasks import Tasks
 from mooring.errors import DeadlineExceeded, InvalidInput, MooringError
 from mooring.model.routes import Document
+from mooring.model.wording import said
 from mooring.model.workspace import Environment
 from mooring.workspaces.ports import Channel, ExecSession
 
@@ -154,7 +155,7 @@ def _validated(adapter: TypeAdapter[T], channel: int, data: bytes) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{field}: {first['msg'].removeprefix('Value error, ')}", field=field) from error
+        raise InvalidInput(f"{field}: {said(first)}", field=field) from error
 
 
 async def _fail(socket: WebSocket, error: Exception, code: int = _POLICY) -> None:

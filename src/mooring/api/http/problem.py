@@ -10,6 +10,7 @@ from starlette.websockets import WebSocketState
 
 from mooring.api.http.schemas import Problem
 from mooring.errors import OUTCOMES, InvalidInput, MooringError, outcome
+from mooring.model.wording import said
 
 log = structlog.get_logger(__name__)
 
@@ -72,12 +73,10 @@ def _invalid(error: RequestValidationError | WebSocketRequestValidationError) ->
     """The first thing that is wrong, in our words: pydantic's texts name its own types and pages."""
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
-    kind, text = str(first["type"]), str(first["msg"])
+    kind, text = str(first["type"]), said(first)
     if kind == "json_invalid":
         return InvalidInput(f"the body must be JSON: {first['ctx']['error']}")
     if kind == "missing" and not path:
         return InvalidInput("the body must be a JSON document sent as application/json")
-    text = {"missing": "is required", "extra_forbidden": "is not known here"}.get(kind, text)
-    text = text.removeprefix("Value error, ").replace("Input should be", "must be").replace("String should", "must")
     field = ".".join(path)
     return InvalidInput(f"{field}: {text}" if field else text, field=field or None)
