@@ -100,6 +100,7 @@ async def test_another_person_is_refused_and_counted(edge: Gateway) -> None:
     assert (await edge.get("a.test", Cookie=cookie(subject="bob"))).status == 403
     page = await edge.get("a.test", Cookie=cookie(subject="bob"), Accept="text/html")
     assert (page.status, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
+    assert b"ask who runs this Mooring" in page.body
     text = await metrics(edge, 'mooring_gateway_refused_total{reason="forbidden"} 2')
     assert "bob" not in text
 

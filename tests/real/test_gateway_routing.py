@@ -207,6 +207,7 @@ async def test_pages_and_problems_say_why_nothing_is_served(edge: Gateway) -> No
             assert (page.status, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
             assert f"{name}.test".encode() in page.body
             assert b"{{" not in page.body
+            assert (b"Nothing answers at this address just now.</p>" in page.body) == (name == "dead")
             assert page.headers["cache-control"] == "no-store"
 
 

@@ -53,7 +53,10 @@ end
 local function reply(answer, state)
     if answer.page and wants_page() then
         local host = state and state.host or ngx.var.host
-        local values = { host = host, detail = answer.detail, title = answer.title, console = console_url(state) }
+        local values = {
+            host = host, title = answer.title, console = console_url(state),
+            detail = string.gsub(answer.detail, "^%l", string.upper) .. ".", hint = answer.hint,
+        }
         return page(answer.status, answer.page, values)
     end
     return problem(answer.status, answer.code, answer.title, answer.detail)
@@ -93,9 +96,10 @@ function _M.starting(state)
     return reply(STARTING, state)
 end
 
+local CHECK = "If this is the address of a server that you started, check that it still runs and listens on this port."
 local UNAVAILABLE = {
     status = 502, code = "unavailable", title = "No answer", page = "unavailable",
-    detail = "nothing answers at this address just now",
+    detail = "nothing answers at this address just now", hint = CHECK,
 }
 
 function _M.unavailable(state)
@@ -126,7 +130,8 @@ end
 
 local FORBIDDEN = {
     status = 403, code = "forbidden", title = "Not allowed", page = "forbidden",
-    detail = "you are signed in, but this address is not shared with you",
+    detail = "you are signed in, but this address is not for you",
+    hint = "Sign in as somebody who may, or ask who runs this Mooring.",
 }
 
 function _M.forbidden(state)
@@ -150,6 +155,7 @@ function _M.failed(status, state)
         status = status, code = status == 504 and "deadline_exceeded" or "unavailable", page = "unavailable",
         title = status == 504 and "Too slow" or "No answer",
         detail = status == 413 and "the request is too large" or UNAVAILABLE.detail,
+        hint = status ~= 413 and CHECK or nil,
     }
     return reply(answer, state)
 end
