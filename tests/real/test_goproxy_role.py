@@ -1,6 +1,7 @@
 """The proxy as a role behind a gateway: on a unix socket, with the tokens of workspaces in a file."""
 
 import asyncio
+import fcntl
 import shutil
 import socket
 import tempfile
@@ -232,3 +233,16 @@ async def test_rules_that_became_wrong_are_told(tmp_path: Path, home: Home) -> N
             rules.write_text("+\n")
             await it.until("/-/healthz", 200)
             await it.until(f"/t-{token}/example.com/x/@v/list", 200)
+
+
+async def test_it_can_be_told_to_end_while_it_waits(home: Home) -> None:
+    """A predecessor that hangs does not keep its successor from ending."""
+    with (home.run / "goproxy.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        lifetime = Lifetime(None)
+        async with Tasks("test") as tasks:
+            running = tasks.spawn("role", run(Installation(home, Listen(), Path("/nowhere/bin/editor")), lifetime))
+            await asyncio.sleep(0.3)
+            assert not home.modules_socket.exists()
+            lifetime._end(Ending.stop)
+            await asyncio.wait_for(running, 20)

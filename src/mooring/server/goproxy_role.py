@@ -9,7 +9,7 @@ import fcntl
 import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -177,30 +177,45 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
     """
     home = installation.home
     make_folders(home)
-    switch = Switch()
-    async with _alone(home):
-        with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
-            server, office = http_server(switch), http_server(switch.administer)
-            async with Tasks("goproxy-role") as tasks:
-                serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
-                administering = tasks.spawn("administration", office.serve(sockets=[back]))
-                tasks.forever("settings", keep(installation, switch))
-                await lifetime.ended()
-                server.should_exit = office.should_exit = True
-                await serving
-                await administering
+    with _lock(home) as lock:
+        if await _alone(lock, lifetime):
+            await _run(installation, lifetime)
 
 
-@asynccontextmanager
-async def _alone(home: Home) -> AsyncIterator[None]:
-    """Wait for the end of an earlier role, whose supervisor was killed: it would take our sockets away as its own."""
+async def _run(installation: Installation, lifetime: Lifetime) -> None:
+    home, switch = installation.home, Switch()
+    with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
+        server, office = http_server(switch), http_server(switch.administer)
+        async with Tasks("goproxy-role") as tasks:
+            serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
+            administering = tasks.spawn("administration", office.serve(sockets=[back]))
+            tasks.forever("settings", keep(installation, switch))
+            await lifetime.ended()
+            server.should_exit = office.should_exit = True
+            await serving
+            await administering
+
+
+@contextmanager
+def _lock(home: Home) -> Iterator[int]:
     fd = os.open(home.run / "goproxy.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        while not _locked(fd):  # noqa: ASYNC110 - a lock tells nobody that it is free
-            await asyncio.sleep(_POLL_S)
-        yield
+        yield fd
     finally:
         os.close(fd)
+
+
+async def _alone(lock: int, lifetime: Lifetime) -> bool:
+    """Wait for the end of an earlier role, whose supervisor was killed: it would take our sockets away as its own.
+
+    False: this one is to end before that.
+    """
+    while not _locked(lock):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_POLL_S):
+                await lifetime.ended()
+                return False
+    return True
 
 
 def _locked(fd: int) -> bool:
