@@ -174,3 +174,17 @@ def test_trouble_is_told_and_stops_nothing(mooring: Mooring) -> None:
         assert "goproxy.toml:2: privat" in mooring.cli("doctor", "-o", "json", check=False).stdout
     finally:
         file.write_text(before)
+
+
+def test_a_workspace_that_outlives_a_kill_keeps_its_way(team: Team) -> None:
+    """After a kill of everything but the workspaces, theirs is the address and the token that they have had."""
+    with installation("--tls") as mooring:
+        team.settle(mooring, owner(mooring))
+        mooring.cli("workspace", "create", "demo", "--template", "go", "--wait")
+        healthy(mooring)
+        shell(mooring, team.build("before"))
+        proxy = shell(mooring, "go env GOPROXY").strip()
+        mooring.kill()
+        mooring.start()
+        healthy(mooring)
+        assert asked(f"{proxy}/{PUBLIC}/@v/v1.2.0.info") == 200
