@@ -13,7 +13,8 @@ import pytest
 
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
-from support.gitserver import HOST, GitServer, certificate
+from support.certificates import certificate_files
+from support.gitserver import HOST, GitServer
 from support.goproxies import running
 from support.goupstream import GoUser, Upstream, go, make_zip
 
@@ -158,7 +159,7 @@ def test_a_private_module_is_never_evicted(tmp_path: Path, upstream: Upstream) -
 
 def test_tokens_and_tls_with_the_real_go_command(tmp_path: Path, upstream: Upstream) -> None:
     """With a token in .netrc the go command downloads over https; without it, it is told why."""
-    cert, private_key = certificate(tmp_path)
+    cert, private_key = certificate_files(tmp_path, "127.0.0.1")
     store = tmp_path / "store"
     token = cli("--store", store, "token", "ann").stdout.strip()
     config = Config(

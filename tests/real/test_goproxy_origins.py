@@ -4,7 +4,6 @@ import os
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
@@ -12,9 +11,10 @@ import pytest
 
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
-from support.gitserver import HOST, GitServer, certificate
+from support.certificates import certificate_files
+from support.gitserver import HOST, GitServer
 from support.goproxies import running
-from support.goupstream import DATABASE, GoUser, Handler, Upstream, go
+from support.goupstream import DATABASE, GoUser, Upstream, go
 from support.mooring import free_port
 from support.replicas import Replica
 
@@ -126,18 +126,12 @@ class AtItsAddress(Upstream):
 
     def __init__(self, folder: Path, port: int, files: tuple[Path, Path]) -> None:
         super().__init__(folder, f"127.0.0.1:{port}")
-        self._files = files
-        self._port = port
+        self.port = port
+        self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.tls.load_cert_chain(*files)
 
     def answer(self, path: str) -> bytes | None:
         return self.database_file(path)
-
-    def listening(self, server: type[ThreadingHTTPServer], handler: Handler) -> ThreadingHTTPServer:
-        found = server(("127.0.0.1", self._port), handler)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._files)
-        found.socket = context.wrap_socket(found.socket, server_side=True)
-        return found
 
 
 def environment(**settings: str) -> Mapping[str, str]:
@@ -147,7 +141,7 @@ def environment(**settings: str) -> Mapping[str, str]:
 
 def test_the_database_is_reached_as_the_go_command_does(tmp_path: Path) -> None:
     """Through the upstream where it offers the database; where it denies it, at the address that its name says."""
-    files = certificate(tmp_path)
+    files = certificate_files(tmp_path, "127.0.0.1")
     with (
         AtItsAddress(tmp_path / "own", free_port(), files).serving() as own,
         Upstream(tmp_path / "upstream").serving() as upstream,

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import zipfile
@@ -16,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from mooring.goproxy import dirhash, tlog
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.names import Kind, ask
 from mooring.settings import cache
+from support.loopback import serving
 
 DATABASE = "sum.test.example"
-Handler = type[BaseHTTPRequestHandler]
 
 
 def go() -> Path:
@@ -82,7 +83,8 @@ class Upstream:
         self.database_up = True
         self.database_here = True
         self._lock = threading.Lock()
-        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+        self.tls: ssl.SSLContext | None = None
 
     @property
     def sumdb(self) -> str:
@@ -91,8 +93,7 @@ class Upstream:
 
     @property
     def url(self) -> str:
-        assert self._server is not None
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def publish(
         self,
@@ -154,39 +155,8 @@ class Upstream:
     @contextmanager
     def serving(self) -> Iterator["Upstream"]:
         """Serve until the end of the block."""
-        upstream = self
-
-        class Answers(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_GET(self) -> None:
-                upstream._serve(self)
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        class Server(ThreadingHTTPServer):
-            request_queue_size = 256
-            daemon_threads = True
-
-            def handle_error(self, *_: object) -> None:
-                """A client that goes away is no news."""
-
-        self._server = self.listening(Server, Answers)
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
+        with serving(self._serve, port=self.port, tls=self.tls) as self.port:
             yield self
-        finally:
-            self._server.shutdown()
-            thread.join()
-            self._server.server_close()
-
-    def listening(
-        self, server: type[ThreadingHTTPServer], handler: type[BaseHTTPRequestHandler]
-    ) -> ThreadingHTTPServer:
-        """The server on its port."""
-        return server(("127.0.0.1", 0), handler)
 
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.lstrip("/").replace("%21", "!")
