@@ -34,6 +34,18 @@ async def test_the_list_has_ones_own_workspaces_with_a_way_in(it: Api) -> None:
     assert "not-mine" not in page.text
 
 
+async def test_a_mistyped_address_is_a_page(it: Api) -> None:
+    """A browser gets a page with the way back where nothing is; a program, and whoever asks the API, the problem."""
+    browser = await it.browser("ada")
+    page = await browser.get("/nowhere", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "There is nothing at this path." in page.text
+    assert f'href="{CONSOLE}' in page.text
+    for path, accept in (("/nowhere", "*/*"), ("/api/v1/nowhere", "text/html")):
+        refused = await browser.get(path, headers={"Accept": accept})
+        assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+
+
 async def test_pages_run_no_script_and_load_nothing(it: Api) -> None:
     """The policy forbids scripts, frames and foreign assets, and the page needs none."""
     page = await (await it.browser("ada")).get("/")

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mooring.api.console import module_views, views
+from mooring.api.console.pages import Pages
 from mooring.api.http import (
     doors,
     events,
@@ -21,6 +22,7 @@ from mooring.api.http import (
     me,
     metrics,
     modules,
+    problem,
     routes,
     templates,
     users,
@@ -39,6 +41,7 @@ _ERRORS = (MooringError, HTTPException, RequestValidationError, WebSocketRequest
 def create_app(services: Services) -> FastAPI:
     """The API and the console's pages, calling `services`."""
     handlers: dict[Any, Any] = dict.fromkeys(_ERRORS, answer)
+    handlers[HTTPException] = _refused
     app = FastAPI(
         title="Mooring",
         version="1",
@@ -56,6 +59,21 @@ def create_app(services: Services) -> FastAPI:
     app.add_middleware(Guarded)
     app.add_middleware(metrics.Counted, registry=services.registry)
     return app
+
+
+async def _refused(connection: Request | WebSocket, error: Exception) -> Response | None:
+    """What HTTP itself refuses: a page for a person who mistyped one's address, else as any error."""
+    if isinstance(connection, Request) and _looks(connection):
+        found = problem.describe(error)[0]
+        services: Services = connection.app.state.services
+        return Pages().message(services, found.status, found.title, f"{found.detail.capitalize()}.")
+    return await answer(connection, error)
+
+
+def _looks(request: Request) -> bool:
+    """Whether it is a person with a browser."""
+    page = "text/html" in request.headers.get("accept", "")
+    return page and request.method == "GET" and not request.url.path.startswith("/api/")
 
 
 @cache
