@@ -132,6 +132,8 @@ def evict(
         return
     for item in done.refused:
         note(_("{version} stays: {why}").format(version=item.version, why=item.why))
+    if done.removed:
+        note(_("Would go:") if dry_run else _("Evicted; fetched again when somebody needs it:"))
     rows(done.removed, _REMOVED, output, empty=_("Nothing can go."))
 
 
@@ -148,7 +150,7 @@ def _whole(api: Api, module: str) -> Everything:
 
 def _overview(seen: ModuleProxy) -> dict[str, str]:
     most = _(" of {most}").format(most=shown.size(seen.max_size)) if seen.max_size is not None else ""
-    kept = _("{modules} modules, {versions} versions, {files} files")
+    kept = _("modules: {modules}, versions: {versions}, files: {files}")
     return {
         _("Problem"): seen.problem,
         _("Size"): shown.size(seen.size) + most,

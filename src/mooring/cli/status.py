@@ -28,7 +28,6 @@ def status(*, output: Output = Format.table) -> None:
                 for watch in health.watches
             ),
             *({"what": _("problem"), "state": _("wrong"), "detail": problem} for problem in health.problems),
-            *({"what": "", "state": _("problem"), "detail": problem} for problem in health.problems),
         ],
         output,
     )

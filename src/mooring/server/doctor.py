@@ -274,7 +274,7 @@ def _server(home: Home) -> Iterator[Finding]:
     yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
     yield from _unseen(document)
     if count := document.get("problem_count"):
-        detail = f"{count} problems with routes, their sources or modules"
+        detail = f"problems with routes, their sources or modules: {count}"
         yield Finding(Verdict.wrong, "gateway", detail, "mooring status")
 
 

@@ -22,6 +22,7 @@ async def test_what_is_wrong_at_a_gateway_is_shown(cli: Cli) -> None:
     )
     status = await cli("status")
     assert "problem" in status.out
+    assert status.out.count("redis: does not answer") == 1
     assert "gateway/gw-1: redis: does not answer" in status.out
     listed = (await cli.good("route", "sections")).out.splitlines()
     assert listed[1].split() == ["redis", "30", "4", "1", "at", "the", "gateway", "gw-1"]
