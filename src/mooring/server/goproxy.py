@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import httpx2
 import structlog
 import uvicorn
@@ -43,7 +44,7 @@ from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
 from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Telemetry
-from mooring.goproxy.upstream import Upstream, client
+from mooring.goproxy.upstream import CONNECT_S, Upstream, client
 from mooring.goproxy.vcs import VersionControl
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
@@ -88,8 +89,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
     disk = DiskStore(config.root)
     disk.prepare()
     ledger = await asyncio.to_thread(Ledger, config.root / "notary", config.notary)
-    async with client(config.upstream_timeout_s) as http, Tasks("goproxy") as tasks:
-        store: FullStore = S3Store(config.s3, http) if config.s3 else disk
+    async with client(config.upstream_timeout_s) as http, _store(config, disk) as store, Tasks("goproxy") as tasks:
         upstreams = _upstreams(config.upstream or go.proxy, http, only)
         database = _database(config, go, upstreams, http, store, Once(tasks))
 
@@ -143,6 +143,20 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules)
 
 
+@asynccontextmanager
+async def _store(config: Config, disk: DiskStore) -> AsyncIterator[FullStore]:
+    if config.s3 is None:
+        yield disk
+        return
+    timeout_s = config.upstream_timeout_s
+    # Who waits for a free connection waits for others' zips, which may take long and are no fault.
+    timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_S), pool=None)
+    async with httpx2.AsyncClient(
+        timeout=timeout, limits=httpx2.Limits(max_connections=64, max_keepalive_connections=64)
+    ) as http:
+        yield S3Store(config.s3, http)
+
+
 async def _environment(config: Config) -> goenv.GoEnvironment:
     """What the go command is set to; where everything is said, no go command is needed for public modules."""
     sumdb = config.sumdb or ""
@@ -165,7 +179,7 @@ def _command(config: Config) -> GoCommand:
     return command
 
 
-def _upstreams(text: str, http: httpx2.AsyncClient, only: Folder | None) -> list[tuple[Upstream | Folder, bool]]:
+def _upstreams(text: str, http: aiohttp.ClientSession, only: Folder | None) -> list[tuple[Upstream | Folder, bool]]:
     if only is not None:
         return [(only, False)]
     found: list[tuple[Upstream | Folder, bool]] = []
@@ -191,7 +205,7 @@ def _database(
     config: Config,
     go: goenv.GoEnvironment,
     upstreams: Sequence[tuple[Upstream | Folder, bool]],
-    http: httpx2.AsyncClient,
+    http: aiohttp.ClientSession,
     store: FullStore,
     once: Once,
 ) -> SumDB | None:
