@@ -131,7 +131,8 @@ class SumDB:
             return
         async with self._advancing:
             await self._restore()
-            if tree == self._head:
+            # Look-ups come together, most of them with the same head: whoever waited finds it done.
+            if tree == self._head or tree in self._consistent:
                 return
             old, new = sorted((tree, self._head), key=lambda x: x.size)
             await self._same_history(old, new)
@@ -188,19 +189,26 @@ class SumDB:
 
     async def _prove(self, tile: Tile, tree: Tree) -> bytes:
         """The content of a tile of a tree, which is a head that was taken over."""
-        if (proved := self._proved.get(tile)) is not None:
-            self._proved.move_to_end(tile)
-            return proved
-        if not tile.full or tlog.parent(tile)[1] >= tree.size >> tlog.parent(tile)[0]:
-            await self._edges(tree)
-            return self._proved[tile]
-        node = tlog.parent(tile)
-        above = tlog.tile_of(node, tree.size)
-        data, upper = await self._fetch(tile), await self._prove(above, tree)
-        if tlog.from_tile(node, above, upper) != tlog.tile_root(data):
-            raise BadTree(f"{self.name} sends a {tile.path} that its tree contradicts")
-        await self._keep(tile, data)
+        way = [tile]
+        while way[-1] not in self._proved and _inside(way[-1], tree):
+            way.append(tlog.tile_of(tlog.parent(way[-1]), tree.size))
+        top = way.pop()
+        # All at once: which tiles they are follows from the tree's size, and each would cost a way there and back.
+        fetched = await self._all(way)
+        data = await self._known(top, tree)
+        for below, content in zip(reversed(way), reversed(fetched), strict=True):
+            if tlog.from_tile(tlog.parent(below), top, data) != tlog.tile_root(content):
+                raise BadTree(f"{self.name} sends a {below.path} that its tree contradicts")
+            await self._keep(below, content)
+            top, data = below, content
         return data
+
+    async def _known(self, tile: Tile, tree: Tree) -> bytes:
+        """The content of a tile that is proved, or at the edge of the tree."""
+        if tile not in self._proved:
+            await self._edges(tree)
+        self._proved.move_to_end(tile)
+        return self._proved[tile]
 
     async def _keep(self, tile: Tile, data: bytes) -> None:
         self._proved[tile] = data
@@ -235,6 +243,12 @@ class SumDB:
                 raise
             # A database may drop partial tiles once the full one is there.
             return (await self._remote.get(tile.whole.path))[: tile.width * HASH]
+
+
+def _inside(tile: Tile, tree: Tree) -> bool:
+    """Whether a tile is proved by one above it; those at the edge are what the root follows from."""
+    level, number = tlog.parent(tile)
+    return tile.full and number < tree.size >> level
 
 
 class PublicRecord:
