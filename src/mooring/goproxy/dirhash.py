@@ -5,6 +5,7 @@
 
 import base64
 import hashlib
+import io
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -19,6 +20,8 @@ MAX_MOD = 16 * 2**20
 MAX_DIRECTORY = 32 * 2**20
 """Bytes of a zip's list of files, some 300,000: each costs a kilobyte of memory and 30 µs. Go has no such limit."""
 _CHUNK = 256 * 1024
+_SMALL = 4 * 2**20
+"""Bytes; at most as many zips as there are threads to hash them are in memory at a time."""
 _SAYS_UTF8 = 0x800
 
 
@@ -69,6 +72,13 @@ class _Bounded:
         if size > MAX_DIRECTORY:
             raise BadZip(f"the zip's list of files has more than {MAX_DIRECTORY} bytes")
         return self._file.read(size)
+
+
+def _in_memory(path: Path | IO[bytes]) -> Path | IO[bytes]:
+    """A small zip as bytes: each of its files would be two seeks and a read, during which other threads take turns."""
+    if isinstance(path, Path) and path.stat().st_size <= _SMALL:
+        return io.BytesIO(path.read_bytes())
+    return path
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
