@@ -1,8 +1,8 @@
 """A real module graph by `go mod download`: cold through each module proxy, warm, and without any upstream.
 
-It goes to the network: to what `go env GOPROXY` says. Ours and the upstream take turns, now one first and now the other;
-a ratio is the median of the rounds' own ratios, since the machine and the network are slower in one minute than in the
-next. Of each peer there is one run, which does all that it does cold once more; it is compared with the median.
+It goes to the network: to what `go env GOPROXY` says. Ours and the upstream take turns, now one first and now the
+other; a ratio is the median of the rounds' own ratios, since the machine and the network are slower in one minute than
+in the next. Of each peer there is one run, which does all that it does cold once more, compared with the median.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from support.goupstream import go
 
 # A linter that is made of other people's linters: 194 modules, none of them large.
 _GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
-_RUNS = 5
+_RUNS = 3
 _PATIENCE_S = 150.0
 Row = dict[str, Any]
 
