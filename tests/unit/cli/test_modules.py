@@ -51,7 +51,7 @@ async def test_status(cli: Cli) -> None:
     shown = (await cli.good("module", "status")).out
     assert "75.0 %" in shown
     assert "goproxy/t-TOKEN" in shown
-    assert "2 modules, 3 versions, 12 files" in shown
+    assert "modules: 2, versions: 3, files: 12" in shown
     document = (await cli.good("module", "status", "-o", "yaml")).out
     assert "hit_rate: 0.75" in document
 
