@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mooring.control.tasks import Tasks
-from mooring.errors import MooringError, NotFound, Unavailable
+from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
 from mooring.goproxy.faults import Mismatch
 from mooring.goproxy.ledger import Ledger
@@ -252,3 +252,11 @@ async def test_no_password_in_what_people_see() -> None:
         upstream = Upstream("https://ann:secret@proxy.example/go", http)
         assert "secret" not in upstream.name
         assert upstream.public_address(INFO) == "https://proxy.example/go/example.com/x/@v/v1.0.0.info"
+
+
+@pytest.mark.parametrize("base", ["https://", "http:///go", "https://proxy.example:99999"])
+async def test_an_upstream_that_is_no_address_is_refused(base: str) -> None:
+    """It is said when the proxy is set up, not by each request."""
+    async with client(1.0) as http:
+        with pytest.raises(InvalidInput, match="must be https://HOST"):
+            Upstream(base, http)
