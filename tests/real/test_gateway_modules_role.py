@@ -57,6 +57,9 @@ async def both(home: Home, upstream: Upstream) -> AsyncIterator[Front]:
         found.keep("gopkg.in/yaml.v3", "v3.0.0", Kind.info, b'{"Version":"v3.0.0"}')
         found.keep("example.com/tilde~x/a", "v1.0.0", Kind.info, b'{"Version":"v1.0.0"}')
         (found.store / "example.com/x/@v/list").write_text("v1.0.0\n")
+        long = found.store / "example.com/long/@v/list"
+        long.parent.mkdir(parents=True)
+        long.write_text("".join(f"v1.0.{patch}\n" for patch in range(500)))
         await found.start_role(settings(upstream))
         yield found
 
@@ -135,6 +138,7 @@ PATHS = (
     "/-/nothing",
     "/",
     "/@v/list",
+    "/example.com/long/@v/list",
 )
 ASKED = (
     ("GET", {}),

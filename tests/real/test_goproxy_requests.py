@@ -56,7 +56,7 @@ def test_what_is_kept_is_served_without_fetching(upstream: Upstream, proxy: Serv
 
 
 def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
-    """HEAD has the length and no body, a range is a part of a zip, and text is compressed when asked, zips never."""
+    """HEAD has the length and no body, a range is a part of a zip, and only what grows, a list, is compressed."""
     name = "example.com/big/@v/v1.0.0.zip"
     whole = upstream.files[name]
     for _ in ("cold", "warm"):
@@ -69,10 +69,14 @@ def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
     assert get(proxy, name, Range="bytes=9-1").status_code == 200
     assert "content-encoding" not in get(proxy, name, Accept_Encoding="gzip").headers
     requires = {f"example.com/dependency{number}": "v1.0.0" for number in range(100)}
-    upstream.publish("example.com/many", "v1.0.0", requires=requires)
-    mod = "example.com/many/@v/v1.0.0.mod"
-    assert get(proxy, mod, Accept_Encoding="gzip").headers["content-encoding"] == "gzip"
-    assert get(proxy, mod, Accept_Encoding="gzip").content == upstream.files[mod]
+    for patch in range(200):
+        upstream.publish("example.com/many", f"v1.0.{patch}", requires=requires)
+    mod = get(proxy, "example.com/many/@v/v1.0.0.mod", Accept_Encoding="gzip")
+    assert "content-encoding" not in mod.headers
+    assert mod.content == upstream.files["example.com/many/@v/v1.0.0.mod"]
+    versions = get(proxy, "example.com/many/@v/list", Accept_Encoding="gzip")
+    assert versions.headers["content-encoding"] == "gzip"
+    assert len(versions.text.split()) == 200
     assert httpx2.post(f"{proxy.url}/{name}").status_code == 405
 
 

@@ -114,9 +114,9 @@ def _span(value: bytes, size: int) -> tuple[int, int] | None:
 
 
 async def send_small(send: Send, ask: Ask, wish: Wish, data: bytes) -> None:
-    """A small file."""
+    """A small file. Only lists, which grow, are compressed: a go.mod is a packet or two, and asked for most."""
     headers = _for(ask)
-    if _COMPRESS_FROM <= len(data) <= _WHOLE:
+    if ask.kind is Kind.list and _COMPRESS_FROM <= len(data) <= _WHOLE:
         headers.append((b"vary", b"accept-encoding"))
         if wish.gzip:
             data = gzip.compress(data, 5, mtime=0)
