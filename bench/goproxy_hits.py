@@ -41,7 +41,7 @@ _WRK = """
 local file = io.open("{tokens}")
 local tokens = {{}}
 for line in file:lines() do tokens[#tokens + 1] = line end
-local headers = {{ ["Host"] = "{host}" }}
+local headers = {{ ["Host"] = "{host}", ["Accept-Encoding"] = "gzip" }}
 function request()
     local path = "{path}"
     if "{plain}" == "" then path = "/goproxy/t-" .. tokens[math.random(#tokens)] .. path end
