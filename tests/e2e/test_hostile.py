@@ -189,6 +189,8 @@ CROWD = """
   for (let i = 0; i < 600; i++) {
     document.cookie = `crowd${i}=${"x".repeat(i < 300 ? 10 : 3000)}; Domain=${domain}; Path=/; Max-Age=9999${where}`;
   }
+  // Set behind our back, they would come after somebody has cleared them: to read waits for all of them.
+  return document.cookie.length;
 }
 """
 
@@ -197,7 +199,7 @@ async def crowded(mooring: Mooring, context: BrowserContext, evil: str, good: st
     """However many cookies a neighbour sets, others are served, and after clearing them a link signs in as ever."""
     page = await context.new_page()
     await visit(page, evil + "/page")
-    await page.evaluate(CROWD)
+    assert await page.evaluate(CROWD) > 0
     # Too long for a request (HTTP/2 then ends the connection), or ours among those that the browser dropped.
     with suppress(Error):
         answer = await visit(page, good + "/page")
