@@ -335,6 +335,12 @@ def cache() -> Path:
     return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache/mooring"
 
 
+def go_command(sdk: Path) -> Path:
+    """The go command of an SDK's folder, else that of PATH."""
+    installed = sdk / "bin/go"
+    return installed if installed.exists() else Path("go")
+
+
 def docker_socket() -> Path:
     """Docker's socket: DOCKER_HOST when it is a unix socket, else where Debian's engine listens."""
     given = os.environ.get("DOCKER_HOST", "")

@@ -15,7 +15,7 @@ from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config, size
 from mooring.goproxy.s3 import Bucket
-from mooring.settings import cache, home
+from mooring.settings import cache, go_command, home
 
 if TYPE_CHECKING:
     from mooring.server.goproxy_jobs import Step
@@ -68,7 +68,7 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     """Serve Go modules, public and private, verified and kept."""
     if s3 and not s3_credentials:
         raise InvalidInput("a bucket needs a file of credentials", field="--s3-credentials")
-    base = _base(store, go or _go())
+    base = _base(store, go or go_command(cache() / "go"))
     files = replace(
         base.credentials,
         **_given(netrc=netrc, gitconfig=gitconfig, ssh_key=ssh_key, known_hosts=known_hosts, certificates=certificates),
@@ -286,11 +286,6 @@ def _config(context: typer.Context) -> Config:
     if not isinstance(context.obj, Config):
         raise TypeError(context.obj)
     return context.obj
-
-
-def _go() -> Path:
-    installed = cache() / "go" / "bin" / "go"
-    return installed if installed.exists() else Path("go")
 
 
 def _tokens(config: Config) -> Path:

@@ -23,7 +23,7 @@ from typing import Any
 
 from mooring.errors import MooringError
 from mooring.server.embedded import running
-from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket, environment
+from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
 from mooring.workspaces.templates import BadTemplate, parse
 
@@ -297,7 +297,7 @@ def _modules(home: Home) -> Iterator[Finding]:
         return
     if not wanted.enabled:
         yield Finding(Verdict.notice, "modules", f"the module proxy is switched off in {home.modules_settings}")
-    elif not (cache() / "go/bin/go").exists() and shutil.which("go") is None:
+    elif shutil.which(go_command(cache() / "go")) is None:
         yield Finding(Verdict.missing, "modules", "no go command, which the module proxy needs", "make up")
     elif running(home) is not None:
         yield _serving(home)

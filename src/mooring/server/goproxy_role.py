@@ -29,7 +29,7 @@ from mooring.model.toml import BadToml
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
 from mooring.server.lifetime import Lifetime
-from mooring.settings import Home, Installation
+from mooring.settings import Home, Installation, go_command
 
 log = structlog.get_logger(__name__)
 
@@ -125,7 +125,7 @@ class InForce:
         if not wanted.enabled:
             await self._leave(f"the module proxy is switched off in {home.modules_settings.name}")
             return
-        config = wanted.config(home, go_command(self._installation))
+        config = wanted.config(home, go_command(self._installation.go))
         async with AsyncExitStack() as built:
             goproxy = await built.enter_async_context(build(config))
             # The file for the gateway, the counts and the socket for hits are one proxy's at a time.
@@ -255,12 +255,6 @@ def _text(error: MooringError | OSError) -> str:
         # Files name themselves; of a value alone nobody could tell which one is meant.
         return f"{error.field}: {error.detail}" if error.field else error.detail
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-
-
-def go_command(installation: Installation) -> Path:
-    """The go command: the set-up's, else that of PATH."""
-    installed = installation.go / "bin/go"
-    return installed if installed.exists() else Path("go")
 
 
 @contextmanager
