@@ -38,11 +38,24 @@ def home() -> Iterator[Home]:
 async def gate(home: Home) -> AsyncIterator[Front]:
     """A gateway with a store and without a role."""
     async with front(home) as found:
-        for module in ("example.com/x", "example.com/old/x", SECRET):
-            found.keep(module, "v1.0.0", Kind.info, INFO)
-            found.keep(module, "v1.0.0", Kind.mod, b"module x\n")
-            found.keep(module, "v1.0.0", Kind.zip, b"zip" * 1000)
+        fill(found)
         yield found
+
+
+@pytest.fixture
+async def gate_of_one(home: Home) -> AsyncIterator[Front]:
+    """The same with one worker, which has looked for all when it has looked."""
+    async with front(home, workers=1) as found:
+        fill(found)
+        yield found
+
+
+def fill(gate: Front) -> None:
+    """Put three modules into the store."""
+    for module in ("example.com/x", "example.com/old/x", SECRET):
+        gate.keep(module, "v1.0.0", Kind.info, INFO)
+        gate.keep(module, "v1.0.0", Kind.mod, b"module x\n")
+        gate.keep(module, "v1.0.0", Kind.zip, b"zip" * 1000)
 
 
 async def test_a_kept_file_needs_no_role(gate: Front) -> None:
@@ -187,8 +200,9 @@ async def test_rules_that_changed_count_no_more(gate: Front, tmp_path: Path) -> 
     assert (await gate.get(f"{X}.info", token=token)).status == 503
 
 
-async def test_without_what_the_role_wrote_down_nothing_is_served(gate: Front) -> None:
+async def test_without_what_the_role_wrote_down_nothing_is_served(gate_of_one: Front) -> None:
     """A policy that is absent, half, of another form, or about another store sends everything to the role."""
+    gate = gate_of_one
     token = gate.token("ann")
     assert (await gate.get(f"{X}.info", token=token)).status == 503
     gate.clear()
