@@ -66,6 +66,25 @@ async def test_a_terminal_outlives_a_reload_of_the_page(mooring: Mooring, browse
     await cli(mooring, "workspace", "delete", "reloaded", "--yes")
 
 
+async def test_the_terminal_has_the_templates_environment(mooring: Mooring, browser: Browser) -> None:
+    """A Go workspace's terminal runs the SDK that the template names, as `workspace exec` does: PATH is the same."""
+    await cli(mooring, "workspace", "create", "gopher", "--template", "go", "--wait")
+    shown = await asyncio.to_thread(mooring.json, "workspace", "show", "gopher")
+    assert isinstance(shown, dict)
+    folder = mooring.home / "workspaces" / shown["id"]
+    settings = folder / "data/User/settings.json"
+    settings.write_text(settings.read_text().replace("{", '{ "terminal.integrated.gpuAcceleration": "off",', 1))
+    editor = Editor(await (await browser.new_context()).new_page())
+    await editor.open((await cli(mooring, "workspace", "open", "gopher", "--print")).strip())
+    await editor.open_terminal()
+    await editor.type("(command -v go; echo $PATH) > seen.txt\n")
+    program, path = (await appears(folder / "home/seen.txt")).split()
+    wanted = (await cli(mooring, "workspace", "exec", "gopher", "--", "sh", "-c", "command -v go; echo $PATH")).split()
+    # The editor's own `code` command goes before everything else.
+    assert (program, path.partition(":")[2]) == (wanted[0], wanted[1])
+    await cli(mooring, "workspace", "delete", "gopher", "--yes")
+
+
 async def test_two_workspaces_at_once_stay_apart(mooring: Mooring, browser: Browser) -> None:
     """What is typed into one workspace is in its own files only, and its cookie does not open the other."""
     (link_a, folder_a), (link_b, folder_b) = await create(mooring, "one"), await create(mooring, "two")

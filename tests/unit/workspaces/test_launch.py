@@ -78,6 +78,7 @@ def test_the_shipped_templates_start_code_server() -> None:
         assert {"--disable-proxy", "--disable-update-check", "--disable-telemetry"} <= set(command)
         assert command[-3:] == ("--user-data-dir", "/d", "/h")
         assert made.environment["VSCODE_PROXY_URI"] == "http://p{{port}}--one--ada.localhost:8080/"
+        assert made.environment["VSCODE_CLI"] == "1"
 
 
 def test_first_settings_are_the_persons_afterwards(tmp_path: Path) -> None:
