@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from mooring.errors import MooringError, NotFound
+from mooring.errors import Conflict, MooringError, NotFound
 from mooring.goproxy.names import Ask, Kind, escape, parse
 from mooring.goproxy.pins import Pins, covering
 from mooring.goproxy.ports import Entry, Inventory
@@ -48,6 +48,11 @@ class Eviction:
         self._store = store
         self._pins = pins
         self._returns = returns
+        self._ended = False
+
+    def end(self) -> None:
+        """Remove nothing any more: other settings hold for this store from now on."""
+        self._ended = True
 
     async def run(self, max_bytes: int, *, dry_run: bool = False) -> Outcome:
         """Remove zips until the store holds at most `max_bytes`, or nothing is left that may go."""
@@ -57,7 +62,7 @@ class Eviction:
         evicted: list[Evicted] = []
         kept: dict[str, str] = {}
         for entry in sorted(entries, key=lambda entry: entry.used):
-            if after <= max_bytes:
+            if after <= max_bytes or self._ended:
                 break
             ask = _zip(entry)
             if ask is not None and await self._gone(entry, ask, pins, kept, dry_run=dry_run):
@@ -93,6 +98,8 @@ class Eviction:
             return False
         try:
             await self._returns(ask)
+            if self._ended:
+                raise Conflict("other settings are in force by now: try again")
             if not dry_run:
                 await self._remove(entry, ask)
         except MooringError as error:

@@ -29,6 +29,7 @@ from mooring.model.toml import BadToml
 from mooring.server.files import make_folders
 from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
 from mooring.server.lifetime import Lifetime
+from mooring.server.occupied import Occupied
 from mooring.settings import Home, Installation, go_command
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,8 @@ _LOOK_S = 1.0
 _POLL_S = 0.1
 _AGAIN_S = 20.0
 """Seconds until another try with the same file: a go command may have been installed, a disk emptied."""
+_LAST_DOWNLOADS_S = 600.0
+"""What began under the settings before may go on for so long: 500 MB, the largest zip, at a megabyte a second."""
 _HEALTH = b"/-/healthz"
 
 Scope = MutableMapping[str, Any]
@@ -53,18 +56,33 @@ class Switch:
         self.goproxy: Goproxy | None = None
         self.problem = "the module proxy is starting"
         """What is wrong with the newest settings."""
+        self._inside = Occupied()
         self._administration: App | None = None
 
-    def serve(self, goproxy: Goproxy) -> None:
-        """Pass requests to this one from now on."""
+    def serve(self, goproxy: Goproxy) -> Occupied:
+        """Pass requests to this one from now on; those who are still inside the one before."""
+        if self.goproxy is not None:
+            # Its own counts were saved and taken over: what still comes would be lost there.
+            self.goproxy.telemetry.tallies = goproxy.tallies
+        left = self._leave()
         self.goproxy, self.problem = goproxy, ""
         self._administration = OperationsApp(goproxy.operations)
         goproxy.operations.settings_problem = self._trouble
+        return left
 
-    def refuse(self, problem: str) -> None:
-        """Pass requests to nobody."""
+    def refuse(self, problem: str) -> Occupied:
+        """Pass requests to nobody; those who are still inside the one before."""
+        left = self._leave()
         self.goproxy = self._administration = None
         self.problem = problem
+        return left
+
+    def _leave(self) -> Occupied:
+        if self.goproxy is not None:
+            # It goes by limits and patterns that hold no longer: what became private since must stay.
+            self.goproxy.eviction.end()
+        left, self._inside = self._inside, Occupied()
+        return left
 
     def _trouble(self) -> str:
         return self.problem or (self.goproxy.rules.problem if self.goproxy else "")
@@ -78,7 +96,8 @@ class Switch:
         elif self.goproxy is None:
             await refuse(send, Unavailable(self.problem))
         else:
-            await self.goproxy.app(scope, receive, send)
+            with self._inside.entered():
+                await self.goproxy.app(scope, receive, send)
 
     async def _say_how_it_is(self, send: Send) -> None:
         try:
@@ -93,7 +112,8 @@ class Switch:
     async def administer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What `mooring server` asks over the administration's socket."""
         if self._administration is not None:
-            await self._administration(scope, receive, send)
+            with self._inside.entered():
+                await self._administration(scope, receive, send)
         elif scope["type"] == "http":
             await refuse(send, Unavailable(self.problem))
 
@@ -106,6 +126,7 @@ class InForce:
         self._switch = switch
         self._built = AsyncExitStack()
         self._wired = AsyncExitStack()
+        self._before = Tasks("goproxy-before")
 
     async def __aenter__(self) -> Self:
         return self
@@ -113,7 +134,9 @@ class InForce:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave("the module proxy ends")
+        await self._stop("the module proxy ends")
+        await self._built.aclose()
+        await self._before.stop()
 
     async def take_up(self, wanted: team.Team) -> None:
         """Serve as `wanted`.
@@ -132,13 +155,12 @@ class InForce:
             await self._wired.aclose()
             try:
                 await self._wired.enter_async_context(_wired(home, config, goproxy))
-            except BaseException:
+            except Exception:
                 await self._leave("the module proxy takes up new settings: try again")
                 raise
-            before, self._built = self._built, built.pop_all()
-        self._switch.serve(goproxy)
+            self._retire(self._switch.serve(goproxy))
+            self._built = built.pop_all()
         log.info("serving", store=str(config.root), private=config.private)
-        await before.aclose()
 
     def stay(self, why: str) -> None:
         """What the file says cannot be served."""
@@ -150,15 +172,29 @@ class InForce:
         log.error("settings not taken", error=why)
 
     async def _leave(self, problem: str) -> None:
+        self._retire(await self._stop(problem))
+
+    async def _stop(self, problem: str) -> Occupied:
         # What is refused here must not be had from the gateway.
         await self._wired.aclose()
         self._withdraw()
-        self._switch.refuse(problem)
-        await self._built.aclose()
+        return self._switch.refuse(problem)
+
+    def _retire(self, inside: Occupied) -> None:
+        """Keep the parts for those who are inside, and no longer."""
+        _ = self._before.spawn("parts", _last(self._built.pop_all(), inside))
 
     def _withdraw(self) -> None:
         # An earlier process that was killed may have left its own.
         self._installation.home.modules_policy.unlink(missing_ok=True)
+
+
+async def _last(built: AsyncExitStack, inside: Occupied) -> None:
+    try:
+        if cut_off := await inside.left(_LAST_DOWNLOADS_S):
+            log.warning("requests under earlier settings are cut off", requests=cut_off, after_s=_LAST_DOWNLOADS_S)
+    finally:
+        await built.aclose()
 
 
 @asynccontextmanager
