@@ -59,6 +59,14 @@ def closed(tmp_path: Path, store: Path, upstream: Upstream) -> dict[str, str]:
     return {line.split()[0]: line.split()[2] for line in lines if "/go.mod" not in line}
 
 
+def test_the_store_of_mooring_up_is_warmed(tmp_path: Path, upstream: Upstream, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without --store it is the one inside `mooring up`, which asks everybody for a token, and needs none here."""
+    monkeypatch.setenv("MOORING_HOME", str(tmp_path / "home"))
+    settings = ["--upstream", upstream.url, "--sumdb", upstream.sumdb, "--go", go()]
+    assert "9 of 9" in cli(*settings, "warm", project(tmp_path)).stdout
+    assert "9 right" in cli(*settings, "verify").stdout
+
+
 def test_a_closed_network_is_complete(tmp_path: Path, upstream: Upstream) -> None:
     """Warmed from a go.mod, exported, imported elsewhere: a build there needs no upstream, the database included."""
     mod = project(tmp_path)

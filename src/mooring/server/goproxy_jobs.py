@@ -6,11 +6,12 @@ import tarfile
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound
+from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.goproxy.folder import Folder
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
@@ -42,15 +43,19 @@ async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
     Raises:
         InvalidInput: the go command cannot make a module graph of one of them.
     """
-    async with serving(config, "127.0.0.1", 0) as served:
-        wanted: dict[str, Ask] = {}
-        for file in files:
-            for module, version in await _graph(config.go, file, served.url):
-                for kind in (Kind.info, Kind.mod, Kind.zip):
-                    found = ask(module, version, kind)
-                    wanted[found.name] = found
-        async for step in _all(served.goproxy.proxy, list(wanted.values())):
-            yield step
+    with tempfile.TemporaryDirectory(prefix="mooring-warm-") as temporary:
+        # Whoever is on this machine reaches the port: private modules are for the go command of this run alone.
+        tokens = Path(temporary) / "tokens"
+        token = access.make(tokens, "warm", ("*",))
+        async with serving(replace(config, tokens=tokens), "127.0.0.1", 0) as served:
+            wanted: dict[str, Ask] = {}
+            for file in files:
+                for module, version in await _graph(config.go, file, f"{served.url}/t-{token}"):
+                    for kind in (Kind.info, Kind.mod, Kind.zip):
+                        found = ask(module, version, kind)
+                        wanted[found.name] = found
+            async for step in _all(served.goproxy.proxy, list(wanted.values())):
+                yield step
 
 
 async def _graph(go: Path, file: Path, proxy: str) -> list[tuple[str, str]]:
