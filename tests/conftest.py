@@ -3,13 +3,8 @@
 import asyncio
 import ctypes
 import ipaddress
-import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from collections.abc import Set as AbstractSet
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -51,12 +46,8 @@ def nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a process, a listening socket or a task behind."""
     if request.node.get_closest_marker("asyncio") is not None:
         request.getfixturevalue("no_task_left_behind")
-    processes, listeners = _descendants(), _listeners()
-    yield
-    # What a server of the whole module started anew below itself is that server's.
-    left = _descendants(without=processes.keys())
-    assert not left, f"processes left behind: {left}"
-    assert not _listeners() - listeners, "listening sockets left behind"
+    with house.nothing_left():
+        yield
 
 
 @pytest.fixture
@@ -66,47 +57,3 @@ async def no_task_left_behind() -> AsyncIterator[None]:
     yield
     left = {task.get_name() for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     assert not left, f"tasks left behind: {left}"
-
-
-def _descendants(without: AbstractSet[int] = frozenset()) -> dict[int, str]:
-    """The living processes below this one, by pid; not those of `without`, nor what is below them."""
-    found: dict[int, str] = {}
-    todo = [os.getpid()]
-    while todo:
-        for pid in _children(todo.pop()) - house.lasting - without:
-            with suppress(OSError):
-                # proc(5): the name is in parentheses, which it may hold itself; the state follows.
-                head, _, rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")
-                if rest.split()[0] != "Z":
-                    found[pid] = head.partition("(")[2]
-                    todo.append(pid)
-    return found
-
-
-def _children(pid: int) -> set[int]:
-    """Of every thread of a process. To look at all of the machine's would be most of a short test's time."""
-    found: set[int] = set()
-    with suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                found.update(map(int, (thread / "children").read_text().split()))
-    return found
-
-
-def _listeners() -> set[str]:
-    """The listening sockets that this process holds, by inode."""
-    held = set()
-    for fd in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):
-            inode = str(fd.readlink())
-            if inode.startswith("socket:") and _listens(int(fd.name)):
-                held.add(inode)
-    return held
-
-
-def _listens(fd: int) -> bool:
-    with socket.socket(fileno=os.dup(fd)) as held:
-        # Netlink and the like know no such option.
-        return held.family in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX) and bool(
-            held.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-        )

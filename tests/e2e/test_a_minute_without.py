@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import httpx2
 
 from support import postgres
+from support.meanwhile import Done, waits_for
 from support.mooring import Mooring, free_port, installation
 from support.waiting import pause, until
 
@@ -185,8 +185,25 @@ def stale(mooring: Mooring) -> bool:
     return not watches["gateway/local/redis"]
 
 
-def test_a_minute_without_database_disk_or_source_loses_nothing() -> None:
-    """SQLite, PostgreSQL, the disk and Redis are each away for a minute, at the same time, under a Mooring each."""
-    with ThreadPoolExecutor() as pool:
-        for outage in [pool.submit(cause) for cause in (sqlite, postgresql, disk, redis)]:
-            outage.result()
+@waits_for(sqlite)
+def test_a_minute_without_sqlite_loses_nothing(done: Done) -> None:
+    """Another program holds the lock: editors serve, changes are refused, and what happened is told."""
+    done(sqlite)
+
+
+@waits_for(postgresql)
+def test_a_minute_without_postgresql_loses_nothing(done: Done) -> None:
+    """The same without PostgreSQL."""
+    done(postgresql)
+
+
+@waits_for(disk)
+def test_a_minute_without_room_on_the_disk_loses_nothing(done: Done) -> None:
+    """The same without a byte left."""
+    done(disk)
+
+
+@waits_for(redis)
+def test_a_minute_without_redis_keeps_its_routes(done: Done) -> None:
+    """They serve, `/readyz` says that they are old, and new addresses are followed once it is back."""
+    done(redis)

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from support.meanwhile import Done, waits_for
 from support.mooring import Mooring, free_port, installation
 from support.waiting import pause, until
 
@@ -126,8 +127,8 @@ def test_a_home_that_cannot_be_written_is_named() -> None:
         shutil.rmtree(folder)
 
 
-def test_sources_that_go_away_keep_their_last_routes() -> None:
-    """Routes of a file and of Redis appear within a second, survive their source, and are marked stale."""
+def sources() -> None:
+    """Routes of a file and of Redis, and then neither any more."""
     folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
     folder.chmod(0o755)
     backend = subprocess.Popen(
@@ -173,3 +174,9 @@ def test_sources_that_go_away_keep_their_last_routes() -> None:
             process.kill()
             process.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@waits_for(sources)
+def test_sources_that_go_away_keep_their_last_routes(done: Done) -> None:
+    """Routes of a file and of Redis appear within a second, survive their source, and are marked stale."""
+    done(sources)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ from mooring.model.routes import Access, Backend, Route
 from mooring.settings import cache, environment
 from support.browser import Editor, chromium
 from support.grants import GRANTS, cookie
+from support.meanwhile import Done, waits_for
 from support.nginx import Gateway, gateway
 
 HOST = "w--ann.localhost"
@@ -79,9 +81,15 @@ async def counts(edge: Gateway, what: str, act: Awaitable[object]) -> None:
         await asyncio.sleep(0.2)
 
 
-async def test_an_untouched_tab_is_idle_and_a_person_is_not(tmp_path: Path) -> None:
-    """An open code-server tab sends frames all the time without being input; what a person does in it is input."""
-    async with gateway(tmp_path / "g") as edge, code_server(tmp_path) as socket, chromium() as browser:
+async def a_tab() -> None:
+    """Leave it alone, use it, leave its terminal printing."""
+    with tempfile.TemporaryDirectory(prefix="mrg-", dir="/tmp") as folder:
+        await tab_below(Path(folder))
+
+
+async def tab_below(folder: Path) -> None:
+    """The same, with all its files below `folder`."""
+    async with gateway(folder / "g") as edge, code_server(folder) as socket, chromium() as browser:
         access = Access(kind="subjects", subjects=("ann",))
         route = Route(name="w", host=HOST, backends=(Backend(unix=str(socket)),), access=access, workspace=WORKSPACE)
         await edge.publish(route, grants=GRANTS)
@@ -136,3 +144,9 @@ async def acting(edge: Gateway, editor: Editor) -> None:
     await counts(edge, "opening a terminal", editor.open_terminal())
     await counts(edge, "typing in the terminal", keyboard.type("e"))
     await keyboard.press("Backspace")
+
+
+@waits_for(a_tab)
+def test_an_untouched_tab_is_idle_and_a_person_is_not(done: Done) -> None:
+    """An open code-server tab sends frames all the time without being input; what a person does in it is input."""
+    done(a_tab)
