@@ -8,7 +8,6 @@ from pathlib import Path
 import uvicorn
 
 from mooring.control.clock import SystemClock
-from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, MooringError
 from mooring.goproxy.access import Subject
 from mooring.goproxy.catalog import Catalog
@@ -19,6 +18,7 @@ from mooring.goproxy.operations import Operations, Parts
 from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.tallies import Tallies
+from support.serving import serving
 
 PRIVATE = ("git.corp.example",)
 EVERYTHING = Subject("root", ("*",))
@@ -81,13 +81,5 @@ async def administered(operations: Operations, folder: Path) -> AsyncIterator[Pa
     """The administration's socket, as a real server offers it."""
     path = folder / "admin.sock"
     config = uvicorn.Config(OperationsApp(operations), uds=str(path), lifespan="off", log_config=None, ws="none")
-    server = uvicorn.Server(config)
-    async with Tasks("administration") as tasks:
-        running = tasks.spawn("serve", server.serve())
-        while not server.started:
-            await SystemClock().sleep(0.005)
-        try:
-            yield path
-        finally:
-            server.should_exit = True
-            await running
+    async with serving(config):
+        yield path

@@ -20,7 +20,6 @@ from mooring.api.http import services as wired
 from mooring.api.http.app import create_app
 from mooring.api.http.services import Services, WatchAge
 from mooring.control.clock import SystemClock
-from mooring.control.tasks import Tasks
 from mooring.model.names import Hosts, new_id
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.routes.ports import SectionChange
@@ -29,6 +28,7 @@ from mooring.routes.reports import Reports
 from mooring.settings import Listen
 from mooring.workspaces.ports import Engine
 from support.administration import Modules, modules
+from support.serving import serving
 from support.workspaces import LIGHT, Stage, StageTemplates, stage
 
 GATEWAY_TOKEN = "the-gateways-own"
@@ -135,21 +135,9 @@ async def api(
 async def served(it: Api, folder: Path) -> AsyncIterator[Path]:
     """The application behind a real uvicorn on a unix socket, whose path is given."""
     path = folder / "api.sock"
-    config = uvicorn.Config(
-        it.app, uds=str(path), lifespan="off", log_config=None, ws="websockets-sansio", timeout_graceful_shutdown=2
-    )
-    server = uvicorn.Server(config)
-    async with Tasks("uvicorn") as tasks:
-        running = tasks.spawn("serve", server.serve())
-        async with asyncio.timeout(10):
-            while not server.started:
-                await asyncio.sleep(0.005)
-        try:
-            yield path
-        finally:
-            it.services.closing.set()
-            server.should_exit = True
-            await running
+    config = uvicorn.Config(it.app, uds=str(path), lifespan="off", log_config=None, ws="websockets-sansio")
+    async with serving(config, it.services.closing):
+        yield path
 
 
 def over(path: Path, token: str | None = None) -> httpx2.AsyncClient:

@@ -12,11 +12,11 @@ from typing import Any
 
 import uvicorn
 
-from mooring.control.tasks import Tasks
 from mooring.model.workspace import Desired, Phase
 from mooring.workspaces.ports import Engine
 from support.api import Api, api
 from support.certificates import self_signed
+from support.serving import serving
 
 WITHIN_S = 60
 
@@ -103,21 +103,11 @@ async def command_line(folder: Path, *, runtime: Engine | None = None, tls: bool
             ws_ping_interval=0.3,
             # As the server does it: a slow reader answers no ping for as long as it is slow.
             ws_ping_timeout=None,
-            timeout_graceful_shutdown=2,
             **more,
         )
-        server = uvicorn.Server(config)
-        async with Tasks("uvicorn") as tasks:
-            running = tasks.spawn("serve", server.serve())
-            try:
-                await until(lambda: server.started)
-                port = server.servers[0].sockets[0].getsockname()[1]
-                announce(home, port, it.tokens["ada"], home / "cert.pem" if tls else None)
-                yield Cli(it, home, port)
-            finally:
-                it.services.closing.set()
-                server.should_exit = True
-                await running
+        async with serving(config, it.services.closing) as (_, port):
+            announce(home, port, it.tokens["ada"], home / "cert.pem" if tls else None)
+            yield Cli(it, home, port)
 
 
 def announce(home: Path, port: int, token: str, authority: Path | None = None) -> None:
