@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from mooring.goproxy import tallies
 from mooring.goproxy.audit import Finding, audit
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
@@ -80,6 +82,24 @@ def test_a_full_disk_leaves_the_hits(upstream: Upstream, disk: SmallDisk, config
         assert get(proxy, lookup).status_code == 200
     assert list(spool.iterdir()) == []
     assert asyncio.run(problems(config)) == []
+
+
+def test_counts_on_a_full_disk(disk: SmallDisk, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be saved is saved once there is room, and nothing of it is counted twice."""
+    monkeypatch.setattr(tallies, "_SAVE_EVERY_S", 0.05)
+    monkeypatch.setattr(tallies, "_AGAIN_S", 0.05)
+    with running(config) as proxy:
+        for number in range(30):
+            if number == 10:
+                disk.fill()
+            if number == 20:
+                disk.clear()
+            assert get(proxy, f"{SMALL}.mod").status_code == 200
+            threading.Event().wait(0.02)
+    with running(config) as proxy:
+        (pull,) = get(proxy, "-/pulls").json()["pulls"]
+        assert (pull["requests"], pull["misses"], pull["subjects"]) == (30, 1, {"everybody": 30})
+    assert sorted(path.name for path in config.root.glob("*tallies*")) == ["tallies", "tallies.lock"]
 
 
 @pytest.mark.parametrize("chunked", [False, True])

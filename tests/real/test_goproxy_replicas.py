@@ -136,3 +136,24 @@ def test_both_record_into_one_log(tmp_path: Path, upstream: Upstream) -> None:
         other.stop()
     assert numbers[0] == numbers[1]
     assert upstream.asked[f"sumdb/{DATABASE}/lookup/{MODULES[0]}@v1.0.0"] >= 1
+
+
+def test_who_pulled_what_outlives_a_kill(tmp_path: Path, upstream: Upstream) -> None:
+    """What was counted a second ago is there after a kill, and so is what came after the one before."""
+    replica = Replica(tmp_path / "store", ["--upstream", upstream.url, "--sumdb", upstream.sumdb])
+    counts = tmp_path / "store/tallies"
+    try:
+        for number, module in enumerate(MODULES[:3], 1):
+            assert httpx2.get(f"{replica.url}/{module}/@v/v1.0.0.mod").status_code == 200
+            for _ in range(500):
+                if counts.exists() and module in counts.read_text():
+                    break
+                threading.Event().wait(0.02)
+            replica.kill()
+            replica.start()
+            found = httpx2.get(f"{replica.url}/-/pulls").json()["pulls"]
+            assert [(pull["module"], pull["requests"]) for pull in found] == [
+                (name, 1) for name in reversed(MODULES[:number])
+            ]
+    finally:
+        replica.stop()

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
@@ -18,12 +19,18 @@ from mooring.control.tasks import Tasks
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 MODULES = 10_000
 """Modules whose pulls are remembered; with every subject of each about 25 MB. The one not asked for longest goes."""
 SUBJECTS = 20
 ERRORS = 100
 _LONGEST = 1000
-_SAVE_EVERY_S = 30.0
+_SAVE_EVERY_S = 1.0
+_AGAIN_S = 30.0
+"""A disk that took nothing is tried again after so long."""
+_ANEW_BYTES = 2**20
+"""The file is written anew when what was added to it is more than this and than twice the whole."""
 FROM_STORE = ("hit", "stale")
 """Outcomes that needed no upstream."""
 _ANSWERED = (*FROM_STORE, "miss", "refreshed")
@@ -37,7 +44,7 @@ class Pulls:
     misses: int = 0
     last: float = 0.0
     subjects: dict[str, int] = field(default_factory=dict)
-    """Requests of each; what further subjects asked for is in `requests` alone."""
+    """Requests of each of those that came last; what others asked for is in `requests` alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +62,7 @@ class Failure:
 
 @dataclass(slots=True)
 class _State:
-    """What the file holds."""
+    """A line of the file."""
 
     since: float = field(default_factory=time.time)
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -76,7 +83,9 @@ class Tallies:
         self.outcomes: Counter[str] = Counter()
         self.pulls: OrderedDict[str, Pulls] = OrderedDict()
         self.errors: OrderedDict[str, Failure] = OrderedDict()
-        self.changes = 0
+        self._unsaved = False
+        self._unsaved_pulls: set[str] = set()
+        self._unsaved_errors: set[str] = set()
 
     @property
     def hit_rate(self) -> float | None:
@@ -87,7 +96,7 @@ class Tallies:
     def ended(self, outcome: str, times: int = 1) -> None:
         """Requests for a module's files ended so."""
         self.outcomes[outcome] += times
-        self.changes += 1
+        self._unsaved = True
 
     def pulled(self, module: str, subject: str, *, missed: bool = False, times: int = 1) -> None:
         """`subject` got files of `module`."""
@@ -98,9 +107,11 @@ class Tallies:
         pulls.requests += times
         pulls.misses += times * missed
         pulls.last = time.time()
-        if subject in pulls.subjects or len(pulls.subjects) < SUBJECTS:
-            pulls.subjects[subject] = pulls.subjects.get(subject, 0) + times
-        self.changes += 1
+        pulls.subjects[subject] = pulls.subjects.pop(subject, 0) + times
+        if len(pulls.subjects) > SUBJECTS:
+            # The first that ever came are workspaces that were deleted long ago.
+            del pulls.subjects[next(iter(pulls.subjects))]
+        self._unsaved_pulls.add(module)
 
     def failed(self, module: str, what: str, code: str, why: str) -> None:
         """A request failed for a reason that is not the client's."""
@@ -109,30 +120,57 @@ class Tallies:
         self.errors[what] = Failure(module, what, time.time(), code, why[:_LONGEST], before.times + 1 if before else 1)
         if len(self.errors) > ERRORS:
             self.errors.popitem(last=False)
-        self.changes += 1
+        self._unsaved_errors.add(what)
 
     def dump(self) -> bytes:
-        """All of it as a document."""
-        return _STATE.dump_json(_State(self.since, dict(self.outcomes), dict(self.pulls), list(self.errors.values())))
+        """All of it as a line."""
+        return _line(_State(self.since, dict(self.outcomes), dict(self.pulls), list(self.errors.values())))
 
-    def load(self, document: bytes) -> None:
-        """Go on from what `dump` gave.
+    def news(self) -> bytes:
+        """What changed since `saved`, as a line for behind what was saved; empty when nothing did."""
+        if not (self._unsaved or self._unsaved_pulls or self._unsaved_errors):
+            return b""
+        pulls = {name: self.pulls[name] for name in self._unsaved_pulls if name in self.pulls}
+        errors = [self.errors[what] for what in self._unsaved_errors if what in self.errors]
+        errors.sort(key=lambda failure: failure.at)
+        return _line(_State(self.since, dict(self.outcomes), pulls, errors))
+
+    def saved(self) -> None:
+        """What `dump` or `news` just gave will be found again."""
+        self._unsaved = False
+        self._unsaved_pulls.clear()
+        self._unsaved_errors.clear()
+
+    def load(self, line: bytes) -> None:
+        """Go on from what `dump` gave, and then from each that `news` gave after it.
 
         Raises:
             ValueError: it is something else.
         """
-        state = _STATE.validate_json(document)
+        state = _STATE.validate_json(line)
         self.since = min(self.since, state.since)
-        self.outcomes.update(state.outcomes)
-        for module, pulls in list(state.pulls.items())[-MODULES:]:
-            self.pulls[module] = pulls
-        for failure in state.errors[-ERRORS:]:
-            self.errors[failure.what] = failure
+        # Not update, which adds them up.
+        self.outcomes = Counter({**self.outcomes, **state.outcomes})
+        for module, pulls in state.pulls.items():
+            _put(self.pulls, module, pulls, MODULES)
+        for failure in state.errors:
+            _put(self.errors, failure.what, failure, ERRORS)
+
+
+def _line(state: _State) -> bytes:
+    return _STATE.dump_json(state) + b"\n"
+
+
+def _put(into: OrderedDict[str, T], name: str, value: T, most: int) -> None:
+    into[name] = value
+    into.move_to_end(name)
+    if len(into) > most:
+        into.popitem(last=False)
 
 
 @asynccontextmanager
 async def kept(tallies: Tallies, file: Path, tasks: Tasks) -> AsyncIterator[None]:
-    """Go on from what `file` holds and save into it every 30 s and at the end; a kill loses what came since.
+    """Go on from what `file` holds, and save into it each second and at the end; a kill loses what came since.
 
     Of the processes that serve one folder the first one keeps its counts; two would take turns to overwrite them.
     """
@@ -141,13 +179,15 @@ async def kept(tallies: Tallies, file: Path, tasks: Tasks) -> AsyncIterator[None
         log.warning("counts are kept by another process, or cannot be", file=str(file))
         yield
         return
+    saving = _Saving(tallies, file)
     try:
         await asyncio.to_thread(_read, tallies, file)
-        tasks.forever("tallies", _keep(tallies, file))
+        tasks.forever("tallies", _keep(saving))
         yield
     finally:
         # A role ends by being cancelled: what is awaited here could be cut short.
-        _write(file, tallies.dump())
+        saving.save()
+        saving.close()
         os.close(lock)
 
 
@@ -165,31 +205,83 @@ def _locked(file: Path) -> int | None:
 
 
 def _read(tallies: Tallies, file: Path) -> None:
+    lost = 0
     try:
-        tallies.load(file.read_bytes())
+        for line in file.read_bytes().splitlines():
+            try:
+                tallies.load(line)
+            except ValidationError:
+                # A kill in the middle of a line; those before it count.
+                lost += 1
     except FileNotFoundError:
         return
-    except (OSError, ValidationError) as error:
-        # Counts are no reason not to serve.
-        log.warning("counts begin anew", file=str(file), error=str(error))
-
-
-async def _keep(tallies: Tallies, file: Path) -> None:
-    saved = tallies.changes
-    while True:
-        await asyncio.sleep(_SAVE_EVERY_S)
-        if tallies.changes != saved:
-            saved = tallies.changes
-            # In a thread it could be overtaken by the last one, and then replace it.
-            _write(file, tallies.dump())
-
-
-def _write(file: Path, document: bytes) -> None:
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as new:
-            new.write(document)
-        temporary.replace(file)
     except OSError as error:
-        log.warning("counts are not kept", file=str(file), error=error.strerror)
-        temporary.unlink(missing_ok=True)
+        # Counts are no reason not to serve.
+        log.warning("counts begin anew", file=str(file), error=error.strerror)
+    if lost:
+        log.warning("counts were lost", file=str(file), lines=lost)
+
+
+async def _keep(saving: "_Saving") -> None:
+    while True:
+        took_it = saving.save()
+        await asyncio.sleep(_SAVE_EVERY_S if took_it else _AGAIN_S)
+
+
+class _Saving:
+    """The file: all counts in its first line, and a line for each second in which some of them changed.
+
+    Blocking: in a thread a line could be overtaken by the next one.
+    """
+
+    def __init__(self, tallies: Tallies, file: Path) -> None:
+        self._tallies = tallies
+        self._file = file
+        self._fd = -1
+        self._room = 0
+
+    def save(self) -> bool:
+        """Save what changed; False when the disk does not take it."""
+        news = self._tallies.news()
+        if not news:
+            return True
+        try:
+            if self._fd < 0 or len(news) > self._room:
+                self._write_anew(self._tallies.dump())
+            else:
+                self._append(news)
+        except OSError as error:
+            log.warning("counts are not kept", file=str(self._file), error=error.strerror)
+            # Half a line may be at its end, which the next one would become a part of.
+            self.close()
+            return False
+        self._tallies.saved()
+        return True
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, line: bytes) -> None:
+        _write(self._fd, line)
+        self._room -= len(line)
+
+    def _write_anew(self, line: bytes) -> None:
+        self.close()
+        temporary = self._file.with_name(f".{self._file.name}.{secrets.token_hex(6)}")
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            _write(self._fd, line)
+            temporary.replace(self._file)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._room = max(_ANEW_BYTES, 2 * len(line))
+
+
+def _write(fd: int, line: bytes) -> None:
+    view = memoryview(line)
+    while view:
+        view = view[os.write(fd, view) :]

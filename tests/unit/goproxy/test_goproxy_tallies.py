@@ -30,7 +30,8 @@ def test_memory_is_bounded() -> None:
     assert len(tallies.pulls) == module.MODULES
     assert "example.com/1" not in tallies.pulls
     assert tallies.pulls["example.com/0"].requests == module.SUBJECTS + 5
-    assert len(tallies.pulls["example.com/0"].subjects) == module.SUBJECTS
+    newest = [f"user-{number}" for number in range(5, module.SUBJECTS + 5)]
+    assert list(tallies.pulls["example.com/0"].subjects) == newest
     assert len(tallies.errors) == module.ERRORS
     assert len(tallies.dump()) < 3 * 10**6
 
@@ -71,6 +72,81 @@ async def test_counts_are_saved_when_the_process_is_told_to_end(tmp_path: Path) 
     again = Tallies()
     again.load((tmp_path / "tallies").read_bytes())
     assert again.outcomes == {"hit": 1}
+
+
+def counted(lines: list[bytes]) -> Tallies:
+    """What a process finds that reads these lines."""
+    found = Tallies()
+    for line in lines:
+        found.load(line)
+    return found
+
+
+def test_what_changed_is_added_to_what_was_saved() -> None:
+    """Behind all counts those that changed since are enough, each as it is then; what did not change is not written."""
+    tallies = Tallies()
+    tallies.pulled("example.com/x", "ann", missed=True)
+    tallies.pulled("example.com/y", "ann")
+    tallies.ended("miss", 2)
+    lines = [tallies.dump()]
+    tallies.saved()
+    assert tallies.news() == b""
+    tallies.pulled("example.com/x", "bob")
+    tallies.ended("hit")
+    tallies.failed("example.com/x", "example.com/x@list", "unavailable", "no answer")
+    lines.append(tallies.news())
+    assert tallies.news() == lines[1]
+    tallies.saved()
+    tallies.pulled("example.com/z", "ann")
+    lines.append(tallies.news())
+    assert b"example.com/y" not in b"".join(lines[1:])
+    found = counted(lines)
+    assert list(found.pulls.items()) == [(name, tallies.pulls[f"example.com/{name[-1]}"]) for name in found.pulls]
+    assert list(found.pulls) == ["example.com/y", "example.com/x", "example.com/z"]
+    assert (found.outcomes, found.errors, found.since) == (tallies.outcomes, tallies.errors, tallies.since)
+
+
+async def saved_lines(file: Path, number: int) -> bytes:
+    """The file, once it has so many lines."""
+    async with asyncio.timeout(20):
+        while not file.exists() or file.read_bytes().count(b"\n") < number:
+            await asyncio.sleep(0.01)
+    return file.read_bytes()
+
+
+async def test_a_kill_at_any_byte_loses_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file that is cut off anywhere all whole lines count."""
+    monkeypatch.setattr(module, "_SAVE_EVERY_S", 0.01)
+    tallies, file = Tallies(), tmp_path / "tallies"
+    async with Tasks("one") as tasks, kept(tallies, file, tasks):
+        for number in (1, 2, 3):
+            tallies.ended("hit")
+            tallies.pulled("example.com/x", "ann")
+            content = await saved_lines(file, number)
+    ends = [at for at, byte in enumerate(content) if byte == ord("\n")]
+    for end in range(len(content) + 1):
+        file.write_bytes(content[:end])
+        found = Tallies()
+        async with Tasks("again") as tasks, kept(found, file, tasks):
+            whole = sum(at <= end for at in ends)
+            assert found.outcomes["hit"] == whole
+            assert not whole or found.pulls["example.com/x"].requests == whole
+
+
+async def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is some times as long as all counts it is written anew, and nothing else is left in the folder."""
+    monkeypatch.setattr(module, "_SAVE_EVERY_S", 0.001)
+    monkeypatch.setattr(module, "_ANEW_BYTES", 2000)
+    tallies, file, longest = Tallies(), tmp_path / "tallies", 0
+    async with Tasks("one") as tasks, kept(tallies, file, tasks):
+        for number in range(200):
+            tallies.pulled(f"example.com/{number % 3}", "ann")
+            await asyncio.sleep(0.002)
+            longest = max(longest, file.stat().st_size)
+    assert longest < 2000 + 3 * len(tallies.dump())
+    found = counted(file.read_bytes().splitlines())
+    assert sum(pulls.requests for pulls in found.pulls.values()) == 200
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tallies", "tallies.lock"]
 
 
 async def test_a_file_that_is_none_is_no_reason_not_to_serve(tmp_path: Path) -> None:
