@@ -33,8 +33,8 @@ class S3Server:
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Server]:
     """Serve a bucket below `folder` until the end of the block."""
-    (folder / "objects/modules").mkdir(parents=True)
-    (folder / "iam").mkdir()
+    (folder / "objects/modules").mkdir(parents=True, exist_ok=True)
+    (folder / "iam").mkdir(exist_ok=True)
     credentials = folder / "credentials"
     credentials.write_text("[default]\naws_access_key_id = tester\naws_secret_access_key = correct-horse\n")
     port = free_port()

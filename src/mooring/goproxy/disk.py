@@ -22,6 +22,8 @@ from mooring.goproxy.ports import Entry
 _JUST_MADE_S = 30.0
 """A file of the spool is locked by its writer a moment after it was made, and a small one never."""
 _READ_AGAIN_S = 3600.0
+_BELIEVED_S = 60.0
+"""A disk that took a file is believed to take another one for so long, unless it is full or read-only by then."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # The go command's own bookkeeping beside the files; nothing of it is ours to serve.
 _NOT_OURS = (".lock", ".partial", ".tmp")
@@ -61,6 +63,7 @@ class DiskStore:
     def __init__(self, root: Path) -> None:
         self._download = root / "cache" / "download"
         self.spool = root / "spool"
+        self._saved_at = float("-inf")
 
     def prepare(self) -> None:
         """Make the folders; remove what killed processes left in the spool.
@@ -80,13 +83,20 @@ class DiskStore:
                     path.unlink()
 
     async def healthy(self) -> None:
-        file = self.spool / secrets.token_hex(12)
+        # Asked every two seconds for ever: to write a file each time would keep an idle disk awake.
         try:
-            await asyncio.to_thread(file.write_bytes, b"x")
+            if time.monotonic() - self._saved_at > _BELIEVED_S or not _has_room(self.spool):
+                await asyncio.to_thread(self._try)
         except OSError as error:
             raise _translated(error) from error
+
+    def _try(self) -> None:
+        file = self.spool / secrets.token_hex(12)
+        try:
+            file.write_bytes(b"x")
         finally:
             _gone(file)
+        self._saved_at = time.monotonic()
 
     async def open(self, name: str) -> DiskBlob | None:
         path = f"{self._download}/{name}"
@@ -122,6 +132,7 @@ class DiskStore:
             finally:
                 os.close(fd)
         except OSError as error:
+            self._saved_at = float("-inf")
             _gone(Path(file))
             raise _translated(error) from error
 
@@ -129,6 +140,7 @@ class DiskStore:
         try:
             await asyncio.to_thread(self._adopt, name, file)
         except OSError as error:
+            self._saved_at = float("-inf")
             raise _translated(error) from error
 
     def _adopt(self, name: str, file: Path) -> None:
@@ -148,6 +160,7 @@ class DiskStore:
         except FileNotFoundError:
             Path(target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, target)  # noqa: PTH105
+        self._saved_at = time.monotonic()
 
     async def entries(self, prefix: str = "") -> AsyncIterator[Entry]:
         folder, _, start = f"{self._download}/{prefix}".rpartition("/")
@@ -198,6 +211,11 @@ def _abandoned(file: Path) -> bool:
         return False
     finally:
         os.close(fd)
+
+
+def _has_room(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail > 0 and found.f_favail > 0 and not found.f_flag & os.ST_RDONLY
 
 
 def _gone(file: Path) -> None:

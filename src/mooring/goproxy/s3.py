@@ -27,6 +27,10 @@ _PART = 2**20
 _EMPTY = hashlib.sha256(b"").hexdigest()
 _USES = 100_000
 _IN_MEMORY = 8 * 2**20
+_BELIEVED_S = 15.0
+"""A storage that answered is believed to answer again for so long."""
+_REMEMBERED_S = 60.0
+"""One that refused to save a file is said to refuse for so long, unless it saves another one: reading tells nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +112,16 @@ class S3Store:
         self._key = bucket.key()
         self._http = http
         self._used: OrderedDict[str, float] = OrderedDict()
+        self._answered_at = float("-inf")
+        self._refused: tuple[float, str] | None = None
 
     async def healthy(self) -> None:
-        await self._ask("GET", "", {"list-type": "2", "max-keys": "1"})
+        now = time.monotonic()
+        if self._refused is not None and now - self._refused[0] < _REMEMBERED_S:
+            raise Unavailable(f"nothing can be kept: {self._refused[1]}")
+        # Asked every two seconds for ever, and each question to a storage may cost money.
+        if now - self._answered_at > _BELIEVED_S:
+            await self._ask("GET", "", {"list-type": "2", "max-keys": "1"})
 
     async def open(self, name: str) -> S3Blob | None:
         answer = await self._ask("GET", name, extra={"range": f"bytes=0-{_PART - 1}"})
@@ -136,7 +147,7 @@ class S3Store:
         return answer.content
 
     async def put(self, name: str, data: bytes) -> None:
-        _ = await self._ask("PUT", name, body=data, payload=hashlib.sha256(data).hexdigest())
+        await self._save(name, data, {}, hashlib.sha256(data).hexdigest())
 
     async def adopt(self, name: str, file: Path) -> None:
         with await asyncio.to_thread(file.open, "rb") as opened:
@@ -144,8 +155,18 @@ class S3Store:
             size = opened.tell()
             opened.seek(0)
             length = {"content-length": str(size)}
-            _ = await self._ask("PUT", name, extra=length, body=_parts(opened), payload=digest.hexdigest())
+            await self._save(name, _parts(opened), length, digest.hexdigest())
         await asyncio.to_thread(file.unlink)
+
+    async def _save(
+        self, name: str, body: bytes | AsyncIterator[bytes], extra: Mapping[str, str], payload: str
+    ) -> None:
+        try:
+            _ = await self._ask("PUT", name, extra=extra, body=body, payload=payload)
+        except Unavailable as error:
+            self._refused = time.monotonic(), error.detail
+            raise
+        self._refused = None
 
     async def remove(self, name: str) -> None:
         _ = await self._ask("DELETE", name)
@@ -183,9 +204,12 @@ class S3Store:
         try:
             answer = await self._http.request(method, url, headers={**signed, **(extra or {})}, content=body)
         except httpx2.HTTPError as error:
+            self._answered_at = float("-inf")
             raise Unavailable(f"the storage {self._host} cannot be reached: {error}") from error
         if answer.is_success or (name and answer.status_code in (404, 412, 416)):
+            self._answered_at = time.monotonic()
             return answer
+        self._answered_at = float("-inf")
         raise Unavailable(f"the storage {self._host} answered {answer.status_code}: {answer.text[:200]}")
 
 

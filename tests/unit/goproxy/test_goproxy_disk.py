@@ -1,6 +1,7 @@
 """The store on a local disk, where files or folders are not the proxy's own."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import Unavailable
+from mooring.goproxy import disk
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.eviction import Eviction
 from mooring.goproxy.names import Ask
@@ -84,3 +86,26 @@ async def test_a_folder_that_cannot_be_listed_is_said(copied: DiskStore) -> None
 
 async def _comes_back(_: Ask) -> None:
     """Nothing speaks against it."""
+
+
+async def test_the_health_question_leaves_the_disk_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that took a file lately is asked for its room only; one that took none for long, or refused, is tried."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+
+    async def tried() -> bool:
+        os.utime(store.spool, (0, 0))
+        await store.healthy()
+        return store.spool.stat().st_mtime > 0
+
+    assert await tried()
+    assert not await tried()
+    (tmp_path / "cache/download/example.com").write_bytes(b"in the way")
+    with pytest.raises(Unavailable):
+        await store.put("example.com/x/@v/list", b"v1.0.0\n")
+    assert await tried()
+    monkeypatch.setattr(disk, "_BELIEVED_S", 0.0)
+    assert await tried()
+    shutil.rmtree(store.spool)
+    with pytest.raises(Unavailable):
+        await store.healthy()
