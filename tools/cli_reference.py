@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from mooring.cli.application import placeholder, written
 from mooring.cli.main import REGISTRATIONS, app, load
 from mooring.errors import OUTCOMES, MooringError
 
@@ -52,7 +53,7 @@ def commands() -> Iterator[str]:
 def section(name: str, command: Any, level: int) -> Iterator[str]:  # noqa: ANN401 - Typer's own type is private
     """A command, then the commands below it."""
     below = getattr(command, "commands", {})
-    arguments = "".join(f" {usage(p)}" for p in command.params if p.param_type_name == "argument")
+    arguments = "".join(f" {written(p)}" for p in command.params if p.param_type_name == "argument")
     yield from (f"{'#' * level} `{name}{arguments}`", "", " ".join(command.help.split()), "")
     if not below:
         yield from options(command)
@@ -71,19 +72,12 @@ def described(param: Any) -> str:  # noqa: ANN401
     """One row."""
     text = " ".join((param.help or "").split()).replace("|", "\\|")
     if param.param_type_name == "argument":
-        return f"| `{param.metavar or param.name.upper()}` | {text} |"
+        return f"| `{placeholder(param)}` | {text} |"
     *first, last = sorted([*param.opts, *param.secondary_opts], key=len)
     names = ", ".join(f"`{name}`" for name in [*first, f"{last} {param.metavar}" if param.metavar else last])
     known = param.default
     default = f" ({known})" if isinstance(known, str | int) and not isinstance(known, bool) and f"{known}" else ""
     return f"| {names} | {text}{default} |"
-
-
-def usage(param: Any) -> str:  # noqa: ANN401
-    """An argument as it is written."""
-    name = (param.metavar or param.name.upper()).strip("[]")
-    many = "…" if param.nargs == -1 else ""
-    return f"{name}{many}" if param.required else f"[{name}{many}]"
 
 
 if __name__ == "__main__":

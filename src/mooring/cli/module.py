@@ -62,7 +62,7 @@ def status(*, output: Output = Format.table) -> None:
 
 @app.command("list", help=_("List the modules that are kept."))
 def list_(
-    text: Annotated[str, typer.Argument(metavar="[TEXT]", help=_("Only those with this in their path."))] = "",
+    text: Annotated[str, typer.Argument(metavar="TEXT", help=_("Only those with this in their path."))] = "",
     *,
     output: Output = Format.table,
 ) -> None:

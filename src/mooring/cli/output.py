@@ -6,6 +6,7 @@ rewrite what stands above it.
 """
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,10 @@ class Format(StrEnum):
     yaml = "yaml"
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help=_("How to write the result."), show_default=False)]
+Output = Annotated[
+    Format,
+    typer.Option("--output", "-o", metavar="FORMAT", help=_("table, json or yaml."), show_default=False),
+]
 
 
 @dataclass(frozen=True)
@@ -151,17 +155,18 @@ def ago(then: datetime | None) -> str:
 
 
 def until(then: datetime) -> str:
-    """How long until then, in its largest unit."""
-    return span((then - datetime.now(UTC)).total_seconds())
+    """How long until then, in its largest unit; a minute that has begun counts, so that half an hour is 30 min."""
+    seconds = (then - datetime.now(UTC)).total_seconds()
+    return span(seconds if seconds < _MINUTE else math.ceil(seconds / _MINUTE) * _MINUTE)
 
 
 def moment(then: datetime | None) -> str:
     """A moment on this machine's clock, with how far away it is."""
     if then is None:
         return ""
-    seconds = (datetime.now(UTC) - then).total_seconds()
-    distance = _("{span} ago") if seconds >= 0 else _("in {span}")
-    return f"{then.astimezone():%Y-%m-%d %H:%M:%S} ({distance.format(span=span(abs(seconds)))})"
+    past = then <= datetime.now(UTC)
+    distance = _("{span} ago").format(span=ago(then)) if past else _("in {span}").format(span=until(then))
+    return f"{then.astimezone():%Y-%m-%d %H:%M:%S} ({distance})"
 
 
 def duration(text: str, *, field: str, most: str = "") -> int:

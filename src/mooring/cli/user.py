@@ -19,7 +19,7 @@ app.add_typer(tokens, name="token")
 
 UserName = Annotated[str, typer.Argument(metavar="USER", help=_("Name of a user."), autocompletion=users)]
 MaybeUser = Annotated[
-    str | None, typer.Argument(metavar="[USER]", help=_("Name of a user; oneself when absent."), autocompletion=users)
+    str | None, typer.Argument(metavar="USER", help=_("Name of a user; oneself when absent."), autocompletion=users)
 ]
 
 

@@ -48,7 +48,7 @@ def logs(name: WorkspaceName, *, follow: Follow = False, output: Output = Format
 
 def events(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=_("A workspace; all when absent."), autocompletion=workspaces)
+        str | None, typer.Argument(metavar="NAME", help=_("A workspace; all when absent."), autocompletion=workspaces)
     ] = None,
     *,
     follow: Follow = False,
@@ -114,7 +114,7 @@ def execute(
 
 def ssh_config(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=_("A workspace; all when absent."), autocompletion=workspaces)
+        str | None, typer.Argument(metavar="NAME", help=_("A workspace; all when absent."), autocompletion=workspaces)
     ] = None,
 ) -> None:
     """Print the entries of OpenSSH's configuration."""
