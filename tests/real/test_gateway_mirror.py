@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mooring.model.routes import Access, Backend, Filters, HeaderFilter, Mirror, Route
+from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Mirror, Route
+from support.certificates import server_context
 from support.grants import GRANTS, TOKEN, cookie
 from support.nginx import Backend as Running
 from support.nginx import Gateway, Request, backend, gateway, ok
@@ -41,6 +42,24 @@ async def left_out(edge: Gateway) -> float:
     lines = (await edge.sink.read()).metrics.splitlines()
     found = [line for line in lines if line.startswith('mooring_gateway_refused_total{reason="mirror"}')]
     return float(found[0].split()[1]) if found else 0.0
+
+
+async def test_a_mirror_over_tls_is_one_that_is_trusted(tmp_path: Path) -> None:
+    """Its certificate has the expected name and a known authority: then it gets its copy."""
+    context, authority = server_context(tmp_path, "mirror.test")
+    async with (
+        gateway(tmp_path / "g", trusted_ca=authority) as edge,
+        backend(ok(b"first")) as first,
+        backend(ok(b"second"), tls=context) as second,
+    ):
+        tls = BackendTls(server_name="mirror.test")
+        copied = Mirror(backend=Backend(address=second.address, protocol="https", tls=tls))
+        known = Backend(address=first.address)
+        await edge.publish(
+            Route(name="one", host="a.test", backends=(known,), filters=Filters(mirror=copied), access=PUBLIC)
+        )
+        assert (await edge.get("a.test")).body == b"first"
+        await until(lambda: second.seen)
 
 
 async def test_the_mirror_gets_what_the_backend_gets(edge: Gateway, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Match, Route
+from support.certificates import server_context
 from support.nginx import Backend as Running
 from support.nginx import Gateway, Request, backend, gateway, ok, settings
 
@@ -125,7 +126,7 @@ async def test_the_host_decides_before_the_path_and_falls_through_when_no_path_m
 
 async def test_unix_sockets_and_tls_backends_are_reached(edge: Gateway, tmp_path: Path) -> None:
     """A backend may be a unix socket; one behind TLS is verified unless the route says otherwise."""
-    context, _ = certificate(tmp_path, "backend.test")
+    context, _ = server_context(tmp_path, "backend.test")
     async with backend(unix=tmp_path / "b.sock") as local, backend(tls=context) as secure:
         lax, strict = BackendTls(server_name="backend.test", verify=False), BackendTls(server_name="backend.test")
         await edge.publish(
@@ -142,7 +143,7 @@ async def test_unix_sockets_and_tls_backends_are_reached(edge: Gateway, tmp_path
 
 async def test_a_verified_tls_backend_must_have_the_name_that_the_route_expects(tmp_path: Path) -> None:
     """The certificate's authority and name are both checked."""
-    context, authority = certificate(tmp_path, "backend.test")
+    context, authority = server_context(tmp_path, "backend.test")
     async with gateway(tmp_path / "g", trusted_ca=authority) as edge, backend(tls=context) as secure:
         await edge.publish(
             *(
@@ -156,6 +157,10 @@ async def test_a_verified_tls_backend_must_have_the_name_that_the_route_expects(
         )
         assert (await edge.get("b.test")).status == 200
         assert (await edge.get("o.test")).status == 502
+        # A WebSocket goes another way: what answers here is no 101 of the backend's, but it was asked.
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        assert (await edge.ask("GET", "b.test", "/", upgrade)).status == 200
+        assert (await edge.ask("GET", "o.test", "/", upgrade)).status == 502
 
 
 async def test_files_are_served_and_nothing_outside_their_folder(edge: Gateway, tmp_path: Path) -> None:
@@ -240,10 +245,3 @@ async def test_the_configuration_holds_no_word_of_any_route(edge: Gateway) -> No
     after = (edge.home.gateway / "nginx.conf").read_bytes(), (await edge.sink.read()).workers
     assert before == after
     assert settings(edge.home.root, edge.port).console.encode() in before[0]
-
-
-def certificate(folder: Path, name: str):  # noqa: ANN201 - a context and a path
-    """A server context with a self-signed certificate for `name`, and the certificate's file."""
-    from support.certificates import server_context  # noqa: PLC0415 - only these tests need it
-
-    return server_context(folder, name)

@@ -120,7 +120,7 @@ def render(settings: NginxSettings) -> str:
             raise Misconfigured(
                 f"{field} must hold no quote, backslash, $ ; [ ] {{ }} # or control character: {value!r}"
             )
-    servers = "".join(_server(listener, settings.modules) for listener in settings.listeners)
+    servers = "".join(_server(listener, settings) for listener in settings.listeners)
     return _fill(_read("nginx.conf"), values | {"servers": servers, "modules_proxy": _modules_proxy(settings)})
 
 
@@ -151,16 +151,15 @@ def _values(settings: NginxSettings) -> dict[str, str]:
     }
 
 
-def _server(listener: Listener, modules: Modules | None) -> str:
-    tls = _fill(_read("tls.conf"), {}) if listener.tls else ""
-    routed = _fill(_read("modules_routed.conf"), {"listener": listener.name}) if modules else ""
+def _server(listener: Listener, settings: NginxSettings) -> str:
     values = {
         "listen": listener.text + (" ssl http2" if listener.tls else ""),
         "listener": listener.name,
-        "tls": tls,
-        "modules": _modules(modules, listener.name) + routed,
+        "tls": _fill(_read("tls.conf"), {}) if listener.tls else "",
+        "trusted_ca": str(settings.trusted_ca),
     }
-    return _fill(_read("server.conf"), values)
+    routed = _fill(_read("modules_routed.conf"), values) if settings.modules else ""
+    return _fill(_read("server.conf"), values | {"modules": _modules(settings.modules, listener.name) + routed})
 
 
 def _modules(modules: Modules | None, listener: str) -> str:
