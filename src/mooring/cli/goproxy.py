@@ -11,10 +11,12 @@ from rich.progress import Progress
 
 from mooring.cli.application import noun
 from mooring.cli.language import _
+from mooring.cli.output import note
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config, size
 from mooring.goproxy.s3 import Bucket
+from mooring.model import shown
 from mooring.settings import cache, go_command, home
 
 if TYPE_CHECKING:
@@ -25,24 +27,44 @@ app = noun(_("Serve Go modules, public and private, verified and kept."))
 _SHOWN = 20
 
 Store = Annotated[
-    Path | None, typer.Option(help=_("Folder of the modules; otherwise that of mooring up, with its settings."))
+    Path | None,
+    typer.Option(metavar="FOLDER", help=_("Folder of the modules; otherwise that of mooring up, with its settings.")),
 ]
-Upstream = Annotated[str | None, typer.Option(help=_("A GOPROXY list; otherwise what go env says."))]
-Sumdb = Annotated[str | None, typer.Option(help=_("A GOSUMDB value; otherwise what go env says."))]
-Nosumdb = Annotated[str, typer.Option(help=_("Patterns that the checksum database is not asked about."))]
-Private = Annotated[str, typer.Option(help=_("Patterns of modules that come from version control."))]
-Netrc = Annotated[Path | None, typer.Option(help=_("Passwords and tokens of repositories."), exists=True)]
-Gitconfig = Annotated[Path | None, typer.Option(help=_("Git settings such as insteadOf."), exists=True)]
-SshKey = Annotated[Path | None, typer.Option(help=_("Private key for repositories over ssh."), exists=True)]
-KnownHosts = Annotated[Path | None, typer.Option(help=_("Keys of the hosts that ssh may believe."), exists=True)]
-Certificates = Annotated[Path | None, typer.Option(help=_("PEM bundle of a company's own authority."), exists=True)]
-Credential = Annotated[Path | None, typer.Option(help=_("File with the bucket's access key."), exists=True)]
-Certificate = Annotated[Path | None, typer.Option(help=_("PEM file with the certificate chain."), exists=True)]
-CertificateKey = Annotated[Path | None, typer.Option(help=_("PEM file with its key."), exists=True)]
+Upstream = Annotated[str | None, typer.Option(metavar="LIST", help=_("A GOPROXY list; otherwise what go env says."))]
+Sumdb = Annotated[str | None, typer.Option(metavar="NAME", help=_("A GOSUMDB value; otherwise what go env says."))]
+Nosumdb = Annotated[
+    str, typer.Option(metavar="PATTERNS", help=_("Patterns that the checksum database is not asked about."))
+]
+Private = Annotated[
+    str, typer.Option(metavar="PATTERNS", help=_("Patterns of modules that come from version control."))
+]
+Netrc = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("Passwords and tokens of repositories."), exists=True)
+]
+Gitconfig = Annotated[Path | None, typer.Option(metavar="FILE", help=_("Git settings such as insteadOf."), exists=True)]
+SshKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("Private key for repositories over ssh."), exists=True)
+]
+KnownHosts = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("Keys of the hosts that ssh may believe."), exists=True)
+]
+Certificates = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("PEM bundle of a company's own authority."), exists=True)
+]
+Credential = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("File with the bucket's access key."), exists=True)
+]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("PEM file with the certificate chain."), exists=True)
+]
+CertificateKey = Annotated[Path | None, typer.Option(metavar="FILE", help=_("PEM file with its key."), exists=True)]
 Name = Annotated[
-    str | None, typer.Option("--notary", help=_("Name of our own checksum database (sum.mooring.internal)."))
+    str | None,
+    typer.Option("--notary", metavar="NAME", help=_("Name of our own checksum database (sum.mooring.internal).")),
 ]
-Go = Annotated[Path | None, typer.Option(help=_("The go command; otherwise the set-up's, or that of PATH."))]
+Go = Annotated[
+    Path | None, typer.Option(metavar="FILE", help=_("The go command; otherwise the set-up's, or that of PATH."))
+]
 
 
 @app.callback()
@@ -59,13 +81,18 @@ def settings(  # noqa: PLR0913 - one parameter a command line option
     ssh_key: SshKey = None,
     known_hosts: KnownHosts = None,
     certificates: Certificates = None,
-    s3: Annotated[str | None, typer.Option(help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))] = None,
+    s3: Annotated[
+        str | None, typer.Option(metavar="URL", help=_("Keep modules at https://HOST/BUCKET/PREFIX instead."))
+    ] = None,
     s3_credentials: Credential = None,
-    s3_region: Annotated[str, typer.Option(help=_("Region of the bucket."))] = "us-east-1",
+    s3_region: Annotated[str, typer.Option(metavar="REGION", help=_("Region of the bucket."))] = "us-east-1",
     notary: Name = None,
     go: Go = None,
 ) -> None:
     """Serve Go modules, public and private, verified and kept."""
+    from mooring.server.logs import errors_only  # noqa: PLC0415 - not for a page of help
+
+    errors_only()
     if s3 and not s3_credentials:
         raise InvalidInput("a bucket needs a file of credentials", field="--s3-credentials")
     base = _base(store, go or go_command(cache() / "go"))
@@ -106,14 +133,20 @@ def _given(**options: Any) -> dict[str, Any]:  # noqa: ANN401 - each is of its o
 def serve(  # noqa: PLR0913 - one parameter a command line option
     context: typer.Context,
     *,
-    bind: Annotated[str, typer.Option(help=_("Address to listen on."))] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help=_("Port."), min=0, max=65535)] = 8081,
-    filter_: Annotated[Path | None, typer.Option("--filter", help=_("Rules: which modules may be used."))] = None,
+    bind: Annotated[str, typer.Option(metavar="ADDRESS", help=_("Address to listen on."))] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help=_("Port to listen on."), min=0, max=65535)] = 8081,
+    filter_: Annotated[
+        Path | None, typer.Option("--filter", metavar="FILE", help=_("Rules: which modules may be used."))
+    ] = None,
     tokens: Annotated[bool, typer.Option("--tokens", help=_("Ask for a token; see the command token."))] = False,
     tls_certificate: Certificate = None,
     tls_key: CertificateKey = None,
-    max_size: Annotated[str | None, typer.Option(help=_("Evict what can come back beyond this: 200G."))] = None,
-    max_clones: Annotated[str | None, typer.Option(help=_("Keep clones of repositories up to this: 20G."))] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help=_("Evict what can come back beyond this: 200G."))
+    ] = None,
+    max_clones: Annotated[
+        str | None, typer.Option(metavar="SIZE", help=_("Keep clones of repositories up to this: 20G."))
+    ] = None,
 ) -> None:
     """Serve in the foreground until Ctrl-C."""
     from mooring.server.goproxy import serve as run  # noqa: PLC0415 - the other commands need none of it
@@ -160,7 +193,7 @@ async def _verify(config: Config) -> int:
 @app.command()
 def evict(
     context: typer.Context,
-    max_size: Annotated[str, typer.Argument(help=_("What the store may hold: 200G."))],
+    max_size: Annotated[str, typer.Argument(metavar="SIZE", help=_("What the store may hold: 200G."))],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
 ) -> None:
@@ -174,16 +207,17 @@ async def _evict(config: Config, max_bytes: int, *, dry_run: bool) -> None:
     async with build(config) as goproxy:
         done = await goproxy.eviction.run(max_bytes, dry_run=dry_run)
     for item in done.evicted:
-        typer.echo(f"{'would go' if dry_run else 'removed'}  {item.ask.label}  {item.size} bytes")
+        typer.echo(f"{'would go' if dry_run else 'removed'}  {item.ask.label}  {shown.size(item.size)}")
     for label, why in done.kept.items():
         typer.echo(f"kept  {label}: {why}")
-    typer.echo(f"{done.before} bytes before, {done.after} after; at most {max_bytes} are wanted")
+    before, after, most = map(shown.size, (done.before, done.after, max_bytes))
+    typer.echo(f"{before} before, {after} after; at most {most} are wanted")
 
 
 @app.command()
 def warm(
     context: typer.Context,
-    files: Annotated[list[Path], typer.Argument(help=_("go.mod files."), exists=True, dir_okay=False)],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help=_("go.mod files."), exists=True, dir_okay=False)],
 ) -> None:
     """Fetch ahead what builds of go.mod files need."""
     from mooring.server.goproxy_jobs import warm as run  # noqa: PLC0415
@@ -195,8 +229,10 @@ def warm(
 @app.command(name="export")
 def export_(
     context: typer.Context,
-    to: Annotated[Path, typer.Argument(help=_("The tar file to write."))],
-    patterns: Annotated[list[str] | None, typer.Argument(help=_("Patterns of modules; otherwise all."))] = None,
+    to: Annotated[Path, typer.Argument(metavar="FILE", help=_("The tar file to write."))],
+    patterns: Annotated[
+        list[str] | None, typer.Argument(metavar="PATTERN", help=_("Patterns of modules; otherwise all."))
+    ] = None,
 ) -> None:
     """Write what is kept into a tar file."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
@@ -208,7 +244,9 @@ def export_(
 @app.command(name="import")
 def import_(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help=_("An export, or a folder laid out as GOMODCACHE."), exists=True)],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help=_("An export, or a folder laid out as GOMODCACHE."), exists=True)
+    ],
 ) -> None:
     """Take over an export or a module cache, verified."""
     from mooring.server.goproxy_jobs import import_ as run  # noqa: PLC0415
@@ -229,35 +267,50 @@ def key(context: typer.Context) -> None:
 @app.command()
 def token(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help=_("Who it is for."))],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_("Who it is for."))],
     *,
-    modules: Annotated[str, typer.Option(help=_("Patterns of the private modules that they may have."))] = "",
+    modules: Annotated[
+        str, typer.Option(metavar="PATTERNS", help=_("Patterns of the private modules that they may have."))
+    ] = "",
 ) -> None:
     """Make a token and show it, once."""
-    typer.echo(access.make(_tokens(_config(context)), name, _patterns(modules)))
+    made = access.make(_tokens(_config(context)), name, _patterns(modules))
+    note(_("Keep it: it is not shown again. GOPROXY is the proxy's URL with /t-TOKEN behind it."))
+    typer.echo(made)
 
 
 @app.command()
-def revoke(context: typer.Context, name: Annotated[str, typer.Argument(help=_("Who it was for."))]) -> None:
+def revoke(
+    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help=_("Who it was for."))]
+) -> None:
     """Remove somebody's tokens; they open nothing from then on."""
-    if not access.revoke(_tokens(_config(context)), name):
+    count = access.revoke(_tokens(_config(context)), name)
+    if not count:
         raise NotFound(f"{name} has no token")
+    note(_("Tokens of {name} revoked: {count}.").format(name=name, count=count))
 
 
 @app.command()
-def pin(context: typer.Context, pattern: Annotated[str, typer.Argument(help=_("MODULE or MODULE@VERSION."))]) -> None:
+def pin(
+    context: typer.Context,
+    pattern: Annotated[str, typer.Argument(metavar="MODULE", help=_("MODULE or MODULE@VERSION."))],
+) -> None:
     """Never evict a module."""
     from mooring.goproxy.pins import Pins  # noqa: PLC0415
 
     asyncio.run(Pins(_config(context).root / "pins").add(pattern))
+    note(_("{what} is pinned.").format(what=pattern))
 
 
 @app.command()
-def unpin(context: typer.Context, pattern: Annotated[str, typer.Argument(help=_("As it was pinned."))]) -> None:
+def unpin(
+    context: typer.Context, pattern: Annotated[str, typer.Argument(metavar="MODULE", help=_("As it was pinned."))]
+) -> None:
     """Let a module be evicted again."""
     from mooring.goproxy.pins import Pins  # noqa: PLC0415
 
     asyncio.run(Pins(_config(context).root / "pins").remove(pattern))
+    note(_("{what} is not pinned.").format(what=pattern))
 
 
 def _show(run: "Callable[[], AsyncIterator[Step]]", what: str) -> None:

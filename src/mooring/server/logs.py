@@ -2,6 +2,7 @@
 
 import logging
 import logging.handlers
+import sys
 from pathlib import Path
 
 import orjson
@@ -52,4 +53,12 @@ def to_stdout() -> None:
         logger_factory=structlog.BytesLoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
+    )
+
+
+def errors_only() -> None:
+    """For a command that a person runs: the log of single requests would come between the lines of its result."""
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
     )
