@@ -1,6 +1,8 @@
 """The short way that most requests take through the gateway: it lets nobody in whom the long one would refuse."""
 
 import asyncio
+import base64
+import hmac
 import os
 import re
 import signal
@@ -9,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from mooring.errors import Unauthenticated
 from mooring.gateway.authority import LocalAuthority
-from mooring.model.grants import Grants
+from mooring.model.grants import Grants, verify
 from mooring.model.routes import Access, Filters, HeaderFilter, Route
 from mooring.model.routes import Backend as Target
-from support.grants import GRANTS, cookie
+from support.grants import GRANTS, KEY, cookie
 from support.nginx import Backend, Gateway, backend, gateway, parse
 
 COOKIE_BYTES = 3900
@@ -91,6 +94,56 @@ async def test_the_longest_path_is_no_line_of_the_log(edge: Gateway, tmp_path: P
     assert answer.status == (400 if path.endswith(".") else 200)
     (log,) = tmp_path.rglob("error.log")
     assert "pcre" not in log.read_text()
+
+
+def changed(value: str) -> list[str]:
+    """The cookie's value with each of its characters gone, another one, twice, and as its last."""
+    found = []
+    for at in range(len(value)):
+        other = "A" if value[at] != "A" else "B"
+        found += [value[:at] + value[at + 1 :], value[:at] + other + value[at + 1 :], value[: at + 1]]
+        found.append(value[:at] + value[at] + value[at:])
+    return found
+
+
+def signed(text: str) -> str:
+    """Any text with our signature."""
+    mac = hmac.digest(KEY.secret, text.encode(), "sha256")
+    return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+
+
+def strange() -> list[str]:
+    """Texts that only we could have signed, and never would."""
+    late, host = int(time.time()) + DAY_S, "a_test"
+    parts = ("", "v1", "v1.k1", "v1.k1.", "v1.k1.s1", "v1.k1.s1.ann", f"v1.k1.s1.ann.{host}", f"v1.k1.s1.ann.{host}.")
+    ends = (f"{late}x", f"x{late}", "-1", " ", f"{late}.", f".{late}", f"{late}.{late}", "1e99")
+    named = (
+        f"v1.k1.s1.ann.{host}x.{late}",
+        f"v1.k1.s1.ann.x{host}.{late}",
+        f"v1.k1.s1.ann.a.{late}",
+        f"v1..s1.ann.{host}.{late}",
+    )
+    whole = (
+        f"v2.k1.s1.ann.{host}.{late}",
+        f"v1.k1.{'s' * 300}.ann.{host}.{late}",
+        f"v1.k1.s1.{'n' * 990}.{host}.{late}",
+    )
+    return [signed(text) for text in (*parts, *(f"v1.k1.s1.ann.{host}.{end}" for end in ends), *named, *whole)]
+
+
+async def test_what_nobody_signed_is_nobodys(edge: Gateway, tmp_path: Path) -> None:
+    """Whatever is done to a good cookie, and whatever odd text our own key signed, alone or beside another cookie."""
+    good = cookie("a.test", seconds=DAY_S).removeprefix("mooring=")
+    assert (await edge.get("a.test", Cookie=f"mooring={good}")).status == 200
+    for value in [*changed(good), *strange()]:
+        if value == good:
+            continue
+        with pytest.raises(Unauthenticated):
+            verify(value, (KEY,), audience="a.test", now=time.time())
+        assert (await edge.get("a.test", Cookie=f"mooring={value}")).status == 401, value
+        assert (await edge.get("a.test", Cookie=f"x=1; mooring={value}")).status == 401, value
+    (log,) = tmp_path.rglob("error.log")
+    assert "lua" not in log.read_text()
 
 
 async def test_a_session_is_looked_at_again_for_every_request(edge: Gateway) -> None:

@@ -1,7 +1,12 @@
 -- Who may enter a route. Everything here is decided from what the agent pushed; nobody is asked.
 local credentials = require("credentials")
+local ffi = require("ffi")
 local grants = require("grants")
+local raw = require("raw")
+local session = require("session")
 local settings = require("settings")
+local single = require("single")
+local C, string_of = ffi.C, ffi.string
 
 local _M = {}
 
@@ -65,7 +70,14 @@ local function identify(state, cookie, authorization)
         state.authorization = nil
         state.cookie = cookie and credentials.foreign_cookies(cookie)
     elseif cookie then
-        state.session, state.subject, state.cookie = credentials.by_cookie(cookie, state.host, ngx.var.scheme)
+        local holds
+        local host, is_https = state.host, ngx.var.scheme == "https"
+        holds, state.cookie = credentials.by_cookie(raw.of(cookie), #cookie, raw.of(host), #host, is_https)
+        if holds then
+            local claims = session.claims
+            state.session = string_of(claims.session, claims.session_length)
+            state.subject = string_of(claims.subject, claims.subject_length)
+        end
     end
 end
 
@@ -94,20 +106,22 @@ function _M.refusal(state)
     return not state.token and foreign_origin(state) or nil
 end
 
--- Whether a usual request (nginx.conf) may pass, which has no bearer token, and which no foreign page can have caused
--- that could see the answer; `state.cookie` is set as `refusal` does it.
-function _M.lets_in(state, scheme)
-    local route, cookie = state.route, ngx.var.http_cookie
-    if route.access == "public" then
-        state.cookie = cookie and credentials.foreign_cookies(cookie)
-        return true
+-- Whether a usual request (nginx.conf) may pass to the route whose lines were read last, and what the backend may see
+-- of its Cookie header. It has no bearer token, and no foreign page can have caused it that could see the answer.
+function _M.lets_in(host, host_length, is_https, cookie, length)
+    if single.is_public() then
+        return true, length > 0 and credentials.foreign_cookies(string_of(cookie, length)) or ""
     end
-    if not cookie or grants.generation() <= 0 then
+    if length == 0 or grants.generation() <= 0 then
         return false
     end
-    local _
-    _, state.subject, state.cookie = credentials.by_cookie(cookie, state.host, scheme)
-    return state.subject ~= nil and _M.allows(route, state.subject)
+    local holds, rest = credentials.by_cookie(cookie, length, host, host_length, is_https)
+    local owner, claims = single.lines.owner, session.claims
+    if not holds or raw.equal(claims.subject, claims.subject_length, _M.PROBE) then
+        return false
+    end
+    local is_owner = owner.length == claims.subject_length and C.memcmp(owner.at, claims.subject, owner.length) == 0
+    return is_owner or owner.length == 0, rest
 end
 
 -- Whether a tunnel that was let in would be let in now. While the server is not heard nobody is thrown out: the
@@ -116,7 +130,7 @@ function _M.still(state, route)
     if route.access == "public" or not grants.known() then
         return true
     end
-    if not _M.allows(route, state.subject) or (state.session and grants.revoked(state.session)) then
+    if not _M.allows(route, state.subject) or (state.session and grants.revoked(state.session, #state.session)) then
         return false
     end
     return not state.token or grants.token(state.token) ~= nil

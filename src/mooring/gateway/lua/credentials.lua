@@ -1,13 +1,18 @@
 -- Who sends a request, by Mooring's cookie or bearer token, and what is left of both headers for the backend.
+local ffi = require("ffi")
 local grants = require("grants")
 local hmac = require("hmac")
 local memory = require("memory")
-local session_cookie = require("session")
-local find, sub = string.find, string.sub
+local raw = require("raw")
+local session = require("session")
+local C = ffi.C
 
 local _M = {}
 
 local PLAIN, SECURE = "mooring", "__Host-mooring"
+local LOCAL = ".localhost"
+local SEMICOLON = 59
+local NONE = {}
 -- How a header begins whose first cookie may be ours.
 local BEGINS = { [PLAIN] = PLAIN .. "=v1.", [SECURE] = SECURE .. "=v1." }
 -- A Cookie header seldom changes between the requests of a page: what of it is whose is remembered.
@@ -55,10 +60,19 @@ local function recall(header)
     return found
 end
 
--- Where browsers keep `__Host-` cookies only that one counts: a neighbour below the same domain can set the plain one.
-local function name_at(host, scheme)
-    local secure = scheme == "https" or host == "localhost" or sub(host, -10) == ".localhost"
-    return secure and SECURE or PLAIN
+local function is_local(host, length)
+    local before = length - #LOCAL
+    return before > 0 and C.memcmp(host + before, LOCAL, #LOCAL) == 0 or raw.equal(host, length, "localhost")
+end
+
+-- Whether the header is one cookie, from which nothing has to be taken, and it holds. Most are.
+local function is_ours_alone(header, length, name, host, host_length)
+    local begins = BEGINS[name]
+    if length <= #begins or C.memcmp(header, begins, #begins) ~= 0 or raw.find(header, header + length, SEMICOLON) then
+        return false
+    end
+    local before = #name + 1
+    return session.verified(header + before, length - before, host, host_length)
 end
 
 -- The Cookie header without Mooring's own cookies.
@@ -66,26 +80,21 @@ function _M.foreign_cookies(header)
     return recall(header).rest
 end
 
--- Session and subject of the first cookie that holds now for `host`, nil when none does; then what `foreign_cookies`
--- says. Another site below the same domain may have put a cookie of our name in front.
-function _M.by_cookie(header, host, scheme)
-    local name = name_at(host, scheme)
-    local value_at = #name + 2
-    -- Most headers are one cookie, which nothing has to be taken from.
-    if find(header, BEGINS[name], 1, true) == 1 and not find(header, ";", value_at, true) then
-        local session, subject = session_cookie.verified(header, value_at, host)
-        if session then
-            return session, subject, ""
+-- Whether a cookie of the header holds now for `host`, and what `foreign_cookies` says. The first one that does is in
+-- `session.claims` then: another site below the same domain may have put one of our name in front.
+function _M.by_cookie(header, length, host, host_length, is_https)
+    -- Where browsers keep `__Host-` cookies only that one counts: a neighbour below the domain can set the plain one.
+    local name = (is_https or is_local(host, host_length)) and SECURE or PLAIN
+    if is_ours_alone(header, length, name, host, host_length) then
+        return true, ""
+    end
+    local found = recall(ffi.string(header, length))
+    for _, value in ipairs(found[name] or NONE) do
+        if session.verified(raw.of(value), #value, host, host_length) then
+            return true, found.rest
         end
     end
-    local found = recall(header)
-    for _, value in ipairs(found[name] or {}) do
-        local session, subject = session_cookie.verified(value, 1, host)
-        if session then
-            return session, subject, found.rest
-        end
-    end
-    return nil, nil, found.rest
+    return false, found.rest
 end
 
 -- The grant of the bearer token in an Authorization header, or nil. A foreign token is the backend's business.
@@ -100,7 +109,10 @@ function _M.by_token(header)
         tokens:set(token, sha256)
     end
     local grant = grants.token(sha256)
-    if grant and (grant.expires == 0 or grant.expires > ngx.time()) and not grants.revoked(grant.session) then
+    if not grant or grants.revoked(grant.session, #grant.session) then
+        return nil
+    end
+    if grant.expires == 0 or grant.expires > ngx.time() then
         grant.sha256 = sha256
         return grant
     end

@@ -2,14 +2,21 @@
 -- so that a worker looks again only then; it is not above 0 while nothing is granted, and then nothing but public
 -- routes can be entered.
 local cjson = require("cjson.safe")
+local ffi = require("ffi")
 local base64 = require("ngx.base64")
 local hmac = require("hmac")
+local raw = require("raw")
 
 local dict = ngx.shared.grants
+local raw_dict = raw.dictionary("grants")
 
 local _M = {}
 
+local LONGEST_SESSION = 256
+
 local keys, seen = {}, nil
+-- The key that was asked for last: nearly always the one that signs now.
+local recent, recent_id = nil, ""
 
 local function decoded(text)
     local found = {}
@@ -26,6 +33,7 @@ function _M.generation()
     if generation ~= seen then
         local text = dict:get("keys")
         keys, seen = text and decoded(text) or {}, generation
+        recent, recent_id = nil, ""
     end
     return generation
 end
@@ -36,8 +44,12 @@ function _M.known()
 end
 
 -- {hmac (what hmac.lua needs of it), not_after} of the key that had this id when `generation` was asked, or nil.
-function _M.key(id)
-    return keys[id]
+function _M.key(id, length)
+    if not recent or not raw.equal(id, length, recent_id) then
+        recent_id = ffi.string(id, length)
+        recent = keys[recent_id]
+    end
+    return recent
 end
 
 -- {subject, session, expires} of a bearer token by its SHA-256 in hex, or nil.
@@ -46,8 +58,12 @@ function _M.token(sha256)
     return text and cjson.decode(text)
 end
 
-function _M.revoked(session)
-    local till = dict:get("revoked " .. session)
+-- Whether a session, given as a string or as bytes, is over; so is one whose name is too long for any.
+function _M.revoked(session, length)
+    if length > LONGEST_SESSION then
+        return true
+    end
+    local till = raw.stored_number(raw_dict, "revoked ", session, length)
     return till ~= nil and till > ngx.time()
 end
 

@@ -5,7 +5,9 @@ local activity = require("activity")
 local balance = require("balance")
 local cjson = require("cjson.safe")
 local ffi = require("ffi")
+local raw = require("raw")
 local tunnels = require("tunnels")
+local usual = require("usual")
 
 local dict = ngx.shared.metrics
 
@@ -75,12 +77,11 @@ local function count(state)
         add(found, BYTES_IN, state.tally.bytes_in)
         return
     end
-    local var = ngx.var
     local seconds = ngx.now() - ngx.req.start_time()
     add(found, class - 1, 1)
-    add(found, BYTES_OUT, tonumber(var.bytes_sent))
-    if not BODILESS[ngx.req.get_method()] then
-        add(found, BYTES_IN, tonumber(var.request_length))
+    add(found, BYTES_OUT, raw.number(raw.variable("bytes_sent")))
+    if not state.usual and not BODILESS[ngx.req.get_method()] then
+        add(found, BYTES_IN, tonumber(ngx.var.request_length))
     end
     add(found, SECONDS, seconds)
     add(found, FIRST_BUCKET + bucket_of(seconds), 1)
@@ -103,7 +104,7 @@ function _M.log()
     end
     count(state)
     if state.usual then
-        return
+        return usual.over(state)
     end
     local workspace = state.route.workspace
     if workspace and state.backend and not state.tally and ngx.status < 400 and activity.is_navigation() then

@@ -7,16 +7,16 @@ local filters = require("filters")
 local guard = require("guard")
 local mirror = require("mirror")
 local ports = require("ports")
+local raw = require("raw")
 local routes = require("routes")
 local settings = require("settings")
 local tunnel = require("tunnel")
-local new_table = require("table.new")
+local usual = require("usual")
 local byte, sub = string.byte, string.sub
 
 local _M = {}
 
-local FIELDS = 8
-
+local SPACE, S = 32, 115
 local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true, TRACE = true }
 
 local function reserved(path)
@@ -148,23 +148,28 @@ local function answered_here(state)
 end
 
 -- Whether nginx may pass the request on as it is, said in the phase that costs least, where nothing can be waited for
--- nor answered: whatever is unusual is for `handle`. The shape of a usual request stands in nginx.conf.
-function _M.is_plain(listener)
-    local scheme, host = ngx.var.mooring_usual, ngx.var.host
-    if scheme == "" then
+-- nor answered: whatever is unusual is for `handle`. What a usual request looks like stands in nginx.conf, which gives
+-- "scheme host cookies" for one. `prefix` is what the keys of the listener begin with.
+function _M.is_plain(prefix)
+    local shape, length = raw.variable("mooring_usual")
+    if length == 0 then
         return false
     end
-    local route = host ~= settings.console and routes.only(listener, host)
-    if not route then
+    local is_https = shape[#"http"] == S
+    local host, till = shape + (is_https and #"https " or #"http "), shape + length
+    local space = raw.find(host, till, SPACE)
+    local host_length = space - host
+    if raw.equal(host, host_length, settings.console) or not routes.has_single(prefix, host, host_length) then
         return false
     end
-    local state = new_table(0, FIELDS)
-    state.route, state.backend, state.host, state.usual, state.idempotent = route, route, host, true, true
-    if not access.lets_in(state, scheme) then
+    local is_in, cookies = access.lets_in(host, host_length, is_https, space + 1, till - space - 1)
+    if not is_in then
         return false
     end
-    disclose(state)
-    ngx.ctx = state
+    if cookies ~= "" then
+        ngx.var.mooring_cookie = cookies
+    end
+    ngx.ctx = usual.state()
     return true
 end
 

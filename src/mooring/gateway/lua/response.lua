@@ -1,6 +1,7 @@
 -- What a backend's answer must not do: set Mooring's cookies, or let a service worker rule more than its own route.
 local balance = require("balance")
 local filters = require("filters")
+local raw = require("raw")
 local find = ngx.re.find
 
 local _M = {}
@@ -49,6 +50,16 @@ local function remember_backend(state)
     end
 end
 
+-- What a backend may send only in part.
+local function cut(state)
+    if ngx.var.upstream_http_set_cookie then
+        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
+    end
+    if ngx.var.upstream_http_service_worker_allowed then
+        narrow_service_worker(state)
+    end
+end
+
 function _M.headers()
     local state = ngx.ctx
     if not state.route then
@@ -58,16 +69,14 @@ function _M.headers()
     if ngx.status == 101 then
         return ngx.exit(502)
     end
-    local route = state.route
-    if ngx.var.upstream_http_set_cookie then
-        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
-    end
-    if ngx.var.upstream_http_service_worker_allowed then
-        narrow_service_worker(state)
+    local _, length = raw.variable("mooring_to_cut")
+    if length > 0 then
+        cut(state)
     end
     if state.usual then
         return
     end
+    local route = state.route
     -- Browsers say where a request comes from only to secure origins: elsewhere they must be told who may frame. By
     -- this header they ask for a page.
     if route.workspace and not state.port and ngx.var.http_upgrade_insecure_requests then

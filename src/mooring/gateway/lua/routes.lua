@@ -4,10 +4,12 @@ local cjson = require("cjson.safe")
 local match = require("match")
 local memory = require("memory")
 local new_table = require("table.new")
+local raw = require("raw")
 local single = require("single")
 local sub, find, byte = string.sub, string.find, string.byte
 
 local dict = ngx.shared.routes
+local raw_dict = raw.dictionary("routes")
 
 local _M = {}
 
@@ -143,13 +145,14 @@ function _M.find(listener, host, path)
     return state_of(route, key, port, matched)
 end
 
--- The route of a host that has just one, plain and for all of its paths, without its workspace; else nil.
-function _M.only(listener, host)
-    local text = dict:get(listener .. " " .. host)
-    if type(text) == "string" then
-        local route, rest = single.head(text)
-        return single.is_for_all(text, rest) and route or nil
+-- Whether a host has just one route, plain and for all of its paths, whose lines are read then.
+function _M.has_single(prefix, host, length)
+    local text, text_length = raw.text(raw_dict, prefix, host, length)
+    if not text then
+        return false
     end
+    single.read(text, text_length)
+    return single.lines.path.length == 0
 end
 
 -- Whether any route is for this host.

@@ -1,44 +1,60 @@
 -- The host cookie of model/grants.py: `v1.<key>.<session>.<subject>.<audience>.<expiry>.<signature>`.
+local ffi = require("ffi")
 local grants = require("grants")
 local hmac = require("hmac")
-local replace = require("resty.core.utils").str_replace_char
-local byte, find, sub = string.byte, string.find, string.sub
+local raw = require("raw")
+require("resty.core.utils")
+local C, find = ffi.C, raw.find
 
-local _M = {}
+ffi.cdef([[
+typedef struct { const unsigned char *session, *subject; int session_length, subject_length; } mooring_claims;
+]])
 
-local LONGEST = 1024
-local DOT = 46
+local LONGEST, LONGEST_HOST = 1024, 255
+local VERSION = "v1."
+local DOT, UNDERSCORE = 46, 95
 
--- The part of `text` that begins at `from`, and where the next one begins.
-local function part(text, from)
-    local dot = find(text, ".", from, true) or #text
-    return sub(text, from, dot - 1), dot + 1
+local audience = ffi.new("unsigned char[?]", LONGEST_HOST)
+
+-- Of whom the cookie said that was verified last; they point into it.
+local claims = ffi.new("mooring_claims")
+local _M = { claims = claims }
+
+local function is_for(from, host, length)
+    ffi.copy(audience, host, length)
+    C.ngx_http_lua_ffi_str_replace_char(audience, length, DOT, UNDERSCORE)
+    return C.memcmp(from, audience, length) == 0 and from[length] == DOT
 end
 
--- The session and the subject of the cookie that `text` holds from `from` to its end, when one of the signing keys
--- signed it for `host` and it holds now. Nothing is remembered: to check costs less than to look up what was found out
--- before, and cannot be out of date. What is not signed is not read.
-function _M.verified(text, from, host)
-    if #text - from >= LONGEST or find(text, "v1.", from, true) ~= from then
-        return nil
+-- The dot after a part that begins at `from`; nil when there is none.
+local function part(from, till)
+    return from and find(from + 1, till, DOT)
+end
+
+-- Whether one of the signing keys signed this cookie's value for `host`, and it holds now. Nothing is remembered: to
+-- check costs less than to look up what was found before, and cannot be out of date. What is not signed is not read.
+function _M.verified(value, length, host, host_length)
+    local last = length - hmac.TEXT_BYTES - 1
+    if length > LONGEST or last <= #VERSION or value[last] ~= DOT or C.memcmp(value, VERSION, #VERSION) ~= 0 then
+        return false
     end
-    local dot = find(text, ".", from + 3, true)
-    local key = dot and grants.key(sub(text, from + 3, dot - 1))
-    local last = #text - hmac.TEXT_BYTES
-    if not key or last <= dot or byte(text, last) ~= DOT or not hmac.signed(key.hmac, text, from, last) then
-        return nil
+    local till = value + last
+    local id = part(value + #VERSION - 1, till)
+    local key = id and grants.key(value + #VERSION, id - value - #VERSION)
+    if not key or not hmac.signed(key.hmac, value, last, till + 1) then
+        return false
     end
-    local session, subject
-    session, dot = part(text, dot + 1)
-    subject, dot = part(text, dot)
-    local audience = replace(host, ".", "_") .. "."
-    if find(text, audience, dot, true) ~= dot then
-        return nil
+    local session = part(id, till)
+    local subject = part(session, till)
+    if not subject or host_length > LONGEST_HOST or till - subject <= host_length + 2 then
+        return false
     end
-    local expires = tonumber(sub(text, dot + #audience, last - 1)) or 0
-    if math.min(expires, key.not_after) > ngx.time() and not grants.revoked(session) then
-        return session, subject
-    end
+    claims.session, claims.session_length = id + 1, session - id - 1
+    claims.subject, claims.subject_length = session + 1, subject - session - 1
+    local expires_at = subject + host_length + 2
+    local expires = is_for(subject + 1, host, host_length) and raw.number(expires_at, till - expires_at)
+    local ends = math.min(expires or 0, key.not_after)
+    return ends > ngx.time() and not grants.revoked(claims.session, claims.session_length)
 end
 
 return _M

@@ -1,51 +1,68 @@
 -- The text of a bucket that holds one plain route, as most do; compile.py writes it. Its lines are cut out in less time
 -- than it takes to find what was kept of them, so no worker keeps any:
 --     host (or unix:path), port, owner (* is everybody, nothing whoever is signed in), id, path, workspace
-local new_table = require("table.new")
-local find, sub = string.find, string.sub
+local ffi = require("ffi")
+local raw = require("raw")
+local find, string_of = raw.find, ffi.string
 
-local _M = {}
+ffi.cdef([[
+typedef struct { const unsigned char *at; int length; } mooring_line;
+typedef struct { mooring_line host, port, owner, id, path, workspace; } mooring_single;
+]])
 
-local FIELDS = 8
-local NEWLINE = 10
+local NEWLINE, ANYBODY = 10, 42
 
-local function line(text, from)
-    local after = find(text, "\n", from, true)
-    return sub(text, from, after - 1), after + 1
+-- The lines that were cut out last.
+local lines = ffi.new("mooring_single")
+local _M = { lines = lines }
+
+-- Cuts a line off, and gives where the next one begins.
+local function cut(line, from, till)
+    local after = find(from, till, NEWLINE)
+    line.at, line.length = from, after - from
+    return after + 1
 end
 
--- The route, which is its own only backend, but for its path and its workspace; and where these begin.
-function _M.head(text)
-    local route, from = new_table(0, FIELDS), 1
-    local host, port, owner
-    route.single = true
-    host, from = line(text, from)
-    port, from = line(text, from)
-    if port == "" then
-        route.unix = host
+function _M.read(text, length)
+    local till = text + length
+    local from = cut(lines.host, text, till)
+    from = cut(lines.port, from, till)
+    from = cut(lines.owner, from, till)
+    from = cut(lines.id, from, till)
+    from = cut(lines.path, from, till)
+    lines.workspace.at, lines.workspace.length = from, till - from
+end
+
+function _M.is_public()
+    return lines.owner.length == 1 and lines.owner.at[0] == ANYBODY
+end
+
+function _M.text(line)
+    return string_of(line.at, line.length)
+end
+
+-- Where it leads: host and port, or nothing and a unix socket.
+function _M.address(route)
+    local host = string_of(lines.host.at, lines.host.length)
+    if lines.port.length == 0 then
+        route.unix, route.host, route.port = host, nil, nil
     else
-        route.host, route.port = host, tonumber(port)
+        route.unix, route.host, route.port = nil, host, raw.number(lines.port.at, lines.port.length)
     end
-    owner, from = line(text, from)
-    if owner == "*" then
-        route.access = "public"
-    elseif owner ~= "" then
-        route.access, route.owner = "owner", owner
-    end
-    route.id, from = line(text, from)
-    return route, from
 end
 
--- Whether the route is for all paths, by the place that `head` gave.
-function _M.is_for_all(text, from)
-    return string.byte(text, from) == NEWLINE
-end
-
+-- The route, which is its own only backend.
 function _M.decode(text)
-    local route, from = _M.head(text)
-    route.path, from = line(text, from)
-    local workspace = sub(text, from)
-    route.workspace = workspace ~= "" and workspace or nil
+    local route = { single = true }
+    _M.read(raw.of(text), #text)
+    _M.address(route)
+    if _M.is_public() then
+        route.access = "public"
+    elseif lines.owner.length > 0 then
+        route.access, route.owner = "owner", _M.text(lines.owner)
+    end
+    route.id, route.path = _M.text(lines.id), _M.text(lines.path)
+    route.workspace = lines.workspace.length > 0 and _M.text(lines.workspace) or nil
     return route
 end
 
