@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from mooring.errors import MooringError
 from mooring.goproxy import dirhash, tlog
@@ -159,7 +160,7 @@ class Upstream:
             yield self
 
     def _serve(self, request: BaseHTTPRequestHandler) -> None:
-        path = request.path.lstrip("/").replace("%21", "!")
+        path = unquote(request.path.lstrip("/"))
         with self._lock:
             self.asked[path] += 1
             self.headers.append(dict(request.headers))

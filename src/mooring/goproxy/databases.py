@@ -29,7 +29,7 @@ class DatabaseAddress:
             self._chosen = await self._choose()
         upstream, prefix = self._chosen
         try:
-            return await upstream.get(prefix + path.replace("!", "%21"))
+            return await upstream.get(prefix + path)
         except Unavailable:
             # Whoever denied the database for a moment would have it asked elsewhere until this process ends.
             self._chosen = None

@@ -1,6 +1,6 @@
 """What a module proxy's sources and storage do wrong: leaves of the error tree, each with its own stable code."""
 
-from mooring.errors import Conflict, Unavailable
+from mooring.errors import Conflict, Forbidden, Unavailable
 
 
 class Mismatch(Conflict):
@@ -13,6 +13,12 @@ class BadUpstream(Unavailable):
     """A source answered with something that is no answer of the protocol."""
 
     code = "bad_upstream"
+
+
+class UpstreamRefused(Forbidden):
+    """A source refuses to give something to us; our own rules and permissions allow it."""
+
+    code = "upstream_refused"
 
 
 class NoSpace(Unavailable):

@@ -58,4 +58,4 @@ class Folder:
             raise Unavailable(f"{ask.label} cannot be read: {error.strerror}") from error
 
     def _path(self, name: str) -> Path:
-        return self._root / name.replace("%21", "!")
+        return self._root / name

@@ -106,7 +106,7 @@ class Source(Protocol):
 
     Raises:
         NotFound: the source proved that it does not exist.
-        Forbidden: the source refuses it.
+        UpstreamRefused: the source refuses it.
         BadUpstream: the answer is not one of the protocol.
         Unavailable: no answer, or one that says nothing about whether it exists.
     """

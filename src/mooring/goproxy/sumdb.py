@@ -98,6 +98,9 @@ class SumDB:
 
     async def latest(self) -> bytes:
         """The database's newest signed head, proved to continue the last one."""
+        return await self._once.do(f"latest/{self.name}", self._latest)
+
+    async def _latest(self) -> bytes:
         answer = await self._remote.get("latest")
         await self._advance(answer)
         return answer
@@ -110,7 +113,7 @@ class SumDB:
         """
         tile = tlog.parse_tile(path)
         if tile.level < 0 or tile.height != tlog.HEIGHT:
-            return await self._remote.get(path)
+            return await self._once.do(f"foreign/{self.name}/{path}", lambda: self._remote.get(path))
         async with self._advancing:
             await self._restore()
         if not tile.within(self._head.size):

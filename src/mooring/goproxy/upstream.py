@@ -11,9 +11,9 @@ import aiohttp
 import httpx2
 from yarl import URL
 
-from mooring.errors import Forbidden, InvalidInput, MooringError, NotFound, Unavailable
+from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
 from mooring.goproxy.dirhash import MAX_MOD, MAX_ZIP
-from mooring.goproxy.faults import BadUpstream
+from mooring.goproxy.faults import BadUpstream, UpstreamRefused
 from mooring.goproxy.names import Ask, Kind
 from mooring.goproxy.ports import Download
 
@@ -31,8 +31,8 @@ _SLOWEST = 1000
 _IDLE_S = 30.0
 """An idle connection is kept for so long: the go command pauses between the go.mod files and the zips."""
 _BROKEN = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError)
-# What a path may hold as it is; a branch's name may have a #, behind which nothing would be sent.
-_SAFE = "/%:@!$&'()*+,;=~"
+# As the go command writes paths; a branch's name may have a #, behind which nothing would be sent, and a %.
+_SAFE = "/:@$&+,=~"
 
 
 def client(timeout_s: float, connections: int = 64) -> aiohttp.ClientSession:
@@ -86,10 +86,10 @@ class Upstream:
 
     def public_address(self, ask: Ask) -> str:
         """Where a client finds a file itself; our credentials are not in it."""
-        return f"{self.name.rstrip('/')}/{ask.name.replace('!', '%21')}"
+        return f"{self.name.rstrip('/')}/{quote(ask.name, _SAFE)}"
 
     async def small(self, ask: Ask) -> bytes:
-        return await self.get(ask.name.replace("!", "%21"), MAX_MOD if ask.kind is Kind.mod else _MAX_SMALL)
+        return await self.get(ask.name, MAX_MOD if ask.kind is Kind.mod else _MAX_SMALL)
 
     async def get(self, path: str, limit: int = 4 * MAX_MOD) -> bytes:
         """A file of at most `limit` bytes. Raises as `Source`."""
@@ -133,9 +133,8 @@ class Upstream:
     async def zip(self, ask: Ask) -> AsyncIterator[Download]:
         # Compressed once more it would only cost time, and its length would be unknown.
         headers = {"Accept-Encoding": "identity"}
-        path = ask.name.replace("!", "%21")
         try:
-            async with self._answer(path, headers) as response:
+            async with self._answer(ask.name, headers) as response:
                 await self._check(response)
                 length = response.headers.get("content-length", "")
                 size = int(length) if length.isdecimal() and "content-encoding" not in response.headers else None
@@ -182,7 +181,7 @@ class Upstream:
         if status in _ABSENT:
             return NotFound(reason or "not found")
         if status in (401, 403):
-            return Forbidden(text)
+            return UpstreamRefused(text)
         return Unavailable(text)
 
     def _translated(self, error: Exception) -> Unavailable:
