@@ -13,29 +13,23 @@ import httpx2
 import pytest
 
 from mooring.goproxy.config import Config
-from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import Served
-from support.goproxies import get, running, wait_for
+from support import goproxies
+from support.goproxies import BIG, SMALL, doubting, get, running, wait_for
 from support.goupstream import DATABASE, Fault, Upstream, go, make_zip
-
-X = "example.com/x/@v/v1.0.0"
-BIG = {"x.go": "package x\n", "data.bin": os.urandom(700_000)}
 
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """A local upstream with a checksum database, and one module in it."""
-    with Upstream(tmp_path / "upstream").serving() as served:
-        served.publish("example.com/x", "v1.0.0")
-        served.publish("example.com/big", "v1.0.0", BIG)
+    """With two modules."""
+    with goproxies.upstream(tmp_path) as served:
         yield served
 
 
 @pytest.fixture
 def config(tmp_path: Path, upstream: Upstream) -> Config:
-    """A proxy in front of it that believes nothing for long."""
-    lifetimes = Lifetimes(mutable_s=0.0, absent_s=30.0, failed_s=0.0)
-    return Config(tmp_path / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go(), lifetimes=lifetimes)
+    """A proxy in front of it."""
+    return doubting(tmp_path, upstream)
 
 
 @pytest.fixture
@@ -48,29 +42,29 @@ def proxy(config: Config) -> Iterator[Served]:
 @pytest.mark.parametrize(
     ("name", "fault", "status"),
     [
-        (f"{X}.info", Fault(body=b"<html>welcome</html>"), 502),
-        (f"{X}.info", Fault(body=b'{"Version":"v1.0.1","Time":"2026-01-02T03:04:05Z"}'), 502),
-        (f"{X}.info", Fault(body=b"[]"), 502),
-        (f"{X}.info", Fault(body=b"[" * 100_000), 502),
-        (f"{X}.info", Fault(body=b'{"Version":"v1.0.0"}' + b" " * 2**20), 502),
-        (f"{X}.info", Fault(status=500), 503),
-        (f"{X}.info", Fault(status=429), 503),
-        (f"{X}.info", Fault(status=403), 403),
-        (f"{X}.info", Fault(status=404), 404),
-        (f"{X}.info", Fault(status=410), 404),
-        (f"{X}.info", Fault(announce=500), 503),
-        (f"{X}.mod", Fault(body=b"<html>welcome</html>"), 502),
-        (f"{X}.mod", Fault(body=b"module example.com/evil\n"), 502),
-        (f"{X}.mod", Fault(body=b""), 502),
-        (f"{X}.zip", Fault(body=b"<html>welcome</html>"), 502),
-        (f"{X}.zip", Fault(body=make_zip("example.com/x", "v1.0.0", {"x.go": "package evil\n"})), 502),
-        (f"{X}.info", Fault(status=302, headers={"Location": f"/{X}.info"}), 502),
-        (f"{X}.mod", Fault(status=302, headers={"Location": "gopher://127.0.0.1/"}), 503),
-        (f"{X}.mod", Fault(body=b"x" * (16 * 2**20 + 1)), 502),
-        (f"{X}.zip", Fault(cut_at=100), 503),
-        (f"{X}.zip", Fault(announce=5000), 503),
-        (f"{X}.zip", Fault(announce=50), 502),
-        (f"{X}.zip", Fault(status=301, headers={"Location": f"/{X}.zip"}), 502),
+        (f"{SMALL}.info", Fault(body=b"<html>welcome</html>"), 502),
+        (f"{SMALL}.info", Fault(body=b'{"Version":"v1.0.1","Time":"2026-01-02T03:04:05Z"}'), 502),
+        (f"{SMALL}.info", Fault(body=b"[]"), 502),
+        (f"{SMALL}.info", Fault(body=b"[" * 100_000), 502),
+        (f"{SMALL}.info", Fault(body=b'{"Version":"v1.0.0"}' + b" " * 2**20), 502),
+        (f"{SMALL}.info", Fault(status=500), 503),
+        (f"{SMALL}.info", Fault(status=429), 503),
+        (f"{SMALL}.info", Fault(status=403), 403),
+        (f"{SMALL}.info", Fault(status=404), 404),
+        (f"{SMALL}.info", Fault(status=410), 404),
+        (f"{SMALL}.info", Fault(announce=500), 503),
+        (f"{SMALL}.mod", Fault(body=b"<html>welcome</html>"), 502),
+        (f"{SMALL}.mod", Fault(body=b"module example.com/evil\n"), 502),
+        (f"{SMALL}.mod", Fault(body=b""), 502),
+        (f"{SMALL}.zip", Fault(body=b"<html>welcome</html>"), 502),
+        (f"{SMALL}.zip", Fault(body=make_zip("example.com/x", "v1.0.0", {"x.go": "package evil\n"})), 502),
+        (f"{SMALL}.info", Fault(status=302, headers={"Location": f"/{SMALL}.info"}), 502),
+        (f"{SMALL}.mod", Fault(status=302, headers={"Location": "gopher://127.0.0.1/"}), 503),
+        (f"{SMALL}.mod", Fault(body=b"x" * (16 * 2**20 + 1)), 502),
+        (f"{SMALL}.zip", Fault(cut_at=100), 503),
+        (f"{SMALL}.zip", Fault(announce=5000), 503),
+        (f"{SMALL}.zip", Fault(announce=50), 502),
+        (f"{SMALL}.zip", Fault(status=301, headers={"Location": f"/{SMALL}.zip"}), 502),
         ("example.com/x/@v/list", Fault(body=b"<html>\nwelcome\n</html>\n"), 502),
         ("example.com/x/@v/list", Fault(body=b"v1.0.0\n" * 200_000), 502),
         ("example.com/x/@latest", Fault(body=b"nothing"), 502),
@@ -94,7 +88,7 @@ def test_a_fault_of_the_upstream_is_said_and_not_kept(
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served, chunked: bool) -> None:  # noqa: FBT001
     """A wrong zip whose answer has begun is never completed, and the next request gets the right one."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     wrong = make_zip("example.com/big", "v1.0.0", {"data.bin": os.urandom(700_000)})
     upstream.faults[name] = Fault(body=wrong, times=1, chunked=chunked)
     received: list[bytes] = []
@@ -105,7 +99,7 @@ def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served, c
     assert get(proxy, name).content == upstream.files[name]
 
 
-@pytest.mark.parametrize("name", [f"{X}.info", f"{X}.zip"])
+@pytest.mark.parametrize("name", [f"{SMALL}.info", f"{SMALL}.zip"])
 def test_a_connection_that_breaks_before_an_answer_is_tried_again(upstream: Upstream, proxy: Served, name: str) -> None:
     """An upstream that hangs up once is asked again; one that always does is 503."""
     upstream.faults[name] = Fault(hang_up=True)
@@ -116,7 +110,7 @@ def test_a_connection_that_breaks_before_an_answer_is_tried_again(upstream: Upst
 
 def test_a_zip_that_ends_early_is_cut_off(upstream: Upstream, proxy: Served) -> None:
     """An upstream that breaks off in the middle ends our answer too, instead of leaving it waiting."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     upstream.faults[name] = Fault(cut_at=400_000, times=1)
     with pytest.raises(httpx2.RemoteProtocolError):
         get(proxy, name)
@@ -125,7 +119,7 @@ def test_a_zip_that_ends_early_is_cut_off(upstream: Upstream, proxy: Served) -> 
 
 def test_two_hundred_clients_are_one_fetch(upstream: Upstream, proxy: Served) -> None:
     """Everybody who asks for a cold zip gets all of it, and the upstream was asked once."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     gate = threading.Event()
     upstream.faults[name] = Fault(pace=lambda at: gate.wait(20) if at else None)
     with concurrent.futures.ThreadPoolExecutor(200) as pool:
@@ -141,7 +135,7 @@ def test_two_hundred_clients_are_one_fetch(upstream: Upstream, proxy: Served) ->
 
 def test_readers_get_what_is_there_before_the_end(upstream: Upstream, proxy: Served) -> None:
     """A client streams what the first fetch has received while the upstream still sends; the last bytes are held."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     gate = threading.Event()
     upstream.faults[name] = Fault(pace=lambda at: gate.wait(20) if at > 400_000 else None)
     try:
@@ -159,30 +153,30 @@ def test_readers_get_what_is_there_before_the_end(upstream: Upstream, proxy: Ser
 def test_an_upstream_that_is_down_is_no_absence(config: Config) -> None:
     """What nobody could ask about is 503, not 404; what is kept is served."""
     with running(config) as proxy:
-        assert get(proxy, f"{X}.zip").status_code == 200
+        assert get(proxy, f"{SMALL}.zip").status_code == 200
     with running(replace(config, upstream="http://127.0.0.1:1")) as proxy:
-        assert get(proxy, f"{X}.zip").status_code == 200
-        assert get(proxy, f"{X}.info").status_code == 503
+        assert get(proxy, f"{SMALL}.zip").status_code == 200
+        assert get(proxy, f"{SMALL}.info").status_code == 503
         assert "cannot be reached" in get(proxy, "example.com/y/@v/list").text
 
 
 def test_an_upstream_that_is_too_slow_is_no_absence(upstream: Upstream, config: Config) -> None:
     """An upstream that sends nothing for too long is 503, before an answer began and in the middle of one."""
     gate = threading.Event()
-    upstream.faults[f"{X}.info"] = Fault(pace=lambda _: gate.wait(10))
-    upstream.faults["example.com/big/@v/v1.0.0.zip"] = Fault(pace=lambda at: gate.wait(10) if at > 300_000 else None)
+    upstream.faults[f"{SMALL}.info"] = Fault(pace=lambda _: gate.wait(10))
+    upstream.faults[BIG] = Fault(pace=lambda at: gate.wait(10) if at > 300_000 else None)
     try:
         with running(replace(config, upstream_timeout_s=0.5)) as proxy:
-            assert get(proxy, f"{X}.info").status_code == 503
+            assert get(proxy, f"{SMALL}.info").status_code == 503
             with pytest.raises(httpx2.RemoteProtocolError):
-                get(proxy, "example.com/big/@v/v1.0.0.zip")
+                get(proxy, BIG)
     finally:
         gate.set()
 
 
 def test_an_upstream_that_drips_is_cut_off(upstream: Upstream, config: Config) -> None:
     """One that goes on sending, but next to nothing, does not keep everybody waiting for ever."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     gate = threading.Event()
     drip = Fault(piece=20, pace=lambda at: gate.wait(0.1) and None if at > 300_000 else None)
     upstream.faults[name] = replace(drip, times=1)
@@ -206,12 +200,12 @@ def test_the_chain_goes_on_as_gos_does(upstream: Upstream, config: Config) -> No
         (f"{empty},direct", 404),
     ):
         with running(replace(config, root=config.root / str(abs(hash(chain))), upstream=chain)) as proxy:
-            assert get(proxy, f"{X}.info").status_code == status, chain
+            assert get(proxy, f"{SMALL}.info").status_code == status, chain
 
 
 def test_old_lists_serve_when_the_upstream_fails(upstream: Upstream, proxy: Served) -> None:
     """A list and a latest that were seen once are served on, also when the upstream now denies the module."""
-    upstream.files["example.com/x/@latest"] = upstream.files[f"{X}.info"]
+    upstream.files["example.com/x/@latest"] = upstream.files[f"{SMALL}.info"]
     for name in ("example.com/x/@v/list", "example.com/x/@latest"):
         right = get(proxy, name)
         assert right.status_code == 200
@@ -236,9 +230,9 @@ def test_absence_is_remembered(upstream: Upstream, proxy: Served) -> None:
 
 def test_the_database_is_down(upstream: Upstream, proxy: Served) -> None:
     """Without the database nothing new is believed, and what is kept is served."""
-    assert get(proxy, f"{X}.zip").status_code == 200
+    assert get(proxy, f"{SMALL}.zip").status_code == 200
     upstream.database_up = False
-    assert get(proxy, f"{X}.zip").status_code == 200
+    assert get(proxy, f"{SMALL}.zip").status_code == 200
     assert get(proxy, "example.com/big/@v/v1.0.0.mod").status_code == 503
     upstream.database_up = True
     assert get(proxy, "example.com/big/@v/v1.0.0.mod").status_code == 200
@@ -257,14 +251,14 @@ def test_a_database_that_lies_is_not_believed(upstream: Upstream, proxy: Served,
         upstream.faults[tile] = Fault(body=bytes(32 * upstream.database.size))
     else:
         upstream.faults[lookup] = Fault(body=right.replace("— ".encode() + DATABASE.encode(), "— other".encode()))
-    assert get(proxy, f"{X}.mod").status_code == 502
+    assert get(proxy, f"{SMALL}.mod").status_code == 502
     upstream.faults.clear()
-    assert get(proxy, f"{X}.mod").status_code == 200
+    assert get(proxy, f"{SMALL}.mod").status_code == 200
 
 
 def test_a_database_that_forks_is_found_out(tmp_path: Path, upstream: Upstream, proxy: Served) -> None:
     """A database that shows another history than the one it showed before is not believed."""
-    assert get(proxy, f"{X}.mod").status_code == 200
+    assert get(proxy, f"{SMALL}.mod").status_code == 200
     with Upstream(tmp_path / "other").serving() as other:
         key = (tmp_path / "upstream/database/key").read_bytes()
     for name in ("records", "head"):
@@ -286,29 +280,29 @@ def test_the_database_is_reached_at_its_own_address(upstream: Upstream, config: 
             found = upstream.database_file(path)
             assert found is not None
             upstream.files[f"own/{path}"] = found
-        assert get(proxy, f"{X}.mod").status_code == 200
+        assert get(proxy, f"{SMALL}.mod").status_code == 200
 
 
 def test_a_partial_file_is_never_seen_and_repaired(config: Config, upstream: Upstream) -> None:
     """What a killed save leaves in the spool is no answer, and an empty file that a crash left is fetched again."""
     with running(config) as proxy:
-        get(proxy, f"{X}.zip")
-        wait_for(config.root / "cache/download" / f"{X}.ziphash")
+        get(proxy, f"{SMALL}.zip")
+        wait_for(config.root / "cache/download" / f"{SMALL}.ziphash")
     (config.root / "spool/abandoned").write_bytes(b"half")
     os.utime(config.root / "spool/abandoned", (1, 1))
-    (config.root / "cache/download" / f"{X}.zip").write_bytes(b"")
+    (config.root / "cache/download" / f"{SMALL}.zip").write_bytes(b"")
     with running(config) as proxy:
-        assert get(proxy, f"{X}.zip").content == upstream.files[f"{X}.zip"]
+        assert get(proxy, f"{SMALL}.zip").content == upstream.files[f"{SMALL}.zip"]
     assert list((config.root / "spool").iterdir()) == []
 
 
 def test_two_replicas_share_a_store(upstream: Upstream, config: Config) -> None:
     """What one replica fetched the other serves, and both record into one notary."""
     with running(config) as one, running(config) as other:
-        get(one, f"{X}.zip")
-        wait_for(config.root / "cache/download" / f"{X}.ziphash")
+        get(one, f"{SMALL}.zip")
+        wait_for(config.root / "cache/download" / f"{SMALL}.ziphash")
         upstream.asked.clear()
-        assert get(other, f"{X}.zip").status_code == 200
+        assert get(other, f"{SMALL}.zip").status_code == 200
         assert not upstream.asked
         key = one.goproxy.notary.name
         for proxy, module in ((one, "example.com/x"), (other, "example.com/big")):
@@ -318,7 +312,7 @@ def test_two_replicas_share_a_store(upstream: Upstream, config: Config) -> None:
 
 def test_a_kill_in_the_middle_of_a_save(upstream: Upstream, config: Config) -> None:
     """Killed while a zip comes in, nothing partial is visible; started again, the next request gets all of it."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     gate = threading.Event()
     upstream.faults[name] = Fault(pace=lambda at: gate.wait(20) if at > 400_000 else None, times=1)
     command = [Path(sys.executable).parent / "mooring", "goproxy", "--store", config.root, "--go", go()]

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,29 +12,23 @@ import pytest
 
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
-from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import Served
-from support.goproxies import get, running, wait_for
-from support.goupstream import GoUser, Upstream, go
-
-X = "example.com/x/@v/v1.0.0"
-BIG = {"x.go": "package x\n", "data.bin": os.urandom(700_000)}
+from support import goproxies
+from support.goproxies import BIG, SMALL, doubting, get, running, wait_for
+from support.goupstream import GoUser, Upstream
 
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """A local upstream with a checksum database, and one module in it."""
-    with Upstream(tmp_path / "upstream").serving() as served:
-        served.publish("example.com/x", "v1.0.0")
-        served.publish("example.com/big", "v1.0.0", BIG)
+    """With two modules."""
+    with goproxies.upstream(tmp_path) as served:
         yield served
 
 
 @pytest.fixture
 def config(tmp_path: Path, upstream: Upstream) -> Config:
-    """A proxy in front of it that believes nothing for long."""
-    lifetimes = Lifetimes(mutable_s=0.0, absent_s=30.0, failed_s=0.0)
-    return Config(tmp_path / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go(), lifetimes=lifetimes)
+    """A proxy in front of it."""
+    return doubting(tmp_path, upstream)
 
 
 @pytest.fixture
@@ -47,17 +40,17 @@ def proxy(config: Config) -> Iterator[Served]:
 
 def test_what_is_kept_is_served_without_fetching(upstream: Upstream, proxy: Served) -> None:
     """`/cached-only/` and Disable-Module-Fetch answer from the store and ask nobody."""
-    assert get(proxy, f"cached-only/{X}.mod").status_code == 404
-    assert get(proxy, f"{X}.mod", Disable_Module_Fetch="true").status_code == 404
+    assert get(proxy, f"cached-only/{SMALL}.mod").status_code == 404
+    assert get(proxy, f"{SMALL}.mod", Disable_Module_Fetch="true").status_code == 404
     assert not upstream.asked
-    get(proxy, f"{X}.mod")
-    assert get(proxy, f"cached-only/{X}.mod").status_code == 200
+    get(proxy, f"{SMALL}.mod")
+    assert get(proxy, f"cached-only/{SMALL}.mod").status_code == 200
     assert get(proxy, "cached-only/example.com/x/@v/list").text == "v1.0.0\n"
 
 
 def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
     """HEAD has the length and no body, a range is a part of a zip, and only what grows, a list, is compressed."""
-    name = "example.com/big/@v/v1.0.0.zip"
+    name = BIG
     whole = upstream.files[name]
     for _ in ("cold", "warm"):
         head = httpx2.head(f"{proxy.url}/{name}", timeout=30)
@@ -82,7 +75,7 @@ def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
 
 def test_a_connection_is_used_again(upstream: Upstream, proxy: Served) -> None:
     """One connection carries every kind of answer, with and without a body, one after the other."""
-    big = "/example.com/big/@v/v1.0.0.zip"
+    big = f"/{BIG}"
     connection = http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=30)
     for _ in ("cold", "warm"):
         for method, path, span, status in (
@@ -90,10 +83,10 @@ def test_a_connection_is_used_again(upstream: Upstream, proxy: Served) -> None:
             ("GET", big, "bytes=0-9", 206),
             ("GET", big, "bytes=99999999-", 416),
             ("GET", big, "", 200),
-            ("HEAD", f"/{X}.mod", "", 200),
-            ("GET", f"/{X}.mod", "", 200),
+            ("HEAD", f"/{SMALL}.mod", "", 200),
+            ("GET", f"/{SMALL}.mod", "", 200),
             ("GET", "/example.com/none/@v/list", "", 404),
-            ("POST", f"/{X}.mod", "", 405),
+            ("POST", f"/{SMALL}.mod", "", 405),
         ):
             connection.request(method, path, headers={"Range": span} if span else {})
             answer = connection.getresponse()
@@ -158,7 +151,7 @@ def test_tokens_are_asked_for_and_never_logged(
     tokens = tmp_path / "tokens"
     token = access.make(tokens, "ann", ())
     with running(replace(config, tokens=tokens, private=("git.example",))) as proxy:
-        assert get(proxy, f"{X}.mod").status_code == 401
+        assert get(proxy, f"{SMALL}.mod").status_code == 401
         assert get(proxy, "-/healthz").status_code == 200
         ann = GoUser(tmp_path / "ann", f"{proxy.url}/t-{token}", upstream.sumdb)
         assert ann.download("example.com/x@v1.0.0")["Sum"]
@@ -171,9 +164,9 @@ def test_tokens_are_asked_for_and_never_logged(
 def test_the_catalog_the_index_and_the_metrics(config: Config, proxy: Served) -> None:
     """What is kept can be searched and mirrored, and what was asked for is counted."""
     before = time.time()
-    get(proxy, f"{X}.zip")
-    get(proxy, f"{X}.mod")
-    wait_for(config.root / "cache/download" / f"{X}.ziphash")
+    get(proxy, f"{SMALL}.zip")
+    get(proxy, f"{SMALL}.mod")
+    wait_for(config.root / "cache/download" / f"{SMALL}.ziphash")
     lines = [json.loads(line) for line in get(proxy, "index").text.splitlines()]
     assert [(line["Path"], line["Version"]) for line in lines] == [("example.com/x", "v1.0.0")]
     assert get(proxy, "index?since=2100-01-01T00:00:00Z").text == ""
@@ -200,11 +193,17 @@ def test_commits_branches_and_early_versions(tmp_path: Path, upstream: Upstream,
     pseudo, early = "v1.0.1-0.20260102030405-0123456789ab", "v1.1.0-rc.1"
     for version in (pseudo, early):
         upstream.publish("example.com/x", version)
-    for revision in ("main", "0123456789ab"):
+    for revision in ("main", "fix#42", "0123456789ab"):
         upstream.files[f"example.com/x/@v/{revision}.info"] = upstream.files[f"example.com/x/@v/{pseudo}.info"]
     upstream.files["example.com/x/@v/list"] += f"{pseudo}\n".encode()
     ann = GoUser(tmp_path / "ann", proxy.url, upstream.sumdb)
-    for revision, version in ((pseudo, pseudo), ("main", pseudo), ("0123456789ab", pseudo), (early, early)):
+    for revision, version in (
+        (pseudo, pseudo),
+        ("main", pseudo),
+        ("fix#42", pseudo),
+        ("0123456789ab", pseudo),
+        (early, early),
+    ):
         assert ann.download(f"example.com/x@{revision}")["Version"] == version
     assert get(proxy, "example.com/x/@v/list").text == f"v1.0.0\n{early}\n"
     assert ann.download("example.com/x@latest")["Version"] == "v1.0.0"

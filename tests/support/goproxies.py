@@ -1,6 +1,7 @@
 """Our module proxy in a thread of its own with a loop of its own, so that the real go command can be a client."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -10,7 +11,28 @@ from pathlib import Path
 import httpx2
 
 from mooring.goproxy.config import Config
+from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import Served, serving
+from support.goupstream import Upstream, go
+
+SMALL = "example.com/x/@v/v1.0.0"
+BIG = "example.com/big/@v/v1.0.0.zip"
+"""What `upstream` has: a module of a few bytes, and the zip of one that is not sent before it is half received."""
+
+
+@contextmanager
+def upstream(folder: Path) -> Iterator[Upstream]:
+    """A local upstream with a checksum database, and two modules in it."""
+    with Upstream(folder / "upstream").serving() as served:
+        served.publish("example.com/x", "v1.0.0")
+        served.publish("example.com/big", "v1.0.0", {"x.go": "package x\n", "data.bin": os.urandom(700_000)})
+        yield served
+
+
+def doubting(folder: Path, upstream: Upstream) -> Config:
+    """A proxy in front of it that believes nothing for long."""
+    lifetimes = Lifetimes(mutable_s=0.0, absent_s=30.0, failed_s=0.0)
+    return Config(folder / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go(), lifetimes=lifetimes)
 
 
 @contextmanager
