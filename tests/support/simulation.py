@@ -9,6 +9,7 @@ same one. A failure names its seed; `explore(..., only=SEED)` replays it.
 """
 
 import asyncio
+import functools
 import heapq
 import random
 from collections.abc import Callable, Coroutine
@@ -16,6 +17,9 @@ from typing import Any
 
 STEPS = 200_000
 """Callbacks in one run; a scenario that needs more does not end."""
+
+SOME = 3
+"""Orders for a test that is about something else."""
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
@@ -58,6 +62,19 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Nothing is ever selected."""
 
 
+class LoopClock:
+    """The simulated loop's time, as code takes it."""
+
+    def now(self) -> float:
+        return 1_000_000.0 + self.monotonic()
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
 class Failed(AssertionError):
     """A scenario failed; its text names the seed."""
 
@@ -78,7 +95,9 @@ def run(scenario: Callable[[random.Random], Coroutine[Any, Any, None]], seed: in
         assert not timers, f"timers left: {timers}"
         assert not loop.errors, loop.errors
     except BaseException as error:
-        raise Failed(f"{scenario.__name__} fails with seed {seed}: replay it with only={seed}") from error
+        raise Failed(
+            f"{getattr(scenario, '__name__', scenario)} fails with seed {seed}: replay it with only={seed}"
+        ) from error
     finally:
         loop.close()
 
@@ -89,3 +108,17 @@ def explore(
     """Run the scenario under `seeds` different schedules, or just under one of them."""
     for seed in range(seeds) if only is None else (only,):
         run(scenario, seed)
+
+
+def simulated(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A test whose waiting takes no time, under some orders of what happens at once."""
+
+    @functools.wraps(test)
+    def under_some_orders(*arguments: Any, **named: Any) -> None:  # noqa: ANN401 - whatever the test takes
+        def scenario(_: random.Random) -> Coroutine[Any, Any, None]:
+            return test(*arguments, **named)
+
+        scenario.__name__ = test.__name__
+        explore(scenario, seeds=SOME)
+
+    return under_some_orders

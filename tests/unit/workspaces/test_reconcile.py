@@ -2,10 +2,10 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from mooring.control.clock import SystemClock
 from mooring.errors import NotFound, Unavailable
 from mooring.model.routes import RouteState
 from mooring.model.template import Editor, Template
@@ -21,11 +21,16 @@ from mooring.workspaces.memory_runtime import (
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.reconcile import HANGS
 from mooring.workspaces.requests import Change
-from support.workspaces import ADA, LIGHT, StageTemplates, stage
+from support.simulation import LoopClock, simulated
+from support.workspaces import ADA, LIGHT, StageTemplates
+from support.workspaces import stage as any_stage
+
+stage = partial(any_stage, clock=LoopClock())
 
 QUICK = LIGHT.model_copy(update={"editor": Editor(command=("healthy",), start_timeout_s=1)})
 
 
+@simulated
 async def test_running_means_that_the_editor_answered() -> None:
     """A workspace is starting until its editor answered through the gateway, then running, with the time it took."""
     async with stage() as it:
@@ -46,6 +51,7 @@ async def test_running_means_that_the_editor_answered() -> None:
         assert texts[2].startswith("editor answered after ")
 
 
+@simulated
 async def test_stop_and_start_again() -> None:
     """A stopped workspace has a page that says so, and starts with the next generation."""
     async with stage() as it:
@@ -62,6 +68,7 @@ async def test_stop_and_start_again() -> None:
         assert (await it.until(made.id, Phase.running)).generation == 2
 
 
+@simulated
 async def test_restart_is_a_new_generation() -> None:
     """A restart ends the old editor; the new one has to answer before it is running again."""
     async with stage() as it:
@@ -74,6 +81,7 @@ async def test_restart_is_a_new_generation() -> None:
         assert seen.generation == 2
 
 
+@simulated
 async def test_deleting_forgets_everything() -> None:
     """Files, routes and the row go; the name is free at once."""
     runtime = MemoryRuntime()
@@ -92,6 +100,7 @@ async def test_deleting_forgets_everything() -> None:
         assert it.route(again.id) is not None
 
 
+@simulated
 async def test_an_editor_that_never_answers_fails_and_is_ended() -> None:
     """After the template's start time-out it is failed, with the last lines of its output, and nothing of it runs."""
     runtime = MemoryRuntime()
@@ -109,6 +118,7 @@ async def test_an_editor_that_never_answers_fails_and_is_ended() -> None:
         assert (await it.until(made.id, Phase.running)).reason == ""
 
 
+@simulated
 async def test_a_gateway_that_is_away_is_no_fault_of_the_editor() -> None:
     """While the gateway does not answer, the start time-out does not run; once it does, the workspace runs."""
     async with stage(light=QUICK) as it:
@@ -120,6 +130,7 @@ async def test_a_gateway_that_is_away_is_no_fault_of_the_editor() -> None:
         await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_a_lying_runtime_never_makes_a_workspace_run() -> None:
     """A runtime that only says it started something ends in failed."""
     async with stage(runtime=LyingRuntime(), light=QUICK) as it:
@@ -129,6 +140,7 @@ async def test_a_lying_runtime_never_makes_a_workspace_run() -> None:
         assert "did not answer" in failed.reason
 
 
+@simulated
 async def test_an_editor_that_crashes_too_often_fails_with_its_last_words() -> None:
     """What the runtime gives up on is failed, and says why; a new start is a new chance."""
     async with stage(runtime=CrashingRuntime()) as it:
@@ -141,6 +153,7 @@ async def test_an_editor_that_crashes_too_often_fails_with_its_last_words() -> N
         failed = await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.failed)
 
 
+@simulated
 async def test_a_crash_is_told_and_probed_anew() -> None:
     """After a crash the workspace is starting until the new editor answered."""
     runtime = MemoryRuntime()
@@ -155,6 +168,7 @@ async def test_a_crash_is_told_and_probed_anew() -> None:
         assert "the editor ended and was started again: segmentation fault" in await it.texts(made.id)
 
 
+@simulated
 async def test_what_vanished_is_started_again() -> None:
     """A workspace that should run and does not, after a reboot for example, is started again."""
     runtime = MemoryRuntime()
@@ -169,10 +183,11 @@ async def test_what_vanished_is_started_again() -> None:
             await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_a_new_server_adopts_what_runs() -> None:
     """After a kill of the server running workspaces stay running, are served at once, and nothing is started."""
     runtime = MemoryRuntime()
-    log = MemoryEventLog(SystemClock())
+    log = MemoryEventLog(LoopClock())
     store = MemoryStore(log)
     async with stage(runtime=runtime, store=store, events=log) as it:
         made = await it.create()
@@ -188,9 +203,10 @@ async def test_a_new_server_adopts_what_runs() -> None:
         assert await it.texts(made.id) == texts
 
 
+@simulated
 async def test_after_a_reboot_nothing_is_running_that_did_not_answer() -> None:
     """What the database calls running and the runtime has to start again is soon starting, until it answered."""
-    log = MemoryEventLog(SystemClock())
+    log = MemoryEventLog(LoopClock())
     store = MemoryStore(log)
     async with stage(store=store, events=log) as it:
         made = await it.create()
@@ -202,6 +218,7 @@ async def test_after_a_reboot_nothing_is_running_that_did_not_answer() -> None:
         await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_an_editor_that_hangs_is_not_running_and_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """After some unanswered probes it is starting, and running again once it answers; its processes are left alone."""
     monkeypatch.setattr("mooring.workspaces.reconcile.RECHECK_S", 0.05)
@@ -229,6 +246,7 @@ class LosingTemplates(StageTemplates):
         return await super().get(name, version)
 
 
+@simulated
 async def test_a_workspace_whose_template_is_lost_fails_and_says_so() -> None:
     """What runs of it is ended; once the template is back a start is enough."""
     runtime, templates = MemoryRuntime(), LosingTemplates(LIGHT)
@@ -251,6 +269,7 @@ async def test_a_workspace_whose_template_is_lost_fails_and_says_so() -> None:
         await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_a_workspace_whose_template_is_lost_can_be_stopped_and_deleted() -> None:
     """Nothing of it stays, whatever runtime it had."""
     runtime, templates = MemoryRuntime(), LosingTemplates(LIGHT)
@@ -268,9 +287,10 @@ async def test_a_workspace_whose_template_is_lost_can_be_stopped_and_deleted() -
         assert it.route(made.id) is None
 
 
+@simulated
 async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
     """A workspace whose start has only been asked for when Mooring stops does not run on without it."""
-    runtime = SlowRuntime(SystemClock(), 0.2)
+    runtime = SlowRuntime(LoopClock(), 0.2)
     async with stage(runtime=runtime) as it:
         made = await it.create()
         await it.until(made.id, Phase.starting)
@@ -278,10 +298,11 @@ async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
         assert await runtime.usage(made.id) is None
 
 
+@simulated
 async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
     """Suspending stops every workspace; the next server starts those that should run."""
     runtime = MemoryRuntime()
-    log = MemoryEventLog(SystemClock())
+    log = MemoryEventLog(LoopClock())
     store = MemoryStore(log)
     async with stage(runtime=runtime, store=store, events=log) as it:
         made = await it.create()
@@ -294,6 +315,7 @@ async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
         await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_a_runtime_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for is visible as the reason, and it goes on by itself once the runtime answers."""
     monkeypatch.setattr("mooring.workspaces.turn.RUNTIME_WITHIN_S", 0.1)
@@ -307,9 +329,10 @@ async def test_a_runtime_that_does_not_answer_holds_up_nobody_else(monkeypatch: 
         assert len([text for text in await it.texts(made.id) if "did not answer" in text]) == 1
 
 
+@simulated
 async def test_a_slow_runtime_is_only_slow() -> None:
     """A stop asked for during a slow start is what counts in the end."""
-    async with stage(runtime=SlowRuntime(SystemClock(), 0.2)) as it:
+    async with stage(runtime=SlowRuntime(LoopClock(), 0.2)) as it:
         made = await it.create()
         await it.service.stop(ADA, made.id)
         await it.until(made.id, Phase.stopped)
@@ -336,6 +359,7 @@ class GoneStore(MemoryStore):
             raise Unavailable("the database does not answer")
 
 
+@simulated
 async def test_a_database_that_goes_away_loses_nothing() -> None:
     """What happens while the database is gone is true in it soon after it is back."""
     runtime, store = MemoryRuntime(), GoneStore()
@@ -351,6 +375,7 @@ async def test_a_database_that_goes_away_loses_nothing() -> None:
         assert it.clock.monotonic() - began < 5
 
 
+@simulated
 async def test_an_answer_while_the_database_is_away_is_told() -> None:
     """An editor that answers when nothing can be written is running afterwards, and the event says how long it took."""
     store = GoneStore()
@@ -380,6 +405,7 @@ class AwayRuntime(MemoryRuntime):
         return await super().apply(workspace, template)
 
 
+@simulated
 async def test_a_start_is_told_once_however_often_it_is_tried() -> None:
     """A runtime that is away for a while does not fill the history with starts; what it starts then is of now."""
     runtime = AwayRuntime()
@@ -401,6 +427,7 @@ async def test_a_start_is_told_once_however_often_it_is_tried() -> None:
 
 
 @pytest.mark.parametrize("readable", [True, False])
+@simulated
 async def test_crashes_while_the_database_is_away_are_told(readable: bool) -> None:  # noqa: FBT001
     """Whether it is locked or gone: afterwards there is an event that says how often the editor ended, and when."""
     runtime, store = MemoryRuntime(), GoneStore()
@@ -421,6 +448,7 @@ async def test_crashes_while_the_database_is_away_are_told(readable: bool) -> No
         await it.until(made.id, Phase.running)
 
 
+@simulated
 async def test_a_rename_moves_the_routes() -> None:
     """The new name's host is served, the old one's no more."""
     async with stage() as it:
@@ -433,10 +461,11 @@ async def test_a_rename_moves_the_routes() -> None:
         assert not [r for r in it.table.routes().values() if r.host.endswith("first--ada.localhost")]
 
 
+@simulated
 async def test_notices_become_events_once() -> None:
     """A failed clone is told once, however often it is observed and whoever restarts."""
     runtime = MemoryRuntime()
-    log = MemoryEventLog(SystemClock())
+    log = MemoryEventLog(LoopClock())
     store = MemoryStore(log)
     for _ in range(2):
         async with stage(runtime=runtime, store=store, events=log) as it:
@@ -450,6 +479,7 @@ async def test_notices_become_events_once() -> None:
             assert (await it.texts(made.id)).count("git clone failed with status 128") == 1
 
 
+@simulated
 async def test_updates_hold_from_the_next_start() -> None:
     """A change of the environment is kept and does not touch what runs."""
     async with stage() as it:
@@ -464,6 +494,7 @@ async def test_updates_hold_from_the_next_start() -> None:
         assert not restarted.restart_needed
 
 
+@simulated
 async def test_any_start_takes_what_is_wanted_by_then() -> None:
     """One that vanished is started with the limits and environment of now, and needs no restart for them."""
     runtime = MemoryRuntime()

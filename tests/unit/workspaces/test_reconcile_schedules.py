@@ -14,23 +14,10 @@ from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
 from mooring.workspaces.memory_runtime import FlakyRuntime, World
 from mooring.workspaces.ports import Event
-from support.simulation import explore
+from support.simulation import LoopClock, explore
 from support.workspaces import ADA, Stage, stage
 
 SEEDS = 300
-
-
-class LoopClock:
-    """The simulated loop's time."""
-
-    def now(self) -> float:
-        return 1_000_000.0 + asyncio.get_running_loop().time()
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
 
 
 class Weather:
