@@ -17,7 +17,7 @@ from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.ledger import Ledger
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
-from support.goproxies import running
+from support.goproxies import running, wait_for
 from support.goupstream import GoUser, Upstream, go
 from support.sshd import ssh_server
 
@@ -68,7 +68,7 @@ def test_a_private_module_comes_from_its_repository(
     git.publish("lib", "v1.0.0")
     found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
     assert found["Version"] == "v1.0.0"
-    assert (tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip").exists()
+    wait_for(tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip")
     careless = user(tmp_path, proxy, "bob", upstream.sumdb).download(git.module("lib") + "@v1.0.0", check=False)
     assert f"is private: set GOSUMDB={proxy.goproxy.notary.key}" in careless["Error"]
     assert not any("git.test" in path for path in upstream.asked)
@@ -115,7 +115,9 @@ def test_a_moved_tag_is_refused(tmp_path: Path, git: GitServer, proxy: Served) -
     """A version whose content changed after it was first seen is refused by the notary, with the reason."""
     git.publish("lib", "v1.0.0")
     user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0")
-    (tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip").unlink()
+    kept = tmp_path / "store/cache/download" / git.module("lib") / "@v/v1.0.0.zip"
+    wait_for(kept)
+    kept.unlink()
     shutil.rmtree(tmp_path / "store/vcs/modcache")
     git.publish("lib", "v1.0.0", {"x.go": "package x // changed\n"})
     found = user(tmp_path, proxy, "bob").download(git.module("lib") + "@v1.0.0", check=False)

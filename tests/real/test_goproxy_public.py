@@ -7,7 +7,7 @@ import pytest
 
 from mooring.goproxy.config import Config
 from mooring.server.goproxy import Served
-from support.goproxies import running
+from support.goproxies import running, wait_for
 from support.goupstream import Fault, GoUser, Upstream, go
 
 
@@ -37,6 +37,7 @@ def test_go_downloads_a_public_module(tmp_path: Path, upstream: Upstream, proxy:
     assert found["Version"] == "v1.0.0"
     theirs = tmp_path / "ann" / "modcache/cache/download/example.com/!hello/@v"
     ours = tmp_path / "store/cache/download/example.com/!hello/@v"
+    wait_for(ours / "v1.0.0.ziphash")
     for name in ("v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip", "v1.0.0.ziphash"):
         assert (ours / name).read_bytes() == (theirs / name).read_bytes()
 

@@ -75,6 +75,11 @@ class Flight:
         """Bytes in the spool."""
         return self._received
 
+    @property
+    def ended(self) -> bool:
+        """Whether everybody may have all of it, or nobody will."""
+        return self._ended
+
     def reserve(self, size: int) -> None:
         """Have room for all of it before anybody is sent a byte: a full disk is a reason then, not a cut. Blocking.
 

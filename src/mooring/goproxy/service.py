@@ -25,6 +25,8 @@ from mooring.goproxy.remembered import Remembered
 
 log = structlog.get_logger(__name__)
 
+_SETTLE_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
@@ -138,6 +140,14 @@ class Proxy:
                 await answer.flight.landed()
         finally:
             answer.close()
+
+    async def settle(self) -> None:
+        """Wait until what somebody may have had the end of is kept, for ten seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                for flight in [one for one in self._flights.values() if one.ended]:
+                    with contextlib.suppress(MooringError):
+                        await flight.landed()
 
     async def _fetch(self, ask: Ask) -> bytes:
         """A small file from its source, checked, verified and kept."""

@@ -1,19 +1,16 @@
 """Picks the parts of a module proxy, and serves it alone; inside `mooring up` see `goproxy_role`."""
 
 import asyncio
-import logging
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import httpx2
 import structlog
-import uvicorn
 import uvloop
-from starlette.types import ASGIApp
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
@@ -38,7 +35,6 @@ from mooring.goproxy.operations import Parts as OperationParts
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.policy import Filter
 from mooring.goproxy.ports import FullStore
-from mooring.goproxy.responses import CutOff
 from mooring.goproxy.s3 import S3Store
 from mooring.goproxy.sources import NotaryDatabase, PublicDatabase, Sources
 from mooring.goproxy.sumdb import PublicRecord, SumDB
@@ -46,18 +42,14 @@ from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import CONNECT_S, Upstream, client
 from mooring.goproxy.vcs import VersionControl
+from mooring.server.door import BACKLOG, answering, encryption
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
-from mooring.server.patience import Impatient, open_many_files
 from mooring.settings import environment
 
 log = structlog.get_logger(__name__)
 
 _EVICT_EVERY_S = 600.0
-_IDLE_S = 90
-"""A build's next download comes after some compiling; a new connection would cost it two ways there and back."""
-BACKLOG = 1024
-"""Many machines of a build farm begin at the same second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +133,8 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             )
         )
         yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules)
+        # A client that had all of a module would find the next process without it.
+        await proxy.settle()
 
 
 @asynccontextmanager
@@ -305,12 +299,9 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
         host, bound = listener.getsockname()[:2]
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
-        async with build(config) as goproxy, counted(goproxy, config), Tasks("server") as tasks:
-            server = http_server(goproxy.app, certificate=config.tls_certificate, key=config.tls_key)
-            task = tasks.spawn("uvicorn", server.serve(sockets=[listener]))
+        tls = encryption(config.tls_certificate, config.tls_key)
+        async with build(config) as goproxy, counted(goproxy, config), answering(goproxy.app, listener, tls):
             yield Served(url, goproxy)
-            server.should_exit = True
-            await task
 
 
 @asynccontextmanager
@@ -320,59 +311,9 @@ async def counted(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
         yield
 
 
-def http_server(app: ASGIApp, *, certificate: Path | None = None, key: Path | None = None) -> "_Server":
-    """A server of `app` that leaves signals alone.
-
-    Raises:
-        Misconfigured: the certificate cannot be used.
-    """
-    open_many_files()
-    logging.getLogger("uvicorn.error").addFilter(_QUIET)
-    settings = uvicorn.Config(
-        app,
-        # A method would be taken for an application of an older kind.
-        interface="asgi3",
-        http=Impatient,
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-        timeout_keep_alive=_IDLE_S,
-        ssl_certfile=certificate,
-        ssl_keyfile=key,
-    )
-    try:
-        # Here and not in the server's task, where nobody would hear that the certificate is none.
-        settings.load()
-    except OSError as error:
-        raise Misconfigured(f"{certificate} and its key cannot be used: {error}", field="tls") from error
-    return _Server(settings)
-
-
 def _listener(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), backlog=BACKLOG, family=family)
     except OSError as error:
         raise Misconfigured(f"cannot listen on {address} port {port}: {error.strerror}", field="port") from error
-
-
-class _Quiet(logging.Filter):
-    """An answer that was cut off on purpose is in our own log; its traceback would fill the server's."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.exc_info is None or not isinstance(record.exc_info[1], CutOff)
-
-
-class _Server(uvicorn.Server):
-    """Signals are the role's own business."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave them alone."""
-        yield
-
-
-_QUIET = _Quiet()

@@ -26,8 +26,9 @@ from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse, reply
 from mooring.goproxy.stamps import Stamp, stamp
 from mooring.model.toml import BadToml
+from mooring.server.door import BACKLOG, answering
 from mooring.server.files import make_folders
-from mooring.server.goproxy import BACKLOG, Goproxy, build, counted, http_server
+from mooring.server.goproxy import Goproxy, build, counted
 from mooring.server.lifetime import Lifetime
 from mooring.server.occupied import Occupied
 from mooring.settings import Home, Installation, go_command
@@ -221,15 +222,9 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
 async def _run(installation: Installation, lifetime: Lifetime) -> None:
     home, switch = installation.home, Switch()
     with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
-        server, office = http_server(switch), http_server(switch.administer)
-        async with Tasks("goproxy-role") as tasks:
-            serving = tasks.spawn("uvicorn", server.serve(sockets=[front]))
-            administering = tasks.spawn("administration", office.serve(sockets=[back]))
+        async with Tasks("goproxy-role") as tasks, answering(switch, front), answering(switch.administer, back):
             tasks.forever("settings", keep(installation, switch))
             await lifetime.ended()
-            server.should_exit = office.should_exit = True
-            await serving
-            await administering
 
 
 @contextmanager
