@@ -16,11 +16,12 @@ from mooring.goproxy.flight import Once
 from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import escape, parse_lookup
 from mooring.goproxy.note import Verifier, check
-from mooring.goproxy.ports import Remote, Store
+from mooring.goproxy.ports import Inventory, Remote, Store
 from mooring.goproxy.tlog import HASH, Tile, Tree
 
 _TILES_IN_MEMORY = 2048
 _HEADS_IN_MEMORY = 1024
+_AT_ONCE = 16
 
 
 class SumDB:
@@ -62,7 +63,7 @@ class SumDB:
         wanted = f"{module} {version} h1:".encode()
         if not any(escape(line.decode(errors="replace")).encode().startswith(wanted) for line in text.splitlines()):
             raise BadTree(f"{self.name} answers {name} with the record of another module")
-        await self._advance(signed)
+        await self._believe(signed)
         tree = self._head
         if number >= tree.size:
             raise BadTree(f"{self.name} names record {number} of a tree of {tree.size}")
@@ -71,6 +72,36 @@ class SumDB:
             raise BadTree(f"{self.name} sends a record of {name} that is not in its tree")
         await keep(self._store, file, answer)
         return answer
+
+    async def _believe(self, signed: bytes) -> None:
+        try:
+            await self._advance(signed)
+        except BadUpstream:
+            # A copy of the database, as an export is one, has the tiles of its newest head, not those of each before.
+            await self.latest()
+            await self._advance(signed)
+
+    async def complete(self, kept: Inventory) -> int:
+        """Keep what proves every kept record, whichever process looked it up: a copy of this store has nothing else.
+
+        Returns how many records lack something that the database did not send now.
+        """
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(name: str) -> bool:
+            async with turn:
+                try:
+                    number, _text, signed = tlog.parse_lookup(await read(self._store, name) or b"")
+                    await self._advance(signed)
+                    await self._prove(tlog.tile_of((0, number), self._head.size), self._head)
+                except MooringError:
+                    return False
+                return True
+
+        names = [entry.name async for entry in kept.entries(f"sumdb/{self.name}/lookup/")]
+        async with asyncio.TaskGroup() as group:
+            done = [group.create_task(one(name)) for name in names]
+        return sum(not task.result() for task in done)
 
     async def answer(self, rest: str) -> bytes:
         """A file for somebody else: `latest`, `lookup/…` or `tile/…`."""

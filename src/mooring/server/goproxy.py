@@ -68,6 +68,7 @@ class Goproxy:
     tallies: Tallies
     telemetry: Telemetry
     rules: Filter
+    database: SumDB | None
 
 
 @asynccontextmanager
@@ -132,7 +133,9 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
                 max_bytes=config.max_bytes,
             )
         )
-        yield Goproxy(app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules)
+        yield Goproxy(
+            app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules, database
+        )
         # A client that had all of a module would find the next process without it.
         await proxy.settle()
 

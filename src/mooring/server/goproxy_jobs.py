@@ -124,14 +124,23 @@ async def _all(proxy: Proxy, wanted: list[Ask]) -> AsyncIterator[Step]:
             yield Step(done, len(wanted), label, problem)
 
 
-async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> int:
-    """Write what is kept, or the modules that a pattern covers, into a tar file; how many files.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """How many files were written, and how many records of the checksum database go without all of their proof."""
+
+    files: int
+    unproved: int
+
+
+async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exported:
+    """Write what is kept, or the modules that a pattern covers, into a tar file.
 
     Raises:
         InvalidInput: the file cannot be written.
     """
     count = 0
     async with build(config) as goproxy:
+        unproved = await goproxy.database.complete(goproxy.store) if goproxy.database else 0
         try:
             with await asyncio.to_thread(tarfile.open, to, "w") as archive:
                 async for entry in goproxy.store.entries():
@@ -141,7 +150,7 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> int:
                         count += 1
         except OSError as error:
             raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
-    return count
+    return Exported(count, unproved)
 
 
 async def _add(archive: tarfile.TarFile, name: str, blob: Blob) -> None:

@@ -11,8 +11,10 @@ from mooring.goproxy import tlog
 from mooring.goproxy.databases import DatabaseAddress
 from mooring.goproxy.faults import BadNote, BadTree, BadUpstream
 from mooring.goproxy.flight import Once
+from mooring.goproxy.keeping import read
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.memory import MemoryStore
+from mooring.goproxy.note import check
 from mooring.goproxy.sumdb import SumDB
 from mooring.goproxy.tlog import Tile
 
@@ -104,6 +106,52 @@ async def test_what_is_kept_needs_no_database(tmp_path: Path, once: Once) -> Non
     for tile in (Tile(8, 0, 18, 256), Tile(8, 0, 18, 100), Tile(8, 1, 0, 200), Tile(8, 1, 1, 1), Tile(8, 2, 0, 1)):
         assert await again.answer(tile.path) == remote.ledger.tile(tile)
     assert remote.asked == []
+
+
+class Copied:
+    """A `Remote` of what a client kept."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+
+    async def get(self, path: str) -> bytes:
+        if (kept := await read(self._store, f"sumdb/sum.example/{path}")) is None:
+            raise NotFound(f"{path} was not copied")
+        return kept
+
+
+async def test_a_copy_proves_every_record(tmp_path: Path, once: Once) -> None:
+    """Two processes with one store saw different heads: whoever has the copy alone may begin with any record.
+
+    A database that is away while the copy is made leaves records without their proofs, and these are counted.
+    """
+    ledger, store = Ledger(tmp_path, "sum.example"), MemoryStore()
+    verifier, remote = ledger.signer.verifier, FromLedger(ledger)
+    processes = [SumDB(verifier, remote, store, once) for _ in range(2)]
+    numbers, heads = [], []
+    for process, size in ((0, 3), (1, 300), (1, 66_000), (None, 68_000), (0, 70_000), (0, 70_001)):
+        grow(ledger, size)
+        numbers.append(size - 2)
+        heads.append(ledger.head)
+        if process is not None:
+            await processes[process].hashes("example.com/m", f"v1.{size - 2}.0")
+    # What comes from a cache on the way comes with a head that was never anybody's newest.
+    remote.changed["lookup/example.com/m@v1.67998.0"] = b"67998\n" + ledger.record(67_998) + b"\n" + heads[3]
+    await processes[0].hashes("example.com/m", "v1.67998.0")
+    away = SumDB(verifier, Copied(MemoryStore()), store, once)
+    assert await away.complete(store) > 0
+    assert await SumDB(verifier, remote, store, once).complete(store) == 0
+    assert await away.complete(store) == 0
+
+    for first, head in zip(numbers, heads, strict=True):
+        copy = SumDB(verifier, Copied(store), MemoryStore(), once)
+        for number in (first, *numbers):
+            assert await copy.hashes("example.com/m", f"v1.{number}.0") == (f"h1:zip{number}", f"h1:mod{number}")
+        # The go command asks for the tiles of the head that came with its record.
+        tree = tlog.parse_tree(check(head, verifier))
+        for node in [(0, first), *tlog.roots(tree.size)]:
+            tile = tlog.tile_of(node, tree.size)
+            assert await copy.answer(tile.path) == ledger.tile(tile)
 
 
 async def test_partial_tiles_may_be_cut_from_full_ones(tmp_path: Path, once: Once) -> None:
