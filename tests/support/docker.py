@@ -64,6 +64,11 @@ class Dockerd:
         """The engine's own process."""
         return int((self.run / "dockerd.pid").read_text())
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped or killed since."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         command = ["/usr/sbin/dockerd", "--host", self.host, "--data-root", str(self.folder / "data")]

@@ -37,16 +37,20 @@ class StageProbe:
     def __init__(self, table: RouteTable) -> None:
         self._table = table
         self.silent = False
+        self.silenced: set[str] = set()
+        self.takes_s = 0.0
         self.gateway_is_away = False
         self.asked = 0
 
     async def answered(self, workspace: Workspace, template: Template) -> bool:
         assert template.name
         self.asked += 1
+        if self.takes_s:
+            await asyncio.sleep(self.takes_s)
         if self.gateway_is_away:
             raise Unavailable("the gateway does not answer")
         route = route_of(self._table, workspace.id)
-        return not self.silent and route is not None and bool(route.backends)
+        return not self.silent and workspace.id not in self.silenced and route is not None and bool(route.backends)
 
 
 def route_of(table: RouteTable, workspace_id: str, what: str = "editor") -> Route | None:

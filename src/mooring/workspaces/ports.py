@@ -79,6 +79,7 @@ class Observation:
     editor listens, `ports` where a port of the workspace is reached. `limited` names the limits in force here,
     `unlimited` those asked for that cannot be enforced. `restarts` counts crashes since the start. `notices` are
     things that went wrong beside the editor and do not stop it (a failed clone), each with what a person can do.
+    `blind` says why the runtime cannot see it now: the rest is then how it was last.
     """
 
     id: str
@@ -91,6 +92,7 @@ class Observation:
     unlimited: tuple[str, ...] = ()
     restarts: int = 0
     notices: tuple[str, ...] = ()
+    blind: str = ""
 
 
 class Runtime(Protocol):
@@ -100,8 +102,9 @@ class Runtime(Protocol):
         """Start or stop so that the world matches `workspace.desired` and `generation`; idempotent and serial per id.
 
         Returns what is so afterwards; a start is not waited for beyond the processes' existence. A stop returns once
-        no process of the workspace is left. Raises `Misconfigured` for what a retry cannot mend (no image, no
-        program).
+        no process of the workspace is left. What is found dead that should have run on is told by the watch as
+        stopped, with the reason, before it starts again. Raises `Misconfigured` for what a retry cannot mend (no
+        image, no program).
         """
 
     async def delete(self, workspace_id: str) -> None:

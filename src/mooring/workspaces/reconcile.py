@@ -6,7 +6,7 @@ Events that it writes: starting, running, crashed, silent, stopped, failed, noti
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import replace
 
 import structlog
 
@@ -16,6 +16,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, StaleRevision, Unavailable
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.ports import Engine, Observation
+from mooring.workspaces.starts import PATIENCE_S, Start, same_start
 from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn
 
 log = structlog.get_logger(__name__)
@@ -26,25 +27,13 @@ RETRY = Backoff(first=0.1, most=3.0)
 FIRST_LOOK_WITHIN_S = 5.0
 RECHECK_S = 45.0
 """Seconds between probes of a running editor: one that hangs shows within a minute, and 200 are 4 probes a second."""
-PATIENCE_S, ADOPTED_PATIENCE_S = 3.0, 2.0
+# While its runtime sees nothing, only the probe can tell that it died.
+BLIND_S = 2.0
 # Its terminals and builds may work on, and an overloaded machine looks the same: a person decides about them.
 HANGS = "the editor does not answer any more; its processes were left alone: a restart of the workspace ends them"
 FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 _PAGE = 500
-
-
-@dataclass(slots=True)
-class _Start:
-    """One start of an editor, on the monotonic clock. `patience_s`: how long it may be silent while it runs."""
-
-    generation: int
-    restarts: int
-    began: float
-    deadline: float
-    answered: bool
-    patience_s: float
-    silent_since: float | None = None
 
 
 class WorkspaceReconciler:
@@ -56,7 +45,8 @@ class WorkspaceReconciler:
         self._seen: dict[str, Observation] = {}
         self._seen_at: dict[str, float] = {}
         self._begun: dict[str, tuple[int, Observation | None]] = {}
-        self._starts: dict[str, _Start] = {}
+        self._starts: dict[str, Start] = {}
+        self._unseen: set[str] = set()
         self._noticed: dict[str, set[str]] = {}
         self._waiting: dict[str, str] = {}
         self._suspended = False
@@ -200,7 +190,10 @@ class WorkspaceReconciler:
         except (Misconfigured, InvalidInput, Conflict) as error:
             await self._fail(turn, error.detail)
             return None
+        found = self._seen.get(workspace.id)
         self._observe(seen)
+        if adopting and found is not None and found.phase is Phase.stopped:
+            await self._tell_start(turn, found)
         return self._seen[workspace.id]
 
     async def _tell_start(self, turn: Turn, before: Observation | None) -> None:
@@ -212,9 +205,11 @@ class WorkspaceReconciler:
             return
         await turn.become(Phase.starting, started_at=self._clock.now(), started=started)
         self._begun[workspace.id] = news
+        self._starts.pop(workspace.id, None)
         turn.publish(None)
-        again = before is not None and before.generation == workspace.generation
-        await turn.event("starting", "starting again: it did not run any more" if again else "starting")
+        again = before if before is not None and before.generation == workspace.generation else None
+        why = f"starting again: {again.reason or 'it did not run any more'}" if again else "starting"
+        await turn.event("starting", why)
 
     async def _look(self, turn: Turn, seen: Observation) -> float | None:
         self._begun.pop(turn.workspace.id, None)
@@ -229,33 +224,27 @@ class WorkspaceReconciler:
             # The gateway is away, which is no fault of the editor's: its time does not run.
             start.deadline = max(start.deadline, self._clock.monotonic() + turn.template.editor.start_timeout_s)
             return GATEWAY_AWAY_S if start.answered else self._pace(start)
-        return await (self._answered(turn, start, seen) if answered else self._silent(turn, start))
+        return await (self._answered(turn, start, seen) if answered else self._silent(turn, start, seen))
 
-    async def _start_of(self, turn: Turn, seen: Observation) -> _Start:
+    async def _start_of(self, turn: Turn, seen: Observation) -> Start:
         workspace, now = turn.workspace, self._clock.monotonic()
         since = self._clock.now() - (workspace.started_at or self._clock.now())
         known = self._starts.get(workspace.id)
         if known is not None and (known.generation, known.restarts) == (seen.generation, seen.restarts):
             return known
-        adopted = known is None and workspace.phase is Phase.running
         timeout_s = turn.template.editor.start_timeout_s
-        start = _Start(
-            generation=seen.generation,
-            restarts=seen.restarts,
-            began=now - max(0.0, since),
-            # What has run is never ended because it is silent.
-            deadline=float("inf") if adopted else now + timeout_s,
-            answered=adopted,
-            # Perhaps the gateway does not have its routes yet; perhaps the machine was rebooted and nothing runs.
-            patience_s=ADOPTED_PATIENCE_S if adopted else PATIENCE_S,
-        )
+        start = Start(seen.generation, seen.restarts, now - max(0.0, since), now + timeout_s)
+        if known is None:
+            start.adopt(answered=workspace.phase is Phase.running, ran=workspace.id in self._unseen)
+        self._unseen.discard(workspace.id)
         if known is not None and known.generation == seen.generation:
+            start.began = now
             text = f"the editor ended{_times(seen.restarts - known.restarts)} and was started again: {seen.reason}"
             await turn.event("crashed", text.rstrip(": "), at=self._seen_at[workspace.id])
         self._starts[workspace.id] = start
         return start
 
-    async def _answered(self, turn: Turn, start: _Start, seen: Observation) -> float:
+    async def _answered(self, turn: Turn, start: Start, seen: Observation) -> float:
         await turn.become(Phase.running, limited=seen.limited)
         # After the write: one that failed is made up for, with its event.
         first = not start.answered
@@ -266,9 +255,9 @@ class WorkspaceReconciler:
             took = self._clock.monotonic() - start.began
             data = {"seconds": round(took, 3), "limited": list(seen.limited), "unlimited": list(seen.unlimited)}
             await turn.event("running", f"editor answered after {took:.1f} s", data)
-        return RECHECK_S
+        return BLIND_S if seen.blind else RECHECK_S
 
-    async def _silent(self, turn: Turn, start: _Start) -> float | None:
+    async def _silent(self, turn: Turn, start: Start, seen: Observation) -> float | None:
         now = self._clock.monotonic()
         if not start.answered and now > start.deadline:
             waited = turn.template.editor.start_timeout_s
@@ -279,13 +268,14 @@ class WorkspaceReconciler:
             start.silent_since = now if start.silent_since is None else start.silent_since
             if now - start.silent_since < start.patience_s:
                 return SLOWEST_PROBE_S
-            await turn.become(Phase.starting, HANGS)
+            why = seen.blind or HANGS
+            await turn.become(Phase.starting, why)
             start.answered, start.began = False, now
-            turn.publish(self._seen.get(turn.workspace.id))
-            await turn.event("silent", HANGS)
+            turn.publish(seen)
+            await turn.event("silent", why)
         return self._pace(start)
 
-    def _pace(self, start: _Start) -> float:
+    def _pace(self, start: Start) -> float:
         """Seconds until the next probe: a twentieth of what the start took so far, so that little is added to it."""
         elapsed = self._clock.monotonic() - start.began
         return min(SLOWEST_PROBE_S, max(FIRST_PROBE_S, elapsed / 20))
@@ -308,11 +298,20 @@ class WorkspaceReconciler:
             return
         try:
             if workspace.desired is Desired.running and workspace.phase is not Phase.failed:
-                await turn.become(workspace.phase, error.detail)
+                await self._doubt(turn, error.detail)
         except (Unavailable, StaleRevision, NotFound):
             return
         self._waiting[workspace.id] = error.detail
         await turn.event("waiting", error.detail)
+
+    async def _doubt(self, turn: Turn, why: str) -> None:
+        workspace = turn.workspace
+        if workspace.phase is not Phase.running or workspace.id in self._seen:
+            await turn.become(workspace.phase, why)
+            return
+        # It ran when the last server was killed; nobody knows whether it does, and the gateway says that it starts.
+        await turn.become(Phase.starting, why, started_at=self._clock.now())
+        self._unseen.add(workspace.id)
 
     async def _tell_notices(self, turn: Turn, seen: Observation) -> None:
         if not seen.notices:
@@ -330,6 +329,9 @@ class WorkspaceReconciler:
     def _observe(self, seen: Observation) -> bool:
         """Remember it; False when it is no news. One of an earlier start than known says nothing about this one."""
         before = self._seen.get(seen.id)
+        if before is not None and same_start(before, seen) and not seen.reason:
+            # Started again, a runtime has no reason to tell any more; why it died is told when the crash is looked at.
+            seen = replace(seen, reason=before.reason)
         if before == seen or (before is not None and seen.generation < before.generation):
             return False
         self._seen[seen.id] = seen
@@ -389,6 +391,7 @@ class WorkspaceReconciler:
             log.warning("a workspace runs that the database does not know", workspace=workspace_id)
         self._begun.pop(workspace_id, None)
         self._starts.pop(workspace_id, None)
+        self._unseen.discard(workspace_id)
         self._noticed.pop(workspace_id, None)
         self._waiting.pop(workspace_id, None)
 

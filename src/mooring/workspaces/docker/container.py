@@ -174,6 +174,12 @@ def observed(container: Mapping[str, Any]) -> Observation:
     )
 
 
+def left_dead(container: Mapping[str, Any]) -> Observation:
+    """The observation of a container that died while no server watched it."""
+    reason = f"the editor {why_dead(container)} while Mooring was away"
+    return Observation(workspace_of(container), generation_of(container), Phase.stopped, reason=reason)
+
+
 def death_of(container: Mapping[str, Any]) -> str:
     """Names one death of a container: a restart of the same one can die again."""
     return f"{container['Id']} {container['State']['FinishedAt']}"

@@ -31,8 +31,14 @@ _KINDS: dict[int, type[MooringError]] = {
 def translate(error: DockerError, what: str) -> MooringError:
     """The error of our tree for one of the engine's; what a retry may mend is `Unavailable`."""
     if error.status == _UNREACHABLE:
-        return Unavailable(f"{what}: the Docker engine does not answer: {error.message}")
+        return Unavailable(f"the Docker engine does not answer{_because(error.__context__)}")
     return _KINDS.get(error.status, Unavailable)(f"{what}: {error.message}")
+
+
+def _because(error: BaseException | None) -> str:
+    # The client's own text names the socket twice and the reason last, in brackets.
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error or "")
+    return f": {reason}" if reason else ""
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ after that was kept is skipped by its length. So every byte is there once, whoev
 import asyncio
 import struct
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -132,6 +133,7 @@ class Output:
         self._home = home
         self._tasks = tasks
         self._followers: dict[str, asyncio.Task[None]] = {}
+        self._hurry: dict[str, asyncio.Event] = {}
 
     def folder(self, workspace_id: str) -> Path:
         """Where the output of a workspace is kept."""
@@ -140,6 +142,7 @@ class Output:
     def follow(self, workspace_id: str, container: str) -> None:
         """Have the container's output copied from where it was left. Nothing happens when it is being copied."""
         if workspace_id not in self._followers:
+            self._hurry[workspace_id] = asyncio.Event()
             task = self._tasks.spawn(f"output of {workspace_id}", self._follow(workspace_id, container))
             self._followers[workspace_id] = task
             task.add_done_callback(lambda done: self._gone(workspace_id, done))
@@ -147,6 +150,8 @@ class Output:
     async def drain(self, workspace_id: str) -> None:
         """Return when all that an ended container wrote was copied, or after five seconds."""
         if (task := self._followers.get(workspace_id)) is not None:
+            # Whoever asks has just spoken to the engine: nobody's start waits for the rest of a pause.
+            self._hurry[workspace_id].set()
             _, late = await asyncio.wait([task], timeout=_DRAIN_WITHIN_S)
             if late:
                 task.cancel()
@@ -154,11 +159,11 @@ class Output:
 
     def _gone(self, workspace_id: str, task: asyncio.Task[None]) -> None:
         if self._followers.get(workspace_id) is task:
-            del self._followers[workspace_id]
+            del self._followers[workspace_id], self._hurry[workspace_id]
 
     async def _follow(self, workspace_id: str, container: str) -> None:
+        hurry, failures = self._hurry[workspace_id], 0
         copy = await asyncio.to_thread(Copy, self.folder(workspace_id), container)
-        failures = 0
         try:
             while True:
                 try:
@@ -170,7 +175,10 @@ class Output:
                         log.warning("a container's output is not followed", workspace=workspace_id, error=error.detail)
                 else:
                     return
-                await asyncio.sleep(_BACKOFF.delay(failures))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_BACKOFF.delay(failures)):
+                        await hurry.wait()
+                hurry.clear()
                 failures += 1
                 copy = await asyncio.to_thread(copy.again)
         finally:

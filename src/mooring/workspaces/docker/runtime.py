@@ -77,8 +77,9 @@ class DockerRuntime:
         self._feed = Feed()
         self._crashes: dict[str, deaths.Crashes] = {}
         self._serial: dict[str, asyncio.Lock] = {}
+        self._known: set[str] = set()
         self._looks = Reconciler("docker-look", self._look, backoff=_BACKOFF)
-        self._watch = Watch(self._engine, self.instance, self._clock, self._looks.add, self._oom)
+        self._watch = Watch(self._engine, self.instance, self._clock, self._looks.add, self._oom, self._blinded)
 
     async def __aenter__(self) -> Self:
         await self._engine.__aenter__()
@@ -115,6 +116,7 @@ class DockerRuntime:
             if (seen := self._feed.latest(workspace_id)) is not None:
                 self._publish(Observation(workspace_id, seen.generation, Phase.stopped))
             self._feed.forget(workspace_id)
+            self._known.discard(workspace_id)
         self._serial.pop(workspace_id, None)
 
     async def watch(self) -> AsyncIterator[Observation]:
@@ -154,6 +156,11 @@ class DockerRuntime:
         if container is not None:
             is_this = shape.generation_of(container) == workspace.generation
             if is_this and container["State"]["Status"] != "created":
+                if await self._was_left_dead(container):
+                    self._publish(shape.left_dead(container))
+                self._known.add(workspace.id)
+                # When it is due is for a look to wait for, not for whoever asked.
+                self._looks.add(workspace.id)
                 return (await self._settle(container))[0]
             # An earlier start's, or one that was killed between making and starting it.
             await self._end(workspace.id)
@@ -176,6 +183,7 @@ class DockerRuntime:
         async with asking(f"starting workspace {workspace.id}", 60.0):
             await self._engine.container(container).start()
         self._crashes[workspace.id] = deaths.Crashes(workspace.generation)
+        self._known.add(workspace.id)
         seen = await self._engine.inspect(container)
         if seen is None:
             raise Unavailable(f"the container of workspace {workspace.id} is gone")
@@ -233,7 +241,17 @@ class DockerRuntime:
                 if (seen := self._feed.latest(workspace_id)) is not None and seen.phase is not Phase.stopped:
                     self._publish(Observation(workspace_id, seen.generation, Phase.stopped, reason="it was removed"))
                 return None
+            if await self._was_left_dead(container):
+                # Whether it should run is not known here; who asks for it is to see first that it did not.
+                self._publish(shape.left_dead(container))
+                return None
             return (await self._settle(container))[1]
+
+    async def _was_left_dead(self, container: Mapping[str, Any]) -> bool:
+        """Whether it died while nobody watched, and was not given up."""
+        if shape.workspace_of(container) in self._known or shape.is_running(container):
+            return False
+        return container["State"]["Status"] != "created" and not (await self._crashes_of(container)).failed
 
     async def _settle(self, container: Mapping[str, Any]) -> tuple[Observation, float | None]:
         """Publish what is so with this container, start it again when that is due; with the seconds until then."""
@@ -242,6 +260,7 @@ class DockerRuntime:
         if container["State"]["Status"] == "created":
             return self._publish(Observation(workspace_id, crashes.generation, Phase.stopped)), None
         if shape.is_running(container):
+            self._known.add(workspace_id)
             crashes.reason = ""
             self._output.follow(workspace_id, container["Id"])
             return self._publish(self._with(shape.observed(container), crashes)), None
@@ -251,6 +270,9 @@ class DockerRuntime:
                 folder = str(self._output.folder(workspace_id))
                 crashes.reason += "\n" + await asyncio.to_thread(last_lines, folder)
             await self._keep(workspace_id, crashes)
+            if not crashes.failed:
+                # By the time its output was read it may be due already; why it died must be told all the same.
+                self._publish(self._with(shape.observed(container), crashes))
         wait_s = crashes.due - self._clock.now()
         if not crashes.failed and wait_s <= 0:
             return await self._start_again(container, crashes)
@@ -301,6 +323,12 @@ class DockerRuntime:
         if crashes is not None and seen is not None:
             crashes.notices = ("the memory limit was reached: a process was killed",)
             self._publish(self._with(seen, crashes))
+
+    def _blinded(self, why: str) -> None:
+        for workspace_id in tuple(self._crashes):
+            seen = self._feed.latest(workspace_id)
+            if seen is not None and seen.phase is Phase.starting:
+                self._publish(replace(seen, blind=why))
 
     def _notice(self, container: Mapping[str, Any], text: str) -> None:
         crashes = self._crashes.get(shape.workspace_of(container))

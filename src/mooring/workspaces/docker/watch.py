@@ -21,7 +21,10 @@ _EVENTS = ["start", "die", "oom", "destroy", "pause", "unpause"]
 
 
 class Watch:
-    """Calls `look` with the id of each workspace that something happened to, and of all after a broken connection."""
+    """Calls `look` with the id of each workspace that something happened to, and of all after a broken connection.
+
+    `lost` is told why, as long as nothing is seen.
+    """
 
     def __init__(
         self,
@@ -30,12 +33,14 @@ class Watch:
         clock: Clock,
         look: Callable[[str], None],
         ran_out: Callable[[str], None],
+        lost: Callable[[str], None],
     ) -> None:
         self._engine = engine
         self._label = f"{INSTANCE}={instance}"
         self._clock = clock
         self._look = look
         self._ran_out = ran_out
+        self._lost = lost
         self._backoff = Backoff(first=0.1, most=2.0)
         self._connected = False
         self._proof = float("-inf")
@@ -55,6 +60,7 @@ class Watch:
             except MooringError as error:
                 if failures == 0:
                     log.warning("the Docker engine is not watched", error=error.detail)
+                self._lost(error.detail)
             self._connected = False
             await self._clock.sleep(self._backoff.delay(failures))
             failures += 1

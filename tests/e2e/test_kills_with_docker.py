@@ -1,0 +1,156 @@
+"""Docker and everything of Mooring are killed at once, under containers and processes that run: all is true again."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+from support import docker
+from support.docker import LIGHT_IMAGE, Dockerd
+from support.mooring import Mooring, installation
+from support.waiting import until
+
+TRUE_AGAIN_S = 5.0
+_IN_A_CONTAINER = f"""
+version = 1
+runtime = "docker"
+image = "{LIGHT_IMAGE}"
+[editor]
+command = ["python3", "/light_editor.py", "{{port}}"]
+listen = "port"
+[environment]
+MOORED_AS = "{{name}}"
+[idle]
+after_s = 0
+"""
+CONTAINERS, PROCESSES = ("dock", "pier"), ("hall", "quay")
+RUNNING = (*CONTAINERS, *PROCESSES)
+STOPPED = {"buoy": "boxed", "rest": "light"}
+ENGINE_IS_AWAY = "the Docker engine does not answer"
+
+
+@pytest.fixture
+def engine() -> Iterator[Dockerd]:
+    """The tests' engine, which Mooring may use; it runs again afterwards."""
+    shared = docker.shared()
+    # The guard's rules are set from it.
+    shared.build_workspace_image()
+    opened(shared)
+    yield shared
+    if not shared.running:
+        shared.start()
+    shared.clear()
+
+
+@pytest.fixture
+def mooring(engine: Dockerd) -> Iterator[Mooring]:
+    """Two containers and two processes that run, and one of each that was stopped; every one has a file of its own."""
+    with installation(DOCKER_HOST=engine.host) as running:
+        running.add_light_template()
+        running.add_template("boxed", _IN_A_CONTAINER)
+        templates = {name: "boxed" if name in CONTAINERS else "light" for name in RUNNING} | STOPPED
+        for name, template in templates.items():
+            running.cli("workspace", "create", name, "--template", template, "--wait")
+            running.cli("workspace", "exec", name, "--", "sh", "-c", f"echo {name} > kept")
+        for name in STOPPED:
+            running.cli("workspace", "stop", name, "--wait")
+        yield running
+
+
+def opened(engine: Dockerd) -> None:
+    """Let Mooring, which root starts as the user mooring, talk to the engine."""
+    engine.run.chmod(0o711)
+    shutil.chown(engine.socket, group="mooring")
+
+
+def ask(mooring: Mooring, path: str) -> Any:  # noqa: ANN401 - JSON
+    """What the API answers to the administrator."""
+    headers = {"Host": "localhost", "Authorization": f"Bearer {mooring.token}"}
+    return httpx2.get(f"http://127.0.0.1:{mooring.port}{path}", headers=headers, timeout=10).raise_for_status().json()
+
+
+def shown(mooring: Mooring) -> dict[str, dict[str, Any]]:
+    """Every workspace as the API shows it, by name."""
+    return {item["name"]: item for item in ask(mooring, "/api/v1/workspaces")["items"]}
+
+
+def phases(mooring: Mooring, *names: str) -> set[str]:
+    """The phases of these workspaces."""
+    found = shown(mooring)
+    return {found[name]["phase"] for name in names}
+
+
+def answers(mooring: Mooring, *names: str) -> bool:
+    """Whether each of these editors answers at its own URL; a container also says whose it is."""
+    if any(mooring.status(f"{name}--admin.localhost") != 200 for name in names):
+        return False
+    return all(moored_as(mooring, name) == name for name in names if name in CONTAINERS)
+
+
+def moored_as(mooring: Mooring, name: str) -> str:
+    """What the container behind the URL of `name` calls itself."""
+    headers = {"Host": f"{name}--admin.localhost", "Authorization": f"Bearer {mooring.token}"}
+    url = f"http://127.0.0.1:{mooring.port}/environment/MOORED_AS"
+    return httpx2.get(url, headers=headers, timeout=10).text
+
+
+def texts(mooring: Mooring, name: str) -> list[str]:
+    """What the events of a workspace say."""
+    found = ask(mooring, f"/api/v1/workspaces/{shown(mooring)[name]['id']}/events?limit=500")
+    return [item["text"] for item in found["items"]]
+
+
+def started(engine: Dockerd) -> None:
+    """The engine is back, and its user may talk to it."""
+    engine.start()
+    opened(engine)
+
+
+def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dockerd) -> None:
+    """Without Docker processes run again and containers are waited for; with it they run again, and nothing is lost."""
+    before = {name: texts(mooring, name) for name in (*RUNNING, *STOPPED)}
+    for pid in dict.fromkeys((engine.pid, mooring.pid, *mooring.processes())):
+        os.kill(pid, signal.SIGKILL)
+    mooring.kill()
+    engine.stop()
+
+    mooring.start()
+    until(lambda: phases(mooring, *PROCESSES) == {"running"} and answers(mooring, *PROCESSES), TRUE_AGAIN_S)
+    until(lambda: phases(mooring, *CONTAINERS) == {"starting"}, TRUE_AGAIN_S)
+    assert all(ENGINE_IS_AWAY in shown(mooring)[name]["reason"] for name in CONTAINERS)
+    assert not any(answers(mooring, name) for name in CONTAINERS)
+
+    started(engine)
+    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING), TRUE_AGAIN_S)
+    for name in RUNNING:
+        now = texts(mooring, name)
+        assert now[: len(before[name])] == before[name]
+        assert [text for text in now if text.startswith("starting again: ") and "killed" in text]
+        assert mooring.cli("workspace", "exec", name, "--", "cat", "kept").stdout == f"{name}\n"
+    for name in CONTAINERS:
+        assert any(ENGINE_IS_AWAY in text for text in texts(mooring, name))
+    for name in STOPPED:
+        assert shown(mooring)[name]["phase"] == "stopped"
+        assert texts(mooring, name) == before[name]
+        mooring.cli("workspace", "start", name, "--wait")
+        assert mooring.cli("workspace", "exec", name, "--", "cat", "kept").stdout == f"{name}\n"
+
+
+def test_an_engine_killed_under_running_workspaces_is_said(mooring: Mooring, engine: Dockerd) -> None:
+    """While Docker is away no dead container is called running; the others are, and all are when it is back."""
+    engine.kill()
+    until(lambda: phases(mooring, *CONTAINERS) == {"starting"})
+    assert all(ENGINE_IS_AWAY in shown(mooring)[name]["reason"] for name in CONTAINERS)
+    assert phases(mooring, *PROCESSES) == {"running"}
+    assert answers(mooring, *PROCESSES)
+    started(engine)
+    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING), TRUE_AGAIN_S)
+    for name in CONTAINERS:
+        ends = [text for text in texts(mooring, name) if text.startswith("the editor ended and was started again: ")]
+        assert len(ends) == 1
+        assert "killed" in ends[0]
+        assert mooring.cli("workspace", "exec", name, "--", "cat", "kept").stdout == f"{name}\n"

@@ -1,0 +1,144 @@
+"""What cannot be seen is not called running, and what died while nobody looked is told."""
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+from mooring.errors import Unavailable
+from mooring.model.routes import RouteState
+from mooring.model.template import Template
+from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.memory import MemoryEventLog, MemoryStore
+from mooring.workspaces.memory_runtime import MemoryRuntime, World
+from mooring.workspaces.ports import Observation
+from mooring.workspaces.reconcile import RECHECK_S
+from support.simulation import LoopClock, simulated
+from support.workspaces import LIGHT, Stage
+from support.workspaces import stage as any_stage
+
+stage = partial(any_stage, clock=LoopClock())
+
+AWAY = "the engine does not answer"
+QUICK = LIGHT.model_copy(update={"editor": LIGHT.editor.model_copy(update={"start_timeout_s": 1})})
+
+
+class AwayRuntime(MemoryRuntime):
+    """Sees nothing and does nothing as long as it is away; what is left dead it tells before it starts it again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.away = True
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        if self.away and workspace.desired is Desired.running:
+            raise Unavailable(AWAY)
+        return await super().apply(workspace, template)
+
+
+class LateRuntime(MemoryRuntime):
+    """Looks at nothing before it is asked: then it finds the editor dead, says so, and starts it again."""
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        self.world.put(Observation(workspace.id, workspace.generation, Phase.stopped, reason="it was killed"))
+        await asyncio.sleep(0.01)
+        return await super().apply(workspace, template)
+
+
+def database() -> tuple[MemoryEventLog, MemoryStore]:
+    """One that outlives servers."""
+    log = MemoryEventLog(LoopClock())
+    return log, MemoryStore(log)
+
+
+async def ran(log: MemoryEventLog, store: MemoryStore, runtime: MemoryRuntime) -> Workspace:
+    """A workspace that was running when its server was killed."""
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        made = await it.create()
+        return await it.until(made.id, Phase.running)
+
+
+async def told(it: Stage, workspace_id: str, text: str) -> None:
+    """Wait until its events say it."""
+    async with asyncio.timeout(30):
+        while text not in await it.texts(workspace_id):
+            await asyncio.sleep(0.01)
+
+
+@simulated
+async def test_a_new_server_without_its_engine_calls_nothing_running() -> None:
+    """What ran is starting, with the reason; what lived all along is running again, however long its editor takes."""
+    world = World()
+    log, store = database()
+    before = await ran(log, store, MemoryRuntime(world))
+    seen, world.seen = world.seen, {}
+    runtime = AwayRuntime(world)
+    async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
+        doubted = await it.until(before.id, lambda w: w.reason == AWAY)
+        assert doubted.phase is Phase.starting
+        assert AWAY in await it.texts(before.id)
+        it.probe.silent = True
+        world.seen, runtime.away = seen, False
+        await it.until(before.id, lambda w: w.reason != AWAY or it.probe.asked > 3)
+        await asyncio.sleep(1.5)
+        assert (await it.store.get(before.id)).phase is Phase.starting
+        it.probe.silent = False
+        assert (await it.until(before.id, Phase.running)).generation == before.generation
+
+
+@simulated
+async def test_what_an_engine_does_not_see_must_answer() -> None:
+    """An editor that answers runs on without its engine; one that does not is not called running."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        alive, dead = await it.create("alive"), await it.create("dead")
+        for made in (alive, dead):
+            await it.until(made.id, Phase.running)
+        it.probe.silenced = {dead.id}
+        asked = it.probe.asked
+        for made in (alive, dead):
+            runtime.world.put(replace(runtime.world.seen[made.id], blind=AWAY))
+        doubted = await it.until(dead.id, Phase.starting)
+        assert doubted.reason == AWAY
+        await told(it, dead.id, AWAY)
+        assert it.probe.asked > asked
+        assert (await it.store.get(alive.id)).phase is Phase.running
+        it.probe.silenced = set()
+        await it.until(dead.id, Phase.running)
+    assert RECHECK_S > 30, "nobody would have asked by themselves so soon"
+
+
+@simulated
+async def test_what_was_left_dead_is_told() -> None:
+    """A new server that starts again what it found dead says so, with the runtime's reason."""
+    world = World()
+    log, store = database()
+    before = await ran(log, store, MemoryRuntime(world))
+    world.seen.clear()
+    async with stage(runtime=LateRuntime(world), store=store, events=log) as it:
+        await told(it, before.id, "starting again: it was killed")
+        await it.until(before.id, Phase.running)
+        assert (await it.texts(before.id))[-1].startswith("editor answered after")
+
+
+@simulated
+async def test_a_crash_keeps_its_reason_and_its_time() -> None:
+    """The next start may come before anybody looked: why the editor died is told, and how long the new one took."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        await asyncio.sleep(9)
+        it.probe.takes_s = 0.5
+        it.reconciler.wake(made.id)
+        await asyncio.sleep(0.1)
+        runtime.crash(made.id, "segmentation fault")
+        await asyncio.sleep(0.1)
+        runtime.world.put(replace(runtime.world.seen[made.id], reason=""))
+        await told(it, made.id, "the editor ended and was started again: segmentation fault")
+        await it.until(made.id, Phase.running)
+        route = it.route(made.id)
+        assert route is not None
+        assert route.state is RouteState.serving
+        last = (await it.history(made.id))[-1]
+        assert last.kind == "running"
+        assert last.data["seconds"] < 1
