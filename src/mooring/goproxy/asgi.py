@@ -83,6 +83,9 @@ class App:
         except CutOff as error:
             request.outcome, request.detail, request.status = "cut_off", str(error), 502
             raise
+        except ConnectionError:
+            request.outcome, request.status = "gone", 499
+            raise
         except Exception:
             request.outcome, request.status = "internal", 500
             raise
@@ -180,5 +183,6 @@ def _request(scope: Scope) -> _Request:
     token, path = segment(path)
     if path.startswith(_CACHED_ONLY + b"/"):
         path, fetch = path.removeprefix(_CACHED_ONLY), False
-    wish = Wish(scope["method"] == "HEAD", b"gzip" in accepts, span)
+    zero_copy = "http.response.zerocopysend" in scope.get("extensions", ())
+    wish = Wish(scope["method"] == "HEAD", b"gzip" in accepts, span, zero_copy)
     return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)

@@ -47,6 +47,10 @@ class DiskBlob:
         # By way of /proc it has an offset of its own; a duplicate would share this one's.
         return await asyncio.to_thread(open, f"/proc/self/fd/{self._fd}", "rb")
 
+    @property
+    def descriptor(self) -> int:
+        return self._fd
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)

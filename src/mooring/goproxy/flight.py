@@ -155,6 +155,11 @@ class Flight:
         if self._error is not None:
             raise self._error
 
+    @property
+    def descriptor(self) -> int:
+        """As `Blob` has it, of a finished file."""
+        return self._fd
+
     async def read(self, start: int, length: int) -> bytes:
         """A part of a finished file."""
         return os.pread(self._fd, length, start)

@@ -28,6 +28,10 @@ class MemoryBlob:
     async def file(self) -> IO[bytes]:
         return io.BytesIO(self.data)
 
+    @property
+    def descriptor(self) -> None:
+        return None
+
     def close(self) -> None:
         """Nothing is held."""
 

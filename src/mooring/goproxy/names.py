@@ -152,6 +152,8 @@ def _sumdb_name(name: str) -> str:
 def _decode(raw_path: bytes) -> str:
     if not raw_path.startswith(b"/") or len(raw_path) > 3 * _LONGEST_PATH:
         raise NotFound(f"a path must begin with / and have at most {_LONGEST_PATH} characters")
+    if b"%" not in raw_path and b"\0" not in raw_path and len(raw_path) <= _LONGEST_PATH and raw_path.isascii():
+        return raw_path[1:].decode("ascii")
     # An encoded slash would let `a%2Fb` and `a/b` be two names of one file for whoever checks access before us.
     if b"%2f" in raw_path.lower():
         raise NotFound("a path must not contain an encoded slash")

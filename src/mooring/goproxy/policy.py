@@ -54,6 +54,9 @@ class Rule:
         return semver.is_valid(version) and any(semver.matches(version, query) for query in self.versions)
 
 
+_INCLUDE = Rule(Mark.include)
+
+
 def parse(text: str) -> list[Rule]:
     """The rules of a file, the most specific first.
 
@@ -125,7 +128,7 @@ class Filter:
     def _rule(self, module: str, version: str) -> Rule:
         if self._file is not None:
             self._read_again(self._file)
-        return next((rule for rule in self._rules if rule.covers(module, version)), Rule(Mark.include))
+        return next((rule for rule in self._rules if rule.covers(module, version)), _INCLUDE)
 
     def _read(self, file: Path) -> None:
         seen = stamp(file)

@@ -31,6 +31,10 @@ class Blob(Protocol):
     def modified(self) -> float:
         """When it was saved, in seconds since the epoch."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """An open file that holds exactly this, which the kernel can send; None where there is none."""
+
     async def read(self, start: int, length: int) -> bytes:
         """Up to `length` bytes from `start`; empty only at the end."""
 
@@ -41,7 +45,7 @@ class Blob(Protocol):
         """Let go of it. Twice is once."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """What to send: a stored file, a file on its way, or bytes. `outcome` is for the log and the counters."""
 

@@ -23,11 +23,11 @@ _WHOLE = 256 * 1024
 # Python refuses to read numbers of thousands of digits; no file has that many bytes.
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
 _TYPES = {
-    Kind.list: b"text/plain; charset=utf-8",
-    Kind.latest: b"application/json",
-    Kind.info: b"application/json",
-    Kind.mod: b"text/plain; charset=utf-8",
-    Kind.zip: b"application/zip",
+    Kind.list: (b"content-type", b"text/plain; charset=utf-8"),
+    Kind.latest: (b"content-type", b"application/json"),
+    Kind.info: (b"content-type", b"application/json"),
+    Kind.mod: (b"content-type", b"text/plain; charset=utf-8"),
+    Kind.zip: (b"content-type", b"application/zip"),
 }
 _STATUS = {"mismatch": 502, "bad_zip": 502, "bad_tree": 502, "bad_note": 502, "bad_upstream": 502, "no_space": 503}
 _REASON_LINES = 8
@@ -38,17 +38,19 @@ class CutOff(Exception):
     """Ends an answer that has begun; the server closes the connection, so the receiver sees that it is cut off."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wish:
-    """How the client wants its answer."""
+    """How the client wants its answer, and what the server can do for it."""
 
     head: bool = False
     gzip: bool = False
     range: bytes = b""
+    zero_copy: bool = False
+    """Whether the server has the kernel send open files: ASGI's extension `http.response.zerocopysend`."""
 
 
 def _for(ask: Ask) -> Headers:
-    headers = [(b"content-type", _TYPES[ask.kind])]
+    headers = [_TYPES[ask.kind]]
     if ask.immutable:
         headers.append((b"cache-control", b"max-age=31536000, immutable"))
     if ask.kind is Kind.zip:
@@ -89,14 +91,26 @@ async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> No
     if wish.head or start >= end:
         await send({"type": "http.response.body", "body": b""})
         return
+    try:
+        if wish.zero_copy and blob.descriptor is not None:
+            file = {"file": blob.descriptor, "offset": start, "count": end - start}
+            await send({"type": "http.response.zerocopysend", **file})
+        else:
+            await _send_parts(send, blob, start, end)
+    except EOFError as error:
+        raise CutOff(f"{ask.label} became shorter while it was read") from error
+
+
+async def _send_parts(send: Send, blob: Blob | Flight, start: int, end: int) -> None:
     while start < end:
         chunk = await blob.read(start, min(_CHUNK, end - start))
         if not chunk:
-            raise CutOff(f"{ask.label} became shorter while it was read")
+            raise EOFError
         start += len(chunk)
         await send({"type": "http.response.body", "body": chunk, "more_body": start < end})
-        # Reading a cached file never waits: without this one client's zip would hold up everybody else.
-        await asyncio.sleep(0)
+        if start < end:
+            # Reading a cached file never waits: without this one client's zip would hold up everybody else.
+            await asyncio.sleep(0)
 
 
 def _span(value: bytes, size: int) -> tuple[int, int] | None:

@@ -87,6 +87,10 @@ class S3Blob:
         out.seek(0)
         return out
 
+    @property
+    def descriptor(self) -> None:
+        return None
+
     def close(self) -> None:
         """Nothing is held."""
 

@@ -4,6 +4,7 @@ Written `vMAJOR.MINOR.PATCH[-PRERELEASE][+BUILD]`; canonical ones are complete a
 """
 
 import re
+from functools import lru_cache
 from typing import Any
 
 _NUMBER = r"(?:0|[1-9][0-9]*)"
@@ -20,6 +21,7 @@ def is_valid(version: str) -> bool:
     return _VERSION.fullmatch(version) is not None
 
 
+@lru_cache(maxsize=8192)
 def is_canonical(version: str) -> bool:
     """Whether it names one module version for ever: complete, and no build metadata but `+incompatible`."""
     match = _VERSION.fullmatch(version)

@@ -13,7 +13,7 @@ from mooring.goproxy.tallies import Tallies
 log = structlog.get_logger("mooring.goproxy.access")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Served:
     """One request that was answered."""
 
@@ -45,16 +45,20 @@ class Telemetry:
             registry=self.registry,
             buckets=(0.001, 0.005, 0.02, 0.1, 0.5, 2, 10, 60),
         )
+        self._counted: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+        # Looked up anew for each line otherwise.
+        self._log = log.bind()
 
     def served(self, request: Served) -> None:
         """Count and log a request."""
         kind = _kind(request.ask)
-        self._requests.labels(kind, request.outcome).inc()
-        self._seconds.labels(kind).observe(request.seconds)
+        times, seconds = self._counted.get((kind, request.outcome)) or self._counters(kind, request.outcome)
+        times.inc()
+        seconds.observe(request.seconds)
         if isinstance(request.ask, Ask):
             self._tally(request.ask, request)
         label = request.ask.label if request.ask else ""
-        log.info(
+        self._log.info(
             "served",
             kind=kind,
             module=label,
@@ -64,11 +68,16 @@ class Telemetry:
             subject=request.subject,
         )
 
+    def _counters(self, kind: str, outcome: str) -> tuple[Counter, Histogram]:
+        """Finding them by their labels costs more than to count; there are as many as kinds and codes of errors."""
+        found = self._counted[kind, outcome] = (self._requests.labels(kind, outcome), self._seconds.labels(kind))
+        return found
+
     def served_by_gateway(self, ask: Ask, subject: str, times: int) -> None:
         """Count and log what `subject` got so often without this process. How long it took nobody measured."""
         self.counted(ask.kind, times)
         self.tallies.pulled(ask.module, subject, times=times)
-        log.info(
+        self._log.info(
             "served",
             kind=ask.kind.value,
             module=ask.label,

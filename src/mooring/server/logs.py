@@ -1,12 +1,14 @@
 """Logging of the roles: one JSON line an event, into a file that is rotated, never a secret."""
 
+import atexit
 import logging
 import logging.handlers
 import sys
 from pathlib import Path
 
-import orjson
 import structlog
+
+from mooring.server.lines import Lines, rendered
 
 _MAX_BYTES = 16 * 2**20
 _KEPT_FILES = 3
@@ -43,14 +45,11 @@ def to_file(path: Path) -> None:
 
 def to_stdout() -> None:
     """Send this process's log to its standard output, one JSON line an event, by the shortest way there is."""
+    lines = Lines(sys.stdout.fileno())
+    atexit.register(lines.flush)
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(orjson.dumps),
-        ],
-        logger_factory=structlog.BytesLoggerFactory(),
+        processors=[rendered],
+        logger_factory=lambda *_: lines,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
