@@ -4,6 +4,7 @@ All of it is local. The upstream can be told to misbehave; the database is a tra
 command accepts, so whatever our client makes of it is compared with what the go command makes of it.
 """
 
+import functools
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import zipfile
 from collections import Counter
@@ -27,6 +29,7 @@ from mooring.goproxy import dirhash, tlog
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.names import Kind, ask
 from mooring.settings import cache
+from support import house
 from support.loopback import serving
 
 DATABASE = "sum.test.example"
@@ -221,6 +224,14 @@ def _plain(text: str) -> str:
     return out
 
 
+@functools.cache
+def compiled() -> Path:
+    """What everybody's go command has compiled, by hash of the sources: the standard library takes 5 s each time."""
+    folder = tempfile.TemporaryDirectory(prefix="mrg-compiled-")
+    house.at_end(folder.cleanup)
+    return Path(folder.name)
+
+
 @dataclass
 class GoUser:
     """A person with the go command, a module cache of their own, and nothing else of this machine's settings."""
@@ -238,7 +249,7 @@ class GoUser:
             "HOME": str(self.folder),
             "GOPATH": str(self.folder / "go"),
             "GOMODCACHE": str(self.folder / "modcache"),
-            "GOCACHE": str(self.folder / "cache"),
+            "GOCACHE": str(compiled()),
             "GOFLAGS": "-modcacherw",
             "GOTOOLCHAIN": "local",
             "GOENV": "off",
