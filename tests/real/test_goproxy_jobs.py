@@ -98,7 +98,7 @@ def test_an_export_that_was_changed_is_not_believed(tmp_path: Path, upstream: Up
     changed.write_bytes(make_zip("example.com/b", "v1.0.0", {"x.go": "package evil\n"}))
     done = cli("--store", inside, "--upstream", "off", "--sumdb", upstream.sumdb, "import", outside, check=False)
     assert done.returncode == 5
-    assert "example.com/b@v1.0.0: example.com/b@v1.0.0: checksum mismatch" in done.stderr
+    assert done.stderr.startswith("example.com/b@v1.0.0: checksum mismatch")
     assert (inside / "cache/download/example.com/a/@v/v1.0.0.zip").exists()
     assert not (inside / "cache/download/example.com/b/@v/v1.0.0.zip").exists()
 

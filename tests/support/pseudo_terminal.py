@@ -33,14 +33,18 @@ class Terminal:
 
     async def shows(self, text: str) -> None:
         """Wait until this is on the screen, behind what was waited for before."""
+        await self.until(text.encode())
+        self.shown = self.shown.partition(text.encode())[2]
+
+    async def until(self, text: bytes) -> None:
+        """The same, and `shown` keeps all of it."""
         try:
             async with asyncio.timeout(WITHIN_S):
-                while text.encode() not in self.shown:
+                while text not in self.shown:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
             raise AssertionError(f"the terminal never showed {text!r}: {self.shown!r}") from None
-        self.shown = self.shown.partition(text.encode())[2]
 
     async def ends(self) -> int:
         """Wait for the program; its exit status."""

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import Progress
 
 from mooring.cli.application import noun
+from mooring.cli.bar import Bar
 from mooring.cli.language import _
 from mooring.cli.output import note
+from mooring.cli.plain import clean
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config, size
@@ -223,7 +224,7 @@ def warm(
     from mooring.server.goproxy_jobs import warm as run  # noqa: PLC0415
 
     config = _config(context)
-    _show(lambda: run(config, files), "modules")
+    _show(lambda: run(config, files), _("reading the module graph"))
 
 
 @app.command(name="export")
@@ -237,11 +238,8 @@ def export_(
     """Write what is kept into a tar file."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
 
-    done = asyncio.run(export(_config(context), to, tuple(patterns or ())))
-    typer.echo(f"{done.files} files in {to}")
-    if done.unproved:
-        text = _("{count} records of the checksum database lack a proof that it did not send: export again later")
-        note(text.format(count=done.unproved))
+    count = asyncio.run(export(_config(context), to, tuple(patterns or ())))
+    typer.echo(f"{count} files in {to}")
 
 
 @app.command(name="import")
@@ -255,7 +253,7 @@ def import_(
     from mooring.server.goproxy_jobs import import_ as run  # noqa: PLC0415
 
     config = _config(context)
-    _show(lambda: run(config, source), "files")
+    _show(lambda: run(config, source), _("reading what is to be imported"))
 
 
 @app.command()
@@ -316,26 +314,31 @@ def unpin(
     note(_("{what} is not pinned.").format(what=pattern))
 
 
-def _show(run: "Callable[[], AsyncIterator[Step]]", what: str) -> None:
-    problems = asyncio.run(_steps(run, what))
+def _show(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> None:
+    problems, failed = asyncio.run(_steps(run, begin))
     for label, problem in list(problems.items())[:_SHOWN]:
-        typer.echo(f"{label}: {problem}", err=True)
-    if problems:
-        raise Conflict(f"{len(problems)} {what} could not be had")
+        # Most reasons begin with the name themselves. An upstream's words may be in them.
+        text = problem if problem.startswith(label) else f"{label}: {problem}"
+        note("\n  ".join(map(clean, text.splitlines())))
+    if len(problems) > _SHOWN:
+        note(_("and {count} more").format(count=len(problems) - _SHOWN))
+    if failed:
+        raise Conflict(_("{count} of the files could not be had").format(count=failed))
 
 
-async def _steps(run: "Callable[[], AsyncIterator[Step]]", what: str) -> dict[str, str]:
+async def _steps(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> tuple[dict[str, str], int]:
+    """The first reason for each version of which files could not be had, and how many files."""
     problems: dict[str, str] = {}
-    count = 0
-    with Progress(transient=True) as bar:
-        task = bar.add_task(what, total=None)
+    count = failed = 0
+    with Bar(begin) as bar:
         async for step in run():
             count = step.total
-            bar.update(task, total=step.total, completed=step.done, description=step.label)
+            bar.at(step.done, step.total, step.label)
             if step.problem:
-                problems[step.label] = step.problem
-    typer.echo(f"{count - len(problems)} of {count} files are here")
-    return problems
+                failed += 1
+                problems.setdefault(step.label, step.problem)
+    typer.echo(_("{here} of {count} files are here").format(here=count - failed, count=count))
+    return problems, failed
 
 
 def _config(context: typer.Context) -> Config:

@@ -71,6 +71,12 @@ class _Pace:
         return total < least
 
 
+def _reason(body: bytes) -> str:
+    """What a person may read: as with the go command nothing, where there are control characters."""
+    text = body[:_REASON_BYTES].decode(errors="ignore").strip()
+    return text if all(c.isprintable() or c in "\n\r\t" for c in text) else ""
+
+
 class Upstream:
     """A `Source` and a `Remote` at `base`, a URL without a slash at its end."""
 
@@ -171,10 +177,9 @@ class Upstream:
             raise BadUpstream(f"{self.name} redirects from https to http")
         if response.status == _OK:
             return
-        reason = (await self._read(response, MAX_MOD))[:_REASON_BYTES].decode(errors="replace").strip()
-        if not response.headers.get("content-type", "text/plain").startswith("text/plain"):
-            reason = ""
-        raise self._refusal(response.status, reason)
+        body = await self._read(response, MAX_MOD)
+        is_text = response.headers.get("content-type", "text/plain").startswith("text/plain")
+        raise self._refusal(response.status, _reason(body) if is_text else "")
 
     def _refusal(self, status: int, reason: str) -> MooringError:
         text = f"{self.name} answered {status}" + (f": {reason}" if reason else "")
