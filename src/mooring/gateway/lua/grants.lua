@@ -29,7 +29,7 @@ end
 
 -- Keys are read after the number: at worst they are newer than it, and will be read once more.
 function _M.generation()
-    local generation = dict:get("generation") or 0
+    local generation = raw.stored_number(raw_dict, "generation", "", 0) or 0
     if generation ~= seen then
         local text = dict:get("keys")
         keys, seen = text and decoded(text) or {}, generation

@@ -17,6 +17,8 @@ void free(void *bytes);
 local _M = {}
 
 local STRING, NUMBER = 4, 3
+-- Nothing that is looked up here expires: to look for what does would be a cache miss each time.
+local STALE_TOO = 1
 -- Where resty.core keeps what tells a dictionary's address.
 local ZONE = 1
 local LONGEST_KEY, LONGEST_TEXT, LONGEST_NAME, LONGEST_NUMBER = 512, 4096, 64, 24
@@ -30,7 +32,7 @@ local own_bytes = ffi.cast("unsigned char *", text_bytes)
 local text, text_length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
 local kind, number = ffi.new("int[1]"), ffi.new("double[1]")
 local digits, after = ffi.new("unsigned char[?]", LONGEST_NUMBER), ffi.new("unsigned char *[1]")
-local flags, stale = ffi.new("int[1]"), ffi.new("int[1]")
+local flags, was_stale = ffi.new("int[1]"), ffi.new("int[1]")
 
 -- The bytes of a string, which must stay in a variable as long as they are used.
 function _M.of(string)
@@ -83,7 +85,7 @@ local function read(dict, prefix, bytes, length)
     ffi.copy(key_bytes + prefix_length, bytes, length)
     text[0], text_length[0] = text_bytes, LONGEST_TEXT
     local done = C.ngx_http_lua_ffi_shdict_get(
-        dict, key_bytes, prefix_length + length, kind, text, text_length, number, flags, 0, stale, errors
+        dict, key_bytes, prefix_length + length, kind, text, text_length, number, flags, STALE_TOO, was_stale, errors
     )
     return done == 0 and kind[0] or nil
 end
