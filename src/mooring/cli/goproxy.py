@@ -238,8 +238,11 @@ def export_(
     """Write what is kept into a tar file."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
 
-    count = asyncio.run(export(_config(context), to, tuple(patterns or ())))
-    typer.echo(f"{count} files in {to}")
+    done = asyncio.run(export(_config(context), to, tuple(patterns or ())))
+    typer.echo(f"{done.files} files in {to}")
+    if done.unproved:
+        text = _("{count} records of the checksum database lack a proof that it did not send: export again later")
+        note(text.format(count=done.unproved))
 
 
 @app.command(name="import")
