@@ -176,8 +176,9 @@ async def test_every_change_is_told_at_once() -> None:
         assert session in dict((await next_of(stream)).revoked)
 
 
-async def test_a_database_that_is_away_does_not_end_the_grants() -> None:
+async def test_a_database_that_is_away_does_not_end_the_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last grants hold, and the next come once the database is back."""
+    monkeypatch.setattr("mooring.accounts.service.RETRY_S", 0.02)
     store = FlakyStore()
     it = accounts(store)
     await it.create_user("ada", Role.admin)

@@ -365,8 +365,11 @@ async def test_a_command_ends_with_the_credential_that_started_it(it: Api, path:
         assert closed.value.rcvd.code == 1008
 
 
-async def test_a_gateway_gets_every_section_the_grants_and_then_changes(it: Api, path: Path) -> None:
+async def test_a_gateway_gets_every_section_the_grants_and_then_changes(
+    it: Api, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Complete sections and grants first, `synced`, then each change as it comes, and pings in quiet times."""
+    monkeypatch.setattr("mooring.api.http.gateway.PING_S", 2.0)
     blue = Route.model_validate({"name": "blue", "host": "blue.example", "backends": [{"address": "127.0.0.1:1"}]})
     it.services.table.apply(SectionChange("other", (blue,), complete=True), 200)
     found: list[object] = []

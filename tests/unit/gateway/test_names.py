@@ -118,8 +118,9 @@ async def test_a_certificate_is_checked_against_the_name() -> None:
         assert sink.routes()[KEY].backends[0].tls == BackendTls(server_name="app.test", verify=True)
 
 
-async def test_an_update_that_fails_is_made_later() -> None:
+async def test_an_update_that_fails_is_made_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses that came while nginx was away are in use once it is back."""
+    monkeypatch.setattr("mooring.gateway.names.RETRY_S", 0.05)
 
     class Away(MemorySink):
         away = False

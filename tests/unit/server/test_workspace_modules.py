@@ -76,8 +76,9 @@ class World:
 
 
 @pytest.fixture
-def world(home: Home) -> World:
-    """An installation without workspaces."""
+def world(home: Home, monkeypatch: pytest.MonkeyPatch) -> World:
+    """An installation without workspaces, which looks often."""
+    monkeypatch.setattr("mooring.server.workspace_modules._LOOK_S", 0.05)
     return World(home)
 
 
