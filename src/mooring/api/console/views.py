@@ -6,17 +6,18 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request, Response
 
 from mooring.accounts.credentials import Caller
+from mooring.api.console.page_route import PageRoute
 from mooring.api.console.pages import Pages, see_other
 from mooring.api.http.auth import Wired, as_subject, check_origin, cookie_caller
 from mooring.api.http.links import read_host, ticket_link
 from mooring.api.http.render import workspace_documents
 from mooring.api.http.routes import may_enter
 from mooring.api.http.services import Services
-from mooring.errors import InvalidInput, MooringError, NotFound, Unauthenticated, outcome
+from mooring.errors import InvalidInput, NotFound
 from mooring.model.names import is_id
 from mooring.model.workspace import Workspace
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
 pages = Pages()
 _MOST_SHOWN = 500
 _ELSEWHERE = "This link does not lead to anything here."
@@ -25,10 +26,7 @@ _ELSEWHERE = "This link does not lead to anything here."
 @router.get("/")
 async def home(request: Request, services: Wired) -> Response:
     """One's workspaces with their phase, a link into each, and a button that starts one."""
-    try:
-        caller = await cookie_caller(request, services.hosts.console)
-    except Unauthenticated:
-        return pages.sign_in(services)
+    caller = await cookie_caller(request, services.hosts.console)
     listed = await services.workspaces.page(as_subject(caller), owner=caller.user, limit=_MOST_SHOWN)
     return pages.workspaces(caller.user, await workspace_documents(services, listed.items))
 
@@ -36,37 +34,28 @@ async def home(request: Request, services: Wired) -> Response:
 @router.get("/open")
 async def open_url(request: Request, services: Wired, url: Annotated[str, Query(max_length=4096)] = "") -> Response:
     """Sign the browser in at the host of `url`, one of ours that the caller may enter, and go there."""
-    try:
-        caller = await cookie_caller(request, services.hosts.console)
-        host, path = await _destination(services, caller, url)
-        return see_other((await ticket_link(services, caller, host=host, path=path)).url)
-    except MooringError as error:
-        return _cannot(services, error)
+    caller = await cookie_caller(request, services.hosts.console)
+    host, path = await _destination(services, caller, url)
+    return see_other((await ticket_link(services, caller, host=host, path=path)).url)
 
 
 @router.get("/open/{workspace_id}")
 async def open_workspace(request: Request, services: Wired, workspace_id: str) -> Response:
     """Sign the browser in at a workspace and go there."""
-    try:
-        caller = await cookie_caller(request, services.hosts.console)
-        workspace = await _own(services, caller, workspace_id)
-        host = services.hosts.workspace(workspace.name, workspace.owner)
-        return see_other((await ticket_link(services, caller, host=host, path="/")).url)
-    except MooringError as error:
-        return _cannot(services, error)
+    caller = await cookie_caller(request, services.hosts.console)
+    workspace = await _own(services, caller, workspace_id)
+    host = services.hosts.workspace(workspace.name, workspace.owner)
+    return see_other((await ticket_link(services, caller, host=host, path="/")).url)
 
 
 @router.post("/open/{workspace_id}/start")
 async def start(request: Request, services: Wired, workspace_id: str) -> Response:
     """The start button."""
-    try:
-        caller = await cookie_caller(request, services.hosts.console)
-        check_origin(request, services.hosts.console)
-        workspace = await _own(services, caller, workspace_id)
-        await services.workspaces.start(as_subject(caller), workspace.id)
-        return see_other("/")
-    except MooringError as error:
-        return _cannot(services, error)
+    caller = await cookie_caller(request, services.hosts.console)
+    check_origin(request, services.hosts.console)
+    workspace = await _own(services, caller, workspace_id)
+    await services.workspaces.start(as_subject(caller), workspace.id)
+    return see_other("/")
 
 
 async def _own(services: Services, caller: Caller, workspace_id: str) -> Workspace:
@@ -107,10 +96,3 @@ def _split(services: Services, url: str) -> tuple[str, str]:
     if not host or f"{parts.scheme}://{parts.netloc}" != services.listen.url(host, ""):
         raise InvalidInput(_ELSEWHERE, field="url")
     return host, (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
-def _cannot(services: Services, error: MooringError) -> Response:
-    if isinstance(error, Unauthenticated):
-        return pages.sign_in(services)
-    row = outcome(error)
-    return pages.message(services, row.http, row.title, error.detail)
