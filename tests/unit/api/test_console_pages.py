@@ -25,13 +25,24 @@ async def test_the_list_has_ones_own_workspaces_with_a_way_in(it: Api) -> None:
     """One's workspaces are listed with phase, reason and button; not even an administrator's page has others'."""
     mine = await it.workspace("ada", "blue", Phase.running)
     stopped = await it.workspace("ada", "green")
+    await it.workspace("ada", "azure")
     await it.workspace("bob", "not-mine")
     page = await (await it.browser("ada")).get("/")
     assert page.status_code == 200
+    assert page.text.index(">azure<") < page.text.index(">blue<") < page.text.index(">green<")
     assert "blue" in page.text
     assert f'href="/open/{mine.id}"' in page.text
     assert f'action="/open/{stopped.id}/start"' in page.text
     assert "not-mine" not in page.text
+
+
+async def test_what_went_wrong_is_a_sentence(it: Api) -> None:
+    """A finding stands alone on its page: it begins with a capital letter and ends with a full stop."""
+    page = await it.client().get("/.mooring/ticket?ticket=used")
+    assert (page.status_code, page.text.count("<p>The link has been used or has expired: ask for a new one.</p>")) == (
+        401,
+        1,
+    )
 
 
 async def test_a_mistyped_address_is_a_page(it: Api) -> None:

@@ -84,7 +84,8 @@ class Pages:
 
     def sign_in(self, services: Services) -> HTMLResponse:
         """How to sign in."""
-        return self._page("sign_in.html", 401, host=services.hosts.console)
+        console = services.listen.url(services.hosts.console).rstrip("/")
+        return self._page("sign_in.html", 401, host=services.hosts.console, console=console)
 
     def sign_out(self, services: Services, host: str) -> HTMLResponse:
         """The button that signs out."""
@@ -131,9 +132,15 @@ def _environment() -> "Environment":
         "day": lambda moment: moment.strftime("%Y-%m-%d"),
         "path": quote,
         "percent": lambda share: f"{100 * share:.1f} %",
+        "sentence": _sentence,
         "plural": lambda count, noun: f"{count:,} {noun}{'' if count == 1 else 's'}",
     }
     return environment
+
+
+def _sentence(text: str) -> str:
+    """A finding, which the command line writes behind a colon, as it stands alone."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def see_other(location: str) -> Response:

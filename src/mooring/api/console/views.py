@@ -28,7 +28,8 @@ async def home(request: Request, services: Wired) -> Response:
     """One's workspaces with their phase, a link into each, and a button that starts one."""
     caller = await cookie_caller(request, services.hosts.console)
     listed = await services.workspaces.page(as_subject(caller), owner=caller.user, limit=_MOST_SHOWN)
-    return pages.workspaces(caller.user, await workspace_documents(services, listed.items))
+    by_name = sorted(listed.items, key=lambda workspace: workspace.name)
+    return pages.workspaces(caller.user, await workspace_documents(services, by_name))
 
 
 @router.get("/open")
