@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 
 from support import house
 
@@ -22,6 +23,14 @@ def pytest_configure() -> None:
     # A drawn example may meet a busy machine: no example is timed.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
+    _log_tracebacks_plainly()
+
+
+def _log_tracebacks_plainly() -> None:
+    """The default draws the local variables of every frame: a second for each exception that a test has logged."""
+    *before, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*before, plain])
 
 
 def pytest_unconfigure() -> None:
