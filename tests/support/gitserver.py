@@ -74,7 +74,7 @@ class GitServer:
         if not work.exists():
             work.mkdir()
             self.git(name, "init", "-q", "-b", "main", ".")
-            self.git(name, "init", "-q", "--bare", str(self.folder / "served/team" / f"{name}.git"))
+            self.git(name, "init", "-q", "-b", "main", "--bare", str(self.folder / "served/team" / f"{name}.git"))
             self.git(name, "remote", "add", "origin", str(self.folder / "served/team" / f"{name}.git"))
         content = {"go.mod": f"module {self.module(name)}\n\ngo 1.21\n", "x.go": f"package x // {version}\n"}
         for path, text in {**content, **(files or {})}.items():

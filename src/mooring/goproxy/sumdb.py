@@ -34,6 +34,7 @@ class SumDB:
         self._store = store
         self._once = once
         self._head = Tree(0, tlog.EMPTY)
+        self._noticed = 0, b""
         self._restored = False
         self._advancing = asyncio.Lock()
         self._proved: OrderedDict[Tile, bytes] = OrderedDict()
@@ -53,8 +54,16 @@ class SumDB:
         """The proved answer of `lookup/NAME`, from what we keep if possible."""
         file = f"sumdb/{self.name}/lookup/{name}"
         if (kept := await read(self._store, file)) is not None:
+            self._notice(kept)
             return kept
         return await self._once.do(file, lambda: self._lookup(name, file))
+
+    def _notice(self, kept: bytes) -> None:
+        """Remember the newest head among kept look-ups: a module cache that was copied in has no other one."""
+        with contextlib.suppress(MooringError):
+            signed = tlog.parse_lookup(kept)[2]
+            if (size := tlog.stated_size(signed)) > max(self._head.size, self._noticed[0]):
+                self._noticed = size, signed
 
     async def _lookup(self, name: str, file: str) -> bytes:
         answer = await self._remote.get(f"lookup/{name}")
@@ -147,6 +156,9 @@ class SumDB:
             return await self._once.do(f"foreign/{self.name}/{path}", lambda: self._remote.get(path))
         async with self._advancing:
             await self._restore()
+        if not tile.within(self._head.size) and tile.within(self._noticed[0]):
+            with contextlib.suppress(MooringError):
+                await self._advance(self._noticed[1])
         if not tile.within(self._head.size):
             await self.latest()
         tree = self._head

@@ -19,6 +19,7 @@ HASH = 32
 _MAX_HEIGHT = 30
 _MAX_LEVEL = 63
 _MAX_SIZE = 2**62
+_STATED = re.compile(rb"[^\n]*\n(\d{1,18})\n")
 # No longer than the largest tile's name: Python refuses to read numbers of thousands of digits.
 _TILE = re.compile(r"tile/([0-9]{1,2})/([0-9]{1,2}|data)/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([0-9]{1,10}))?")
 _HEAD = "go.sum database tree\n"
@@ -66,6 +67,12 @@ def parse_tree(text: str) -> Tree:
     if not text.startswith(_HEAD) or not 0 <= size < _MAX_SIZE or len(root) != HASH:
         raise BadTree("the tree head is malformed")
     return Tree(size, root)
+
+
+def stated_size(signed: bytes) -> int:
+    """The size that a signed head states, whoever signed it; 0 where it states none."""
+    found = _STATED.match(signed)
+    return int(found[1]) if found else 0
 
 
 def parse_lookup(answer: bytes) -> tuple[int, bytes, bytes]:
