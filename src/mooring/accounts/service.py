@@ -170,7 +170,7 @@ class Accounts:
     async def authenticate_token(self, secret: str) -> Caller:
         """Whose token it is. Raises `Unauthenticated`."""
         if not is_token(secret):
-            raise Unauthenticated("the token is not valid: it begins with mrg_")
+            raise Unauthenticated("the token is not valid: those of Mooring begin with mrg_")
         try:
             token = await self._store.token(digest(secret))
             user = await self._store.user(token.user)

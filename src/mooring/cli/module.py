@@ -78,7 +78,8 @@ def list_(
         Column[Module](_("USED"), lambda item: ago(item.used_at), rank=2, right=True),
         Column[Module]("", _marks, rank=5),
     ]
-    rows(found, columns, output, empty=_("No modules."))
+    empty = _("No module that is kept has {text} in its path.").format(text=text) if text else _("No modules are kept.")
+    rows(found, columns, output, empty=empty)
 
 
 @app.command(help=_("Show a module: its versions, who pulls it, what failed."))
@@ -171,7 +172,7 @@ def _fields(found: Everything) -> dict[str, str]:
         _("Pinned"): found.pin,
         _("From"): found.source,
         _("Size"): shown.size(found.size),
-        _("Requests"): _("{count}, {misses} of them needed the source").format(
+        _("Requests"): _("{count}, of which {misses} were not kept yet").format(
             count=found.requests, misses=found.misses
         ),
         _("Last pull"): moment(found.pulled_at),

@@ -24,7 +24,7 @@ def status(*, output: Output = Format.table) -> None:
             {"what": _("server"), "state": state, "detail": url},
             {"what": _("workspaces"), "state": "", "detail": count},
             *(
-                {"what": watch.name, "state": _("seen") if watch.ok else _("stale"), "detail": _age(watch)}
+                {"what": watch.name, "state": _("ok") if watch.ok else _("stale"), "detail": _age(watch)}
                 for watch in health.watches
             ),
             *({"what": _("problem"), "state": _("wrong"), "detail": problem} for problem in health.problems),
@@ -38,5 +38,6 @@ def status(*, output: Output = Format.table) -> None:
 
 def _age(watch: Watch) -> str:
     if watch.age_s is None:
-        return _("never")
-    return _("{span} ago, at most {most}").format(span=span(watch.age_s), most=span(watch.most_s))
+        return _("never heard of")
+    limit = "" if watch.ok else _("; stale after {most}").format(most=span(watch.most_s))
+    return _("heard of {span} ago").format(span=span(watch.age_s)) + limit

@@ -33,7 +33,9 @@ def create(
     """Make one user."""
     body = document(UserCreate, name=name, role=Role.admin if admin else Role.member)
     with connect() as api:
-        _users([api.post("users", User, body)], output)
+        made = api.post("users", User, body)
+    _users([made], output)
+    note(_("They get in with a token: mooring user token create {name}").format(name=made.name))
 
 
 @app.command("list", help=_("List users."))
@@ -46,10 +48,12 @@ def list_(*, output: Output = Format.table) -> None:
 @app.command(help=_("Remove a user who has no workspaces."))
 def remove(name: UserName, *, yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False) -> None:
     """Remove one user."""
-    if not yes:
-        confirm(_("Remove the user {name}?").format(name=name))
     with connect() as api:
-        api.delete(f"users/{quote(name, safe='')}")
+        found = api.get(f"users/{quote(name, safe='')}", User)
+        if not yes:
+            confirm(_("Remove the user {name}?").format(name=found.name))
+        api.delete(f"users/{quote(found.name, safe='')}")
+    note(_("{name} is removed.").format(name=found.name))
 
 
 @tokens.command("create", help=_("Make a token and print it; it is shown this once."))
@@ -96,7 +100,9 @@ def revoke(
 ) -> None:
     """Revoke one token."""
     with connect() as api:
-        api.delete(f"users/{_name(user or api.get('me', Me).name)}/tokens/{quote(token, safe='')}")
+        owner = user or api.get("me", Me).name
+        api.delete(f"users/{_name(owner)}/tokens/{quote(token, safe='')}")
+    note(_("Token {id} of {user} is revoked.").format(id=token, user=owner))
 
 
 def _users(found: list[User], output: Format) -> None:

@@ -200,7 +200,10 @@ def upgrade(
     with connect() as api:
         found = api.workspace(name)
         moved = api.post(f"workspaces/{found.id}/template", Workspace, document(TemplateMove, version=version))
-    if moved.restart_needed:
+    if moved.template_version == found.template_version:
+        text = _("{name} has version {version} of its template already.")
+        note(text.format(name=name, version=found.template_version))
+    elif moved.restart_needed:
         note(_("It holds from the next start: mooring workspace restart {name}").format(name=name))
     shown(moved, output)
 

@@ -46,6 +46,7 @@ def shown(item: Workspace, form: Format) -> None:
         _("By path"): item.path_url,
         _("Template"): _template(item),
         _("Repository"): item.repository or "",
+        _("Restart"): _restart(item),
         _("Created"): moment(item.created_at),
         _("Started"): moment(item.started_at),
         _("Idle"): _idle(item),
@@ -57,7 +58,10 @@ def shown(item: Workspace, form: Format) -> None:
 
 def event_line(event: Event, names: dict[str, str] | None = None) -> str:
     """One line of history; with `names` (id to name) it says whose."""
-    whose = f"  {clean(names.get(event.workspace, event.workspace))}" if names is not None else ""
+    whose = ""
+    if names is not None:
+        longest = max(map(len, names.values()), default=0)
+        whose = f"  {clean(names.get(event.workspace, event.workspace)):<{longest}}"
     return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}{whose}  {clean(event.text)}"
 
 
@@ -89,6 +93,12 @@ def _template(item: Workspace) -> str:
     )
 
 
+def _restart(item: Workspace) -> str:
+    if not item.restart_needed:
+        return ""
+    return _("needed by what was changed: mooring workspace restart {name}").format(name=item.name)
+
+
 def _idle(item: Workspace) -> str:
     status = item.idle_status
     if status.stops_at is None:
@@ -100,9 +110,10 @@ def _limits(item: Workspace) -> str:
     """A line a limit that was asked for; while it runs, one that cannot be enforced here says so."""
     asked = {name: value for name, value in item.limits.model_dump().items() if value is not None}
     force = item.limits_in_force.model_dump()
-    missing = {name for name in asked if item.phase is Phase.running and force[name] == NOT_LIMITED}
+    # Of one that was only just asked for nobody knows yet.
+    settled = item.phase is Phase.running and not item.restart_needed
+    missing = {name for name in asked if settled and force[name] == NOT_LIMITED}
     lines = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in asked.items()]
     return "\n".join(
-        line + (_(" (this machine cannot limit it)") if name in missing else "")
-        for name, line in zip(asked, lines, strict=True)
+        line + (_(" (not limited here)") if name in missing else "") for name, line in zip(asked, lines, strict=True)
     )

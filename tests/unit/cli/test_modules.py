@@ -35,7 +35,7 @@ async def test_list_and_show(cli: Cli) -> None:
     assert [(item["module"], item["versions"], item["requests"]) for item in found] == [(LIB, 2, 3)]
     shown = (await cli.good("module", "show", LIB)).out
     assert "workspace:bob/one (3)" in shown
-    assert "3, 3 of them needed the source" in shown
+    assert "3, of which 3 were not kept yet" in shown
     assert "no answer" in shown
     assert "\x1b" not in shown
     document = (await cli.good("module", "show", LIB, "-o", "json")).json
@@ -43,7 +43,7 @@ async def test_list_and_show(cli: Cli) -> None:
     assert [item["version"] for item in document["items"]] == ["v1.1.0", "v1.0.0"]
     assert document["pulls"] == [{"subject": "workspace:bob/one", "requests": 3}]
     assert (await cli("module", "show", "example.com/none")).status == 4
-    assert (await cli.good("module", "list", "nothing")).err == "No modules.\n"
+    assert (await cli.good("module", "list", "nothing")).err == "No module that is kept has nothing in its path.\n"
 
 
 async def test_status(cli: Cli) -> None:

@@ -99,7 +99,9 @@ async def test_a_bad_route_is_named(cli: Cli, tmp_path: Path) -> None:
 
 async def test_two_people(cli: Cli) -> None:
     """A user is made, gets a token that works until it is revoked, and is removed after being asked about."""
-    await cli.good("user", "create", "carl")
+    assert (
+        await cli.good("user", "create", "carl")
+    ).err == "They get in with a token: mooring user token create carl\n"
     assert (await cli("user", "create", "carl")).status == 5
     made = await cli.good("user", "token", "create", "carl", "--label", "laptop", "--expires", "30d")
     token = made.out.strip()
@@ -109,10 +111,12 @@ async def test_two_people(cli: Cli) -> None:
     assert (await cli("user", "list", MOORING_TOKEN=token)).status == 7
     tokens = json.loads((await cli.good("user", "token", "list", "carl", "-o", "json")).out)
     assert [(item["label"], "token" in item) for item in tokens] == [("laptop", False)]
-    await cli.good("user", "token", "revoke", tokens[0]["id"], "carl")
+    revoked = await cli.good("user", "token", "revoke", tokens[0]["id"], "carl")
+    assert revoked.err == f"Token {tokens[0]['id']} of carl is revoked.\n"
     assert (await cli("workspace", "list", MOORING_TOKEN=token)).status == 6
     assert (await cli("user", "remove", "carl")).status == 2
-    await cli.good("user", "remove", "carl", "--yes")
+    assert (await cli("user", "remove", "nobody")).err == "mooring: there is no user nobody\n"
+    assert (await cli.good("user", "remove", "carl", "--yes")).err == "carl is removed.\n"
     names = [line.split()[0] for line in (await cli.good("user", "list")).out.splitlines()[1:]]
     assert names == ["ada", "bob", "eve"]
 

@@ -4,8 +4,12 @@ import asyncio
 import json
 import sys
 
+import pytest
 import yaml
 
+from mooring.api.http.schemas import Workspace
+from mooring.cli.output import Format
+from mooring.cli.workspace_view import shown
 from mooring.model.workspace import Phase
 from support.cli import Cli, runs
 from support.pseudo_terminal import terminal
@@ -247,3 +251,18 @@ async def test_urls_and_links(cli: Cli) -> None:
         link = (await cli.good("workspace", "open", "demo", "--print", *options)).out
         assert link.startswith(url.split("/", 3)[0] + "//" + url.split("/")[2] + "/.mooring/ticket?ticket="), link
     assert (await cli("workspace", "url", "demo", "--port", "0")).status == 2
+
+
+async def test_a_change_that_waits_says_so(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until the restart nobody knows whether a limit can hold; a template without a newer version is no change."""
+    await runs(cli, "demo")
+    assert "already" in (await cli.good("workspace", "upgrade", "demo")).err
+    document = (await cli.good("workspace", "set", "demo", "--cpu", "2", "-o", "json")).json
+    assert isinstance(document, dict)
+    none = dict.fromkeys(document["limits_in_force"], "not limited")
+    for waits, restart, limit in ((True, True, "cpu 2\n"), (False, False, "cpu 2 (not limited here)\n")):
+        item = document | {"limits_in_force": none, "restart_needed": waits}
+        shown(Workspace.model_validate(item), Format.table)
+        text = capsys.readouterr().out
+        assert ("mooring workspace restart demo" in text) is restart
+        assert limit in text

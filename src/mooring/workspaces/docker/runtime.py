@@ -214,7 +214,7 @@ class DockerRuntime:
             )
             return
         if status != 0:
-            self._notice(container, f"{name} failed with exit status {status}; mooring workspace logs shows why")
+            self._notice(container, f"{name} failed with exit status {status}: its output is in the workspace's logs")
 
     async def _end(self, workspace_id: str) -> None:
         name = Names(workspace_id).all

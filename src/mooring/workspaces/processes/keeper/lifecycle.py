@@ -188,7 +188,7 @@ class Life:
         if status == 0:
             self.note(f"{name} is done")
         else:
-            self._notice(f"{name} failed with exit status {status}; mooring workspace logs shows why")
+            self._notice(f"{name} failed with exit status {status}: its output is in the workspace's logs")
 
     def _notice(self, text: str) -> None:
         self.note(text)
