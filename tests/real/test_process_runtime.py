@@ -109,6 +109,15 @@ async def test_a_second_person_is_refused(world: ProcessHarness) -> None:
         assert (await runtime.apply(other, world.template("healthy"))).phase is Phase.starting
 
 
+async def test_what_a_power_cut_left_of_the_owner_is_nobody(world: ProcessHarness) -> None:
+    """An empty file, as a disk that failed before it was flushed leaves it, refuses nobody for good."""
+    async with world.engine() as runtime:
+        await runtime.apply(workspace(1), world.template("healthy"))
+        (world.home.workspaces / "owner").write_text("")
+        assert (await runtime.apply(workspace(2), world.template("healthy"))).phase is Phase.starting
+    assert (world.home.workspaces / "owner").read_text() == "ada"
+
+
 async def test_a_killed_keeper_costs_no_editor(world: ProcessHarness) -> None:
     """A new keeper takes over the running editor, notices its end later, and a stop still reaches everything."""
     wanted, template = workspace(), world.template("healthy")

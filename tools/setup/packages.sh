@@ -4,7 +4,7 @@
 product_packages="ca-certificates git make python3 python3-venv nginx-core libnginx-mod-http-lua lua-cjson openssh-server openssh-client"
 # What code-server's native modules are compiled with; only needed while the editor is not in the cache.
 editor_packages="g++ libkrb5-dev pkg-config python3"
-test_packages="chromium redis-server postgresql docker.io debootstrap iptables nftables iproute2 curl rsync procps libnss3-tools lua-check openssl wrk"
+test_packages="chromium redis-server postgresql docker.io debootstrap iptables nftables iproute2 curl rsync procps libnss3-tools lua-check openssl wrk e2fsprogs"
 lint_packages="python3 python3-venv lua-check"
 
 missing_packages() {

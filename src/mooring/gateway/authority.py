@@ -200,4 +200,7 @@ def _write(path: Path, data: bytes, mode: int = 0o600) -> None:
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(fd, "wb") as file:  # noqa: PTH123 - a descriptor, not a path
         file.write(data)
+        file.flush()
+        # The name would outlive a power cut and the key in it would not: no start would work any more.
+        os.fsync(file.fileno())
     new.replace(path)

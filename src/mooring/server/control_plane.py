@@ -255,7 +255,7 @@ def _services(plane: Plane) -> Services:
         listen=plane.installation.listen,
         gateway_token=gateway_credential(plane.installation.home),
         watches=lambda: _watches(plane),
-        problems=plane.modules.problems,
+        problems=lambda: (*plane.modules.problems(), *plane.outbox.problems()),
         registry=CollectorRegistry(),
         clock=plane.clock,
         closing=plane.closing,

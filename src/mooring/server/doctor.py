@@ -117,7 +117,7 @@ def _home(home: Home) -> Iterator[Finding]:
     if not home.root.exists():
         yield Finding(Verdict.notice, "home", f"{home.root} is made at the first start", "make up")
         return
-    if os.statvfs(home.root).f_flag & os.ST_RDONLY:
+    if _is_read_only(home.root):
         yield Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
         return
     if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK):
@@ -138,6 +138,15 @@ def _home(home: Home) -> Iterator[Finding]:
         )
     else:
         yield Finding(Verdict.good, "home", f"{home.root}, {free // 2**30} GiB free")
+
+
+def _is_read_only(folder: Path) -> bool:
+    """Tried, since a file system that the kernel stopped writing to may still be mounted as a writable one."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return False
+    except OSError as error:
+        return error.errno == errno.EROFS
 
 
 def _limits(home: Home) -> Iterator[Finding]:

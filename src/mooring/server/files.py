@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import structlog
+
 from mooring.accounts.disk import SECRET_BYTES, gateway_token, read_secret, write_secret
 from mooring.errors import Misconfigured
 from mooring.settings import Home, Installation
+
+log = structlog.get_logger(__name__)
 
 
 def make_folders(home: Home) -> None:
@@ -45,10 +49,14 @@ def write_endpoint(installation: Installation, authority: Path | None) -> None:
 
 def remove_endpoint(home: Home) -> None:
     """Tell the command line that nothing runs here any more, and leave no socket that nobody listens at."""
-    (home.run / "endpoint.json").unlink(missing_ok=True)
-    for path in (home.api_socket, home.modules_socket, home.containers_socket, *home.run.glob("w/*/*.sock")):
-        if not _answers(path):
-            path.unlink(missing_ok=True)
+    try:
+        (home.run / "endpoint.json").unlink(missing_ok=True)
+        for path in (home.api_socket, home.modules_socket, home.containers_socket, *home.run.glob("w/*/*.sock")):
+            if not _answers(path):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        # On a disk that became read-only they stay, and say nothing that the next start does not correct.
+        log.warning("not removed", path=error.filename, error=error.strerror)
 
 
 def _answers(path: Path) -> bool:

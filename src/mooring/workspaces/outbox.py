@@ -43,6 +43,11 @@ class Outbox:
         self._waiting: deque[_Told] = deque()
         self._writing = asyncio.Lock()
         self._held_up = asyncio.Event()
+        self._why = ""
+
+    def problems(self) -> tuple[str, ...]:
+        """What a person should know: that events wait, and why."""
+        return (f"{self.depth} events wait to be written: {self._why}",) if self._why and self._waiting else ()
 
     @property
     def depth(self) -> int:
@@ -96,8 +101,9 @@ class Outbox:
                 told = self._waiting[0]
                 try:
                     await self._events.append(told.workspace, told.kind, told.text, told.data, at=told.at)
-                except (Unavailable, asyncio.CancelledError):
+                except (Unavailable, asyncio.CancelledError) as error:
                     self._held_up.set()
+                    self._why = error.detail if isinstance(error, Unavailable) else self._why
                     raise
                 except Exception as error:  # one that the database refuses would hold up all that follow
                     log.exception("event lost", workspace=told.workspace, text=told.text, exc_info=error)
@@ -105,3 +111,4 @@ class Outbox:
                 if self._waiting and self._waiting[0] is told:
                     self._waiting.popleft()
             self._held_up.clear()
+            self._why = ""

@@ -148,12 +148,14 @@ class WorkspaceReconciler:
             turn.publish(seen)
             return
         why = turn.workspace.reason if turn.workspace.desired is Desired.stopped else "Mooring was stopped"
+        # Everything is being ended: that no database takes it down must leave nothing running.
+        write = turn.note if self._suspended else turn.become
         if phase is not Phase.stopped:
-            await turn.become(Phase.stopping, why)
+            await write(Phase.stopping, why)
         turn.publish(seen)
         self._observe(await turn.apply(Desired.stopped))
         self._starts.pop(turn.workspace.id, None)
-        await turn.become(Phase.stopped, why, limited=())
+        await write(Phase.stopped, why, limited=())
         turn.publish(None)
         await turn.event("stopped", f"stopped: {why}" if why else "stopped")
 
@@ -207,9 +209,9 @@ class WorkspaceReconciler:
         self._begun[workspace.id] = news
         self._starts.pop(workspace.id, None)
         turn.publish(None)
-        again = before if before is not None and before.generation == workspace.generation else None
-        why = f"starting again: {again.reason or 'it did not run any more'}" if again else "starting"
-        await turn.event("starting", why)
+        again = before is not None and before.generation == workspace.generation
+        why = (before.reason if before else "") or "it did not run any more"
+        await turn.event("starting", f"starting again: {why}" if again else "starting")
 
     async def _look(self, turn: Turn, seen: Observation) -> float | None:
         self._begun.pop(turn.workspace.id, None)
@@ -239,8 +241,7 @@ class WorkspaceReconciler:
         self._unseen.discard(workspace.id)
         if known is not None and known.generation == seen.generation:
             start.began = now
-            text = f"the editor ended{_times(seen.restarts - known.restarts)} and was started again: {seen.reason}"
-            await turn.event("crashed", text.rstrip(": "), at=self._seen_at[workspace.id])
+            await turn.event("crashed", known.ended(seen), at=self._seen_at[workspace.id])
         self._starts[workspace.id] = start
         return start
 
@@ -305,13 +306,13 @@ class WorkspaceReconciler:
         await turn.event("waiting", error.detail)
 
     async def _doubt(self, turn: Turn, why: str) -> None:
-        workspace = turn.workspace
-        if workspace.phase is not Phase.running or workspace.id in self._seen:
-            await turn.become(workspace.phase, why)
-            return
-        # It ran when the last server was killed; nobody knows whether it does, and the gateway says that it starts.
-        await turn.become(Phase.starting, why, started_at=self._clock.now())
-        self._unseen.add(workspace.id)
+        workspace_id, phase = turn.workspace.id, turn.workspace.phase
+        if phase is Phase.running and workspace_id not in self._seen:
+            # It ran when the last server was killed; nobody knows whether it does, and the gateway says it starts.
+            await turn.become(Phase.starting, why, started_at=self._clock.now())
+            self._unseen.add(workspace_id)
+        else:
+            await turn.become(phase, why)
 
     async def _tell_notices(self, turn: Turn, seen: Observation) -> None:
         if not seen.notices:
@@ -394,7 +395,3 @@ class WorkspaceReconciler:
         self._unseen.discard(workspace_id)
         self._noticed.pop(workspace_id, None)
         self._waiting.pop(workspace_id, None)
-
-
-def _times(count: int) -> str:
-    return f" {count} times" if count > 1 else ""

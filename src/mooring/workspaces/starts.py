@@ -30,6 +30,12 @@ class Start:
             # Perhaps the gateway does not have its routes yet; perhaps the machine was rebooted and nothing runs.
             self.answered, self.patience_s = True, _ADOPTED_PATIENCE_S
 
+    def ended(self, seen: Observation) -> str:
+        """That it ended, for a person; `seen` is of the start after it."""
+        count = seen.restarts - self.restarts
+        often = f" {count} times" if count > 1 else ""
+        return f"the editor ended{often} and was started again: {seen.reason}".rstrip(": ")
+
 
 def same_start(before: Observation, seen: Observation) -> bool:
     """Whether both are of one editor's process that was started and not ended."""

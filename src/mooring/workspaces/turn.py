@@ -63,6 +63,13 @@ class Turn:
         if after != self.workspace:
             self.workspace = await self._parts.store.update(after, expected=self.workspace.revision)
 
+    async def note(self, phase: Phase, reason: str = "", **changes: Any) -> None:  # noqa: ANN401 - as `replace`
+        """The same, unless the database is away: then nothing is written, and the caller goes on."""
+        try:
+            await self.become(phase, reason, **changes)
+        except Unavailable as error:
+            log.warning("not written", workspace=self.workspace.id, phase=phase, error=error.detail)
+
     async def event(
         self, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
     ) -> None:

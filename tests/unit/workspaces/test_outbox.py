@@ -66,6 +66,7 @@ async def test_events_wait_for_the_database(log: GoneLog) -> None:
             await box.tell((ONE, TWO)[number % 2], "tick", str(number), at=100.0 + number)
         await asyncio.sleep(0.3)
         assert (box.depth, await texts(log)) == (5, [])
+        assert box.problems() == ("5 events wait to be written: the database does not answer",)
         log.gone = False
         async with asyncio.timeout(30):
             while box.depth:
@@ -73,6 +74,7 @@ async def test_events_wait_for_the_database(log: GoneLog) -> None:
         await box.tell(ONE, "tick", "after")
     kept = await log.after(None, 0)
     assert [event.text for event in kept] == ["0", "1", "2", "3", "4", "after"]
+    assert box.problems() == ()
     assert [event.at for event in kept[:5]] == [100.0, 101.0, 102.0, 103.0, 104.0]
 
 

@@ -57,6 +57,17 @@ async def ran(log: MemoryEventLog, store: MemoryStore, runtime: MemoryRuntime) -
         return await it.until(made.id, Phase.running)
 
 
+class FullStore(MemoryStore):
+    """Writes nothing any more once it is full."""
+
+    full = False
+
+    async def update(self, workspace: Workspace, *, expected: int) -> Workspace:
+        if self.full:
+            raise Unavailable("attempt to write a readonly database")
+        return await super().update(workspace, expected=expected)
+
+
 async def told(it: Stage, workspace_id: str, text: str) -> None:
     """Wait until its events say it."""
     async with asyncio.timeout(30):
@@ -142,3 +153,16 @@ async def test_a_crash_keeps_its_reason_and_its_time() -> None:
         last = (await it.history(made.id))[-1]
         assert last.kind == "running"
         assert last.data["seconds"] < 1
+
+
+@simulated
+async def test_a_stop_of_everything_needs_no_database() -> None:
+    """On a disk that takes no write workspaces are ended all the same; what is wanted of them stays."""
+    runtime, store = MemoryRuntime(), FullStore()
+    async with stage(runtime=runtime, store=store) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        store.full = True
+        await it.reconciler.suspend()
+        assert await runtime.usage(made.id) is None
+        assert (await store.get(made.id)).desired is Desired.running

@@ -77,10 +77,15 @@ class Folders:
         """
         self._make(self.home.workspaces)
         path = self.home.workspaces / _OWNER_FILE
+        if path.exists() and not path.read_text():
+            path.unlink()  # what a power cut left of it; nobody is called that
         if not path.exists():
             # Whole or not at all: an empty file of a full disk would be an owner without a name.
             written = path.with_suffix(".new")
-            written.write_text(owner)
+            with written.open("w") as file:
+                file.write(owner)
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):
                 path.hardlink_to(written)
             written.unlink()
