@@ -1,9 +1,7 @@
 """The role's administration, with a real upstream and the real go command's files: counts, pins, evictions, rights."""
 
 import asyncio
-import shutil
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,19 +10,17 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, Unavailable
-from mooring.goproxy import access
 from mooring.goproxy.administration import Removed
 from mooring.goproxy.config import Config
 from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.remote import RemoteOperations
-from mooring.server.goproxy_role import run
-from mooring.server.lifetime import Ending, Lifetime
-from mooring.settings import Home, Installation, Listen, cache
+from mooring.settings import Home
+from support import goproxy_roles
 from support.administration import EVERYTHING
 from support.goproxies import running
 from support.goupstream import Fault, GoUser, Upstream, go
+from support.modules import short_home
 
 LIB = "example.com/Big/lib"
 CHANGES = ("pin", "unpin", "evict")
@@ -32,11 +28,9 @@ CHANGES = ("pin", "unpin", "evict")
 
 @pytest.fixture
 def home() -> Iterator[Home]:
-    """A home in a short folder: sockets have short names."""
-    folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
-    (folder / "run").mkdir()
-    yield Home(folder)
-    shutil.rmtree(folder)
+    """A home of its own."""
+    with short_home() as home:
+        yield home
 
 
 @pytest.fixture
@@ -75,27 +69,18 @@ class Role:
 
 
 @asynccontextmanager
-async def role(home: Home, upstream: Upstream, more: str = "") -> AsyncIterator[Role]:
+async def role(home: Home, upstream: Upstream, *more: str) -> AsyncIterator[Role]:
     """The role, until the end of the block."""
-    home.modules_settings.write_text(f'upstream = "{upstream.url}"\nsumdb = "{upstream.sumdb}"\n{more}')
-    installation = Installation(home, Listen(), editor=cache() / "editor/bin/code-server")
-    lifetime = Lifetime(None)
-    token = access.make(home.modules_tokens, "ann", ("*",))
-    front = httpx2.AsyncClient(
-        transport=httpx2.AsyncHTTPTransport(uds=str(home.modules_socket)), base_url=f"http://x/t-{token}", timeout=20
-    )
+    home.modules_settings.write_text(goproxy_roles.wanted(upstream, *more))
     async with (
-        Tasks("test") as tasks,
+        goproxy_roles.role(home) as it,
         RemoteOperations(home.modules_admin_socket, where="see its log") as administration,
-        front as client,
     ):
-        served = tasks.spawn("role", run(installation, lifetime))
         async with asyncio.timeout(30):
             while not await _ready(administration):
                 await asyncio.sleep(0.05)
-        yield Role(home, administration, client)
-        lifetime._end(Ending.stop)
-        await asyncio.wait_for(served, 20)
+        it.client.base_url = httpx2.URL(f"http://x{it.token('ann', '*')}")
+        yield Role(home, administration, it.client)
 
 
 async def _ready(administration: RemoteOperations) -> bool:
@@ -131,7 +116,7 @@ async def test_counts_outlive_the_role(home: Home, upstream: Upstream) -> None:
     async with role(home, upstream) as it:
         await it.get(LIB, "v1.0.0")
         since = (await it.ask.overview(EVERYTHING)).counted_since
-    async with role(home, upstream, 'max_size = "1G"\n') as it:
+    async with role(home, upstream, 'max_size = "1G"') as it:
         seen = await it.ask.overview(EVERYTHING)
         assert (seen.counted_since, seen.outcomes["miss"], seen.max_bytes) == (since, 1, 2**30)
         assert (await it.ask.pulls(LIB))[0].requests == 1
@@ -161,7 +146,7 @@ async def test_a_module_that_became_private_is_never_evicted(home: Home, upstrea
     """Only the notary vouches for it, so it might not come back as it was."""
     async with role(home, upstream) as it:
         await it.get(LIB, "v1.0.0")
-    async with role(home, upstream, 'private = ["example.com/Big"]\n') as it:
+    async with role(home, upstream, 'private = ["example.com/Big"]') as it:
         done = await it.ask.evict(LIB, "", dry_run=False)
         assert done.removed == ()
         assert "only the notary vouches for it" in done.refused[0].why
