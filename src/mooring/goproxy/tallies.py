@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import secrets
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
@@ -270,8 +269,9 @@ class _Saving:
 
     def _write_anew(self, line: bytes) -> None:
         self.close()
-        temporary = self._file.with_name(f".{self._file.name}.{secrets.token_hex(6)}")
-        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        # Under the lock one name will do: what a killed process left is written over.
+        temporary = self._file.with_name(f".{self._file.name}.new")
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write(self._fd, line)
             temporary.replace(self._file)

@@ -138,6 +138,7 @@ async def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(module, "_SAVE_EVERY_S", 0.001)
     monkeypatch.setattr(module, "_ANEW_BYTES", 2000)
     tallies, file, longest = Tallies(), tmp_path / "tallies", 0
+    (tmp_path / ".tallies.new").write_bytes(b"of a process that was killed")
     async with Tasks("one") as tasks, kept(tallies, file, tasks):
         for number in range(200):
             tallies.pulled(f"example.com/{number % 3}", "ann")
