@@ -1,6 +1,7 @@
 """Who is let in, what is said to the others, and what of a credential reaches the backend."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,7 +10,7 @@ import pytest
 from mooring.model.grants import Grants, SigningKey
 from mooring.model.routes import Access, Backend, Route
 from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
-from support.nginx import CONSOLE, Gateway, Reply, Request, backend, gateway, ok
+from support.nginx import CONSOLE, Gateway, Reply, Request, anew, backend, gateway, lasting, ok
 from support.nginx import Backend as Running
 
 
@@ -33,9 +34,24 @@ async def running():  # noqa: ANN201 - an async fixture
         yield started
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One nginx."""
+    with lasting(tmp_path_factory.mktemp("g")) as started:
+        yield started
+
+
 @pytest.fixture
-async def edge(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
+async def edge(shared: Gateway, running: Running):  # noqa: ANN201 - an async fixture
     """A gateway with one guarded route."""
+    async with anew(shared) as started:
+        await started.publish(guarded(running), grants=GRANTS)
+        yield started
+
+
+@pytest.fixture
+async def unused(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
+    """The same, which has counted nothing yet."""
     async with gateway(tmp_path) as started:
         await started.publish(guarded(running), grants=GRANTS)
         yield started
@@ -95,13 +111,13 @@ async def test_a_browser_is_sent_to_sign_in_and_comes_back_to_the_same_address(e
     assert (await edge.ask("POST", "a.test", "/", {"Accept": "text/html"})).status == 401
 
 
-async def test_another_person_is_refused_and_counted(edge: Gateway) -> None:
+async def test_another_person_is_refused_and_counted(unused: Gateway) -> None:
     """A valid session of somebody else gets 403, and the refusal is a metric."""
-    assert (await edge.get("a.test", Cookie=cookie(subject="bob"))).status == 403
-    page = await edge.get("a.test", Cookie=cookie(subject="bob"), Accept="text/html")
+    assert (await unused.get("a.test", Cookie=cookie(subject="bob"))).status == 403
+    page = await unused.get("a.test", Cookie=cookie(subject="bob"), Accept="text/html")
     assert (page.status, page.headers["content-type"]) == (403, "text/html; charset=utf-8")
     assert b"ask who runs this Mooring" in page.body
-    text = await metrics(edge, 'mooring_gateway_refused_total{reason="forbidden"} 2')
+    text = await metrics(unused, 'mooring_gateway_refused_total{reason="forbidden"} 2')
     assert "bob" not in text
 
 
@@ -170,15 +186,15 @@ async def test_a_token_needs_no_origin(edge: Gateway) -> None:
     assert (await edge.ask("POST", "a.test", "/", {"Authorization": f"Bearer {TOKEN}"})).status == 200
 
 
-async def test_the_probe_enters_a_starting_workspace_and_leaves_no_trace(edge: Gateway, running: Running) -> None:
+async def test_the_probe_enters_a_starting_workspace_and_leaves_no_trace(unused: Gateway, running: Running) -> None:
     """The readiness probe reaches the backend of a starting route; it is neither activity nor a counted request."""
     starting = guarded(running, state="starting", workspace="abcdefghij")
-    await edge.publish(starting, grants=Grants(keys=(KEY,), tokens=(*GRANTS.tokens, PROBE_GRANT)))
-    assert (await edge.get("a.test", "/healthz", Authorization=f"Bearer {PROBE}")).status == 200
-    assert (await edge.get("a.test", "/healthz", Authorization=f"Bearer {TOKEN}")).json()["code"] == "starting"
-    text = await metrics(edge, 'code="5xx"} 1')
+    await unused.publish(starting, grants=Grants(keys=(KEY,), tokens=(*GRANTS.tokens, PROBE_GRANT)))
+    assert (await unused.get("a.test", "/healthz", Authorization=f"Bearer {PROBE}")).status == 200
+    assert (await unused.get("a.test", "/healthz", Authorization=f"Bearer {TOKEN}")).json()["code"] == "starting"
+    text = await metrics(unused, 'code="5xx"} 1')
     assert 'code="2xx"' not in text
-    assert (await edge.sink.read()).activity == {}
+    assert (await unused.sink.read()).activity == {}
 
 
 async def test_a_backend_cannot_set_our_cookies_or_widen_a_service_worker(edge: Gateway) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from mooring.gateway.names import Names
 from mooring.model.routes import Access, Backend, Route
 from mooring.routes.ports import Delta, Revision, RouteKey
 from support.nginx import Backend as Running
-from support.nginx import Gateway, Request, backend, gateway, ok
+from support.nginx import Gateway, Request, anew, backend, gateway, lasting, ok
 
 PUBLIC = Access(kind="public")
 
@@ -24,14 +25,24 @@ async def running():  # noqa: ANN201 - an async fixture
         yield started
 
 
-@pytest.fixture
-async def edge(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
-    """A gateway with one route."""
-    async with gateway(tmp_path, header_timeout_s=1) as started:
-        await started.publish(
-            Route(name="one", host="a.test", backends=(Backend(address=running.address),), access=PUBLIC)
-        )
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """One nginx."""
+    with lasting(tmp_path_factory.mktemp("g"), header_timeout_s=1) as started:
         yield started
+
+
+@pytest.fixture
+async def edge(shared: Gateway, running: Running):  # noqa: ANN201 - an async fixture
+    """A gateway with one route."""
+    async with anew(shared) as started:
+        await started.publish(to(running))
+        yield started
+
+
+def to(running: Running) -> Route:
+    """A route to that backend for everybody."""
+    return Route(name="one", host="a.test", backends=(Backend(address=running.address),), access=PUBLIC)
 
 
 REFUSED_TARGETS = [
@@ -178,26 +189,28 @@ async def test_a_body_without_end_holds_up_nobody_else(edge: Gateway) -> None:
     writer.transport.abort()
 
 
-async def test_refusals_are_counted(edge: Gateway) -> None:
+async def test_refusals_are_counted(tmp_path: Path, running: Running) -> None:
     """Each reason is a metric."""
-    await edge.get("a.test", "/%2e")
-    await edge.get("nobody.test")
-    deadline = time.monotonic() + 5
-    wanted = ('refused_total{reason="bad_request"} 1', 'refused_total{reason="unknown"} 1')
-    text = ""
-    while not all(line in text for line in wanted):
-        assert time.monotonic() < deadline
-        text = (await edge.sink.read()).metrics
+    async with gateway(tmp_path) as edge:
+        await edge.publish(to(running))
+        await edge.get("a.test", "/%2e")
+        await edge.get("nobody.test")
+        deadline = time.monotonic() + 5
+        wanted = ('refused_total{reason="bad_request"} 1', 'refused_total{reason="unknown"} 1')
+        text = ""
+        while not all(line in text for line in wanted):
+            assert time.monotonic() < deadline
+            text = (await edge.sink.read()).metrics
 
 
 @pytest.mark.parametrize("place", ["@api", "@files", "@other", "/elsewhere", "/.mooring/ticket"])
-async def test_a_backend_cannot_send_a_request_to_another_location(tmp_path: Path, place: str) -> None:
+async def test_a_backend_cannot_send_a_request_to_another_location(shared: Gateway, place: str) -> None:
     """The X-Accel headers mean nothing in an answer of a backend, and reach nobody."""
     async with (
-        gateway(tmp_path) as edge,
+        anew(shared) as edge,
         backend(ok(b"mine", f"X-Accel-Redirect: {place}", "X-Accel-Charset: x")) as it,
     ):
-        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+        await edge.publish(to(it))
         reply = await edge.get("a.test", "/here")
         assert (reply.status, reply.body) == (200, b"mine")
         assert not any(name.startswith("x-accel") for name in reply.headers)
@@ -207,11 +220,11 @@ async def test_a_backend_cannot_send_a_request_to_another_location(tmp_path: Pat
 @pytest.mark.parametrize(
     ("method", "protocol"), [("GET", "h2c"), ("POST", "websocket"), ("GET", "websocket, h2c"), ("OPTIONS", "TLS/1.2")]
 )
-async def test_no_upgrade_but_a_websocket_becomes_a_tunnel(tmp_path: Path, method: str, protocol: str) -> None:
+async def test_no_upgrade_but_a_websocket_becomes_a_tunnel(shared: Gateway, method: str, protocol: str) -> None:
     """A tunnel that nginx carried by itself could not be cut: a backend that agrees to any other upgrade gets none."""
     agreed = f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\nTUNNEL".encode()
-    async with gateway(tmp_path) as edge, backend(agreed) as it:
-        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+    async with anew(shared) as edge, backend(agreed) as it:
+        await edge.publish(to(it))
         answer = b""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
@@ -229,18 +242,18 @@ async def test_no_upgrade_but_a_websocket_becomes_a_tunnel(tmp_path: Path, metho
     "cookie",
     ["mooring=x", "=mooring=x", " = __Host-mooring=x", "MOORING=x; Domain=test", "mooring", "=mooring; Path=/"],
 )
-async def test_no_spelling_of_our_cookies_passes(tmp_path: Path, cookie: str) -> None:
+async def test_no_spelling_of_our_cookies_passes(shared: Gateway, cookie: str) -> None:
     """A browser sends a cookie without a name as its value alone, which would look like one of ours."""
-    async with gateway(tmp_path) as edge, backend(ok(b"", f"Set-Cookie: {cookie}", "Set-Cookie: theirs=1")) as it:
-        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+    async with anew(shared) as edge, backend(ok(b"", f"Set-Cookie: {cookie}", "Set-Cookie: theirs=1")) as it:
+        await edge.publish(to(it))
         reply = await edge.get("a.test")
         assert [value for name, value in reply.values if name == "set-cookie"] == ["theirs=1"]
 
 
-async def test_a_backend_may_be_a_name(tmp_path: Path) -> None:
+async def test_a_backend_may_be_a_name(shared: Gateway) -> None:
     """What a name leads to is served, and what it leads to next, without a change of the table."""
     where = ["127.0.0.2"]
-    async with gateway(tmp_path) as edge, backend(ok(b"hello")) as it:
+    async with anew(shared) as edge, backend(ok(b"hello")) as it:
         names = Names(edge.sink, lookup=lambda _: tuple(where), allowed=lambda _: True, refresh_s=0.05)
         port = it.address.rpartition(":")[2]
         route = Route(name="n", host="n.test", backends=(Backend(address=f"app.internal:{port}"),), access=PUBLIC)
@@ -274,7 +287,7 @@ async def test_a_backend_may_be_a_name(tmp_path: Path) -> None:
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20000 + b"\r\n",
     ],
 )
-async def test_a_backend_that_answers_an_upgrade_with_nonsense_harms_nobody(tmp_path: Path, answer: bytes) -> None:
+async def test_a_backend_that_answers_an_upgrade_with_nonsense_harms_nobody(shared: Gateway, answer: bytes) -> None:
     """No tunnel is opened, no worker is lost, and the next request is served."""
 
     async def reply(request: Request) -> bytes | None:
@@ -284,8 +297,8 @@ async def test_a_backend_that_answers_an_upgrade_with_nonsense_harms_nobody(tmp_
         await request.writer.drain()
         return None
 
-    async with gateway(tmp_path) as edge, backend(reply) as it:
-        await edge.publish(Route(name="one", host="a.test", backends=(Backend(address=it.address),), access=PUBLIC))
+    async with anew(shared) as edge, backend(reply) as it:
+        await edge.publish(to(it))
         workers = (await edge.sink.read()).workers
         head = "GET /w HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         reader, writer = await edge.connect()

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import ssl
 import struct
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from mooring.gateway.authority import LocalAuthority
 from mooring.model.routes import Access, Backend, Route
 from support.nginx import Backend as Running
-from support.nginx import Gateway, backend, gateway
+from support.nginx import Gateway, anew, backend, lasting
 
 HOST = "a.test"
 GOOD = [(":method", "GET"), (":scheme", "https"), (":authority", HOST), (":path", "/1")]
@@ -66,11 +66,19 @@ async def running():  # noqa: ANN201 - an async fixture
         yield started
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Gateway, str]]:
+    """One nginx, and its certificate."""
+    folder = tmp_path_factory.mktemp("g")
+    with lasting(folder / "g", tls=True) as started:
+        yield started, LocalAuthority(folder / "tls", HOST).pem()
+
+
 @pytest.fixture
-async def edge(tmp_path: Path, running: Running):  # noqa: ANN201 - an async fixture
+async def edge(shared: tuple[Gateway, str], running: Running):  # noqa: ANN201 - an async fixture
     """A gateway that speaks HTTP/2, with one route."""
-    async with gateway(tmp_path / "g", tls=True) as started:
-        await started.sink.certificate(LocalAuthority(tmp_path / "tls", HOST).pem())
+    async with anew(shared[0]) as started:
+        await started.sink.certificate(shared[1])
         public = Access(kind="public")
         await started.publish(Route(name="one", host=HOST, backends=(Backend(address=running.address),), access=public))
         yield started

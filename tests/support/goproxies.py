@@ -1,11 +1,9 @@
-"""Our module proxy in a thread of its own with a loop of its own, so that the real go command can be a client."""
+"""Our module proxy beside the test, so that the real go command can be a client."""
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -13,6 +11,7 @@ import httpx2
 from mooring.goproxy.config import Config
 from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import Served, serving
+from support.elsewhere import elsewhere
 from support.goupstream import Upstream, go
 
 SMALL = "example.com/x/@v/v1.0.0"
@@ -35,37 +34,9 @@ def doubting(folder: Path, upstream: Upstream) -> Config:
     return Config(folder / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go(), lifetimes=lifetimes)
 
 
-@contextmanager
-def running(config: Config) -> Iterator[Served]:
+def running(config: Config) -> AbstractContextManager[Served]:
     """Serve `config` on a free port until the end of the block."""
-    ready: Future[Served] = Future()
-    stop = asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def run() -> None:
-        async with serving(config, "127.0.0.1", 0) as served:
-            ready.set_result(served)
-            await stop.wait()
-
-    def work() -> None:
-        try:
-            loop.run_until_complete(run())
-        except BaseException as error:
-            if ready.done():
-                raise
-            ready.set_exception(error)
-        finally:
-            loop.run_until_complete(loop.shutdown_default_executor())
-            loop.close()
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield ready.result(30)
-    finally:
-        if not loop.is_closed():
-            loop.call_soon_threadsafe(stop.set)
-        thread.join(30)
+    return elsewhere(serving(config, "127.0.0.1", 0))
 
 
 def get(proxy: Served, path: str, **headers: str) -> httpx2.Response:

@@ -7,8 +7,8 @@ import signal
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mooring.control.tasks import Tasks
@@ -20,6 +20,7 @@ from mooring.model.grants import Grants
 from mooring.model.routes import Route
 from mooring.routes.ports import Delta, Revision, RouteKey
 from mooring.settings import Home
+from support.elsewhere import elsewhere
 
 CONSOLE = "console.test"
 ANSWER_S = 10.0
@@ -180,6 +181,21 @@ async def gateway(folder: Path, *, tls: bool = False, **more: object) -> AsyncIt
             finally:
                 await sink.close()
                 await nginx.stop()
+
+
+def lasting(folder: Path, **more: object) -> AbstractContextManager[Gateway]:
+    """The same for several tests, of which each takes it `anew`: what it counted and keeps is everybody's."""
+    return elsewhere(gateway(folder, **more))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def anew(lasting: Gateway) -> AsyncIterator[Gateway]:
+    """A gateway that others had, to be given a table."""
+    sink = NginxSink(lasting.home.gateway_socket)
+    try:
+        yield replace(lasting, sink=sink, number=0)
+    finally:
+        await sink.close()
 
 
 async def _all_workers(nginx: Nginx, sink: NginxSink) -> None:
