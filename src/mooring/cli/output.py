@@ -169,16 +169,18 @@ def moment(then: datetime | None) -> str:
     return f"{then.astimezone():%Y-%m-%d %H:%M:%S} ({distance})"
 
 
-def duration(text: str, *, field: str, most: str = "") -> int:
-    """Seconds of `90s`, `30m`, `2h`, `1d`, or of a plain number; `most` is written in the same way.
+def duration(text: str, *, field: str, least: str = "", most: str = "") -> int:
+    """Seconds of `90s`, `30m`, `2h`, `1d`, or of a plain number; `least` and `most` are written in the same way.
 
     Raises:
-        InvalidInput: otherwise, or more than `most`.
+        InvalidInput: otherwise, less than `least` or more than `most`.
     """
     match = _DURATION.fullmatch(text)
     if match is None:
         raise InvalidInput(_("{field}: must be like 90s, 30m, 2h or 1d").format(field=field), field=field)
     seconds = int(match[1]) * _UNITS[match[2]]
+    if least and seconds < duration(least, field=field):
+        raise InvalidInput(_("{field}: must be at least {least}").format(field=field, least=least), field=field)
     if most and seconds > duration(most, field=field):
         raise InvalidInput(_("{field}: must be at most {most}").format(field=field, most=most), field=field)
     return seconds

@@ -1,5 +1,6 @@
 """`mooring route`: the gateway's table, and sections that are published from files."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -7,12 +8,12 @@ from urllib.parse import quote
 import typer
 import yaml
 
-from mooring.api.http.schemas import RouteEntry, Section, SectionPublish
+from mooring.api.http.schemas import RouteEntry, Section, SectionPublish, Workspace
 from mooring.cli.application import noun
-from mooring.cli.client import connect, document
+from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import sources
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, Output, rows
+from mooring.cli.output import Column, Format, Output, note, rows
 from mooring.errors import InvalidInput
 from mooring.model.routes import Access, Backend, RouteState
 
@@ -36,10 +37,16 @@ def list_(
             (item for item in every if source in (None, item.source)),
             key=lambda item: (item.route["host"], item.route["path"]),
         )
+        whose = _names(api) if output is Format.table and any(item.route["workspace"] for item in found) else {}
     columns = [
         Column[RouteEntry](_("HOST"), lambda item: item.route["host"], elastic=True),
         Column[RouteEntry](_("PATH"), lambda item: item.route["path"], elastic=True),
-        Column[RouteEntry](_("TO"), _target, elastic=True, style=lambda item: "" if item.lost_to is None else "yellow"),
+        Column[RouteEntry](
+            _("TO"),
+            lambda item: _target(item, whose),
+            elastic=True,
+            style=lambda item: "" if item.lost_to is None else "yellow",
+        ),
         Column[RouteEntry](_("ACCESS"), _access, rank=2),
         Column[RouteEntry](_("SOURCE"), _source, rank=1),
         Column[RouteEntry](_("NAME"), lambda item: item.name, rank=3),
@@ -82,6 +89,7 @@ def withdraw(source: Source) -> None:
     """Withdraw one section."""
     with connect() as api:
         api.delete(f"routes/sections/{quote(source, safe='')}")
+    note(_("The section {source} is withdrawn, with all its routes.").format(source=source))
 
 
 def _publisher(item: Section) -> str:
@@ -113,7 +121,12 @@ def _read(file: Path) -> dict[str, Any]:
     return given
 
 
-def _target(item: RouteEntry) -> str:
+def _names(api: Api) -> dict[str, str]:
+    """What people call their workspaces, by id."""
+    return {item.id: f"{item.owner}/{item.name}" for item in api.pages("workspaces", Workspace)}
+
+
+def _target(item: RouteEntry, whose: Mapping[str, str]) -> str:
     if item.lost_to is not None:
         return _("lost to {source}/{name}").format(source=item.lost_to.source, name=item.lost_to.name)
     route = item.route
@@ -126,16 +139,16 @@ def _target(item: RouteEntry) -> str:
         # They are shown to administrators only.
         return ""
     more = f" +{len(backends) - 1}" if len(backends) > 1 else ""
-    return _backend(Backend.model_validate(backends[0])) + more
+    return _backend(Backend.model_validate(backends[0]), whose, route["workspace"]) + more
 
 
-def _backend(backend: Backend) -> str:
+def _backend(backend: Backend, whose: Mapping[str, str], workspace: str | None) -> str:
     if backend.listener_of is not None:
-        return _("port of {workspace}").format(workspace=backend.listener_of)
-    if backend.unix is not None:
-        # The folders of a socket say nothing to a person, and are longer than a line.
-        return f"unix:{Path(backend.unix).name}"
-    return backend.address or backend.files or ""
+        return _("port of {workspace}").format(workspace=whose.get(backend.listener_of, backend.listener_of))
+    if backend.unix is not None and workspace is not None:
+        # The folders of its socket say nothing to a person, and are longer than a line.
+        return _("editor of {workspace}").format(workspace=whose.get(workspace, workspace))
+    return backend.address or backend.files or f"unix:{backend.unix}"
 
 
 def _source(item: RouteEntry) -> str:

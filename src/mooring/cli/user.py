@@ -67,7 +67,7 @@ def create_token(
     output: Output = Format.table,
 ) -> None:
     """Make one token. Only the token goes to standard output, so that a script can take it."""
-    seconds = None if expires is None else duration(expires, field="--expires")
+    seconds = None if expires is None else duration(expires, field="--expires", least="1m", most="3650d")
     body = document(TokenCreate, label=label, expires_in_s=seconds)
     with connect() as api:
         made = api.post(f"users/{_name(user or api.get('me', Me).name)}/tokens", NewToken, body)

@@ -141,6 +141,8 @@ def delete(
         api.delete(f"workspaces/{found.id}")
         if wait:
             until_gone(api, found, after=after, timeout_s=timeout)
+    done = _("{owner}/{name} and its files are deleted.") if wait else _("{owner}/{name} is being deleted.")
+    note(done.format(owner=found.owner, name=found.name))
 
 
 @app.command(help=_("Give a workspace another name, and so another URL."))

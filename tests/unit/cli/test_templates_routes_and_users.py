@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from support.cli import Cli
+from support.cli import Cli, runs
 
 SECTION = """
 rank: 200
@@ -77,9 +77,26 @@ async def test_publishing_routes(cli: Cli, tmp_path: Path) -> None:
     assert "127.0.0.1:9000 +1" in table
     assert "lost to team/docs" in table
     assert (await cli.good("route", "sections")).out.splitlines()[1].split()[:3] == ["team", "200", "2"]
-    await cli.good("route", "withdraw", "team")
+    withdrawn = await cli.good("route", "withdraw", "team")
+    assert withdrawn.err == "The section team is withdrawn, with all its routes.\n"
     assert (await cli.good("route", "list", "-o", "json")).json == []
     assert (await cli("route", "withdraw", "team")).status == 4
+
+
+async def test_the_route_of_a_workspace_says_whose_it_is(cli: Cli) -> None:
+    """An editor's socket and its ports are told by the workspace's name, not by folders or an id."""
+    await runs(cli, "demo")
+    table = (await cli.good("route", "list")).out
+    assert "editor of ada/demo" in table
+    assert "port of ada/demo" in table
+    assert "unix:" not in table
+
+
+async def test_a_token_for_no_time_at_all_is_refused(cli: Cli) -> None:
+    """The option is named, with what it allows."""
+    for given, said in (("10s", "at least 1m"), ("5000d", "at most 3650d"), ("soon", "like 90s, 30m, 2h or 1d")):
+        done = await cli("user", "token", "create", "--expires", given)
+        assert (done.status, done.out, done.err) == (2, "", f"mooring: --expires: must be {said}\n")
 
 
 async def test_a_bad_route_is_named(cli: Cli, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ async def test_waiting_shows_what_happens(cli: Cli) -> None:
     done = await cli(*NEW, "--wait", "--timeout", "3")
     assert done.status == 9, done
     assert done.err.splitlines()[0] == "demo: created from light version 1"
-    assert done.err.splitlines()[-1].startswith("mooring: demo is still not there after 3 s")
+    assert done.err.splitlines()[-1].startswith("mooring: demo: not done after 3 s, and goes on")
     cli.api.stage.probe.silent = False
     assert (await cli.good("workspace", "start", "demo", "--wait")).out.splitlines()[1].split()[:2] == [
         "demo",
@@ -66,7 +66,8 @@ async def test_the_life_of_a_workspace(cli: Cli) -> None:
         assert [item["phase"] for item in json.loads(done.out)] == [phase], verb
     await cli.good("workspace", "rename", "demo", "other")
     assert (await cli.good("workspace", "url", "other")).out == "http://other--ada.localhost:8080/\n"
-    await cli.good("workspace", "delete", "other", "--yes", "--wait")
+    deleted = await cli.good("workspace", "delete", "other", "--yes", "--wait")
+    assert (deleted.out, deleted.err) == ("", "ada/other and its files are deleted.\n")
     done = await cli("workspace", "show", "other")
     assert (done.status, done.err) == (4, "mooring: there is no workspace 'other' (see: mooring workspace list)\n")
 
