@@ -117,7 +117,7 @@ def _wait(
                 # The server may be on its way back; without a pause a refused connection would spin.
                 line.say(error.detail)
                 threading.Event().wait(AGAIN_S)
-    text = _("{name} is still not there after {seconds} s (see: mooring workspace events {name})")
+    text = _("{name}: not done after {seconds} s, and goes on (see: mooring workspace events {name})")
     raise DeadlineExceeded(text.format(name=workspace.name, seconds=timeout_s))
 
 
