@@ -355,9 +355,9 @@ async def test_the_environment_reaches_the_editor(harness: Harness, engine: Engi
 
 async def test_every_limit_is_reported(harness: Harness, engine: Engine) -> None:
     """Each limit that was asked for is named as in force or as not enforced here."""
-    wanted = workspace(limits={"cpu": 1.0, "memory": "256Mi", "pids": 200})
+    wanted = workspace(limits={"cpu": 1.0, "memory": "256Mi", "pids": 200, "storage": "100Mi"})
     seen = await engine.apply(wanted, harness.template("healthy"))
-    assert set(seen.limited) | set(seen.unlimited) == {"cpu", "memory", "pids"}
+    assert set(seen.limited) | set(seen.unlimited) == {"cpu", "memory", "pids", "storage"}
     assert not set(seen.limited) & set(seen.unlimited)
 
 
