@@ -1,6 +1,6 @@
 """The checksum database behind the proxy, as many clients at once see it."""
 
-import concurrent.futures
+import http.client
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,10 +56,18 @@ def test_many_who_ask_for_the_same_are_one_question(upstream: Upstream, proxy: S
     # The first question of all finds out where the database is.
     assert get(proxy, f"sumdb/{DATABASE}/lookup/example.com/m@v1.0.0").status_code == 200
     before = upstream.asked[name]
-    upstream.faults[name] = Fault(delay_s=1.0)
-    with concurrent.futures.ThreadPoolExecutor(CLIENTS) as pool:
-        found = list(pool.map(lambda _: get(proxy, name).content, range(CLIENTS)))
-    assert set(found) == {right}
+    all_asked = threading.Event()
+    upstream.faults[name] = Fault(pace=lambda _: all_asked.wait(20) and None)
+    clients = [http.client.HTTPConnection(proxy.url.removeprefix("http://"), timeout=30) for _ in range(CLIENTS)]
+    for client in clients:
+        client.request("GET", f"/{name}")
+    for _ in range(3):
+        # Whoever is answered now came after all of them.
+        assert get(proxy, "-/healthz").status_code == 200
+    all_asked.set()
+    assert {client.getresponse().read() for client in clients} == {right}
+    for client in clients:
+        client.close()
     assert upstream.asked[name] - before <= 1
 
 
