@@ -23,27 +23,12 @@ from mooring.goproxy.remembered import Remembered
 from mooring.goproxy.service import Lifetimes, Parts, Proxy
 from mooring.goproxy.upstream import Upstream, client
 from support.goupstream import make_zip
+from support.hands import Hands
 
 LIST = ask("example.com/x", "", Kind.list)
 LATEST = ask("example.com/x", "", Kind.latest)
 BRANCH = ask("example.com/x", "main", Kind.info)
 INFO = ask("example.com/x", "v1.0.0", Kind.info)
-
-
-class Hands:
-    """A clock whose hands are turned."""
-
-    def __init__(self) -> None:
-        self.seconds = 2e9
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 class Scripted:
@@ -82,7 +67,7 @@ class Scripted:
 @pytest.fixture
 async def hands() -> Hands:
     """A clock."""
-    return Hands()
+    return Hands(2e9)
 
 
 @pytest.fixture

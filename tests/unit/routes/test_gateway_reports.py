@@ -7,24 +7,9 @@ import structlog
 
 from mooring.routes.ports import Revision
 from mooring.routes.reports import FORGET_S, Report, Reports
+from support.hands import Hands
 
 OWN = "abcdefghij"
-
-
-class SetClock:
-    """A clock whose hands the test turns."""
-
-    def __init__(self) -> None:
-        self.seconds = 1000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 def report(
@@ -35,12 +20,12 @@ def report(
 
 
 @pytest.fixture
-def clock() -> SetClock:
+def clock() -> Hands:
     """At second 1000."""
-    return SetClock()
+    return Hands(1000.0)
 
 
-def test_input_never_goes_back_and_never_lies_ahead(clock: SetClock) -> None:
+def test_input_never_goes_back_and_never_lies_ahead(clock: Hands) -> None:
     """The newest over all gateways counts, but a gateway's clock that is ahead keeps nothing awake."""
     reports = Reports(clock)
     reports.take(report("one", activity=900))
@@ -50,7 +35,7 @@ def test_input_never_goes_back_and_never_lies_ahead(clock: SetClock) -> None:
     assert reports.input_at(OWN) == 1000
 
 
-def test_what_is_older_than_any_idle_rule_takes_no_memory(clock: SetClock) -> None:
+def test_what_is_older_than_any_idle_rule_takes_no_memory(clock: Hands) -> None:
     """Workspaces that went long ago are forgotten, those that somebody uses are not."""
     reports = Reports(clock)
     for month in range(24):
@@ -61,7 +46,7 @@ def test_what_is_older_than_any_idle_rule_takes_no_memory(clock: SetClock) -> No
     assert reports.input_at(OWN) == clock.seconds
 
 
-def test_connections_are_summed_and_a_silent_gateway_is_forgotten(clock: SetClock) -> None:
+def test_connections_are_summed_and_a_silent_gateway_is_forgotten(clock: Hands) -> None:
     """Each gateway's newest report counts until it was silent for an hour."""
     reports = Reports(clock)
     reports.take(report("one", connections=5))
@@ -74,7 +59,7 @@ def test_connections_are_summed_and_a_silent_gateway_is_forgotten(clock: SetCloc
     assert reports.connections(OWN) == 1
 
 
-def test_a_problem_is_logged_when_it_begins_and_not_every_two_seconds(clock: SetClock) -> None:
+def test_a_problem_is_logged_when_it_begins_and_not_every_two_seconds(clock: Hands) -> None:
     """A full gateway is an error that the control plane sees."""
     reports = Reports(clock)
     with structlog.testing.capture_logs() as logs:

@@ -13,6 +13,7 @@ from mooring.workspaces.memory import MemoryEventLog, MemoryStore, MemoryTemplat
 from mooring.workspaces.memory_runtime import MemoryRuntime
 from mooring.workspaces.ports import Usage
 from mooring.workspaces.templates import Catalogue
+from support.hands import Hands
 
 RULE = IdleRule(after_s=1800, cpu_threshold=0.1, keep_awake=("make",))
 WORKSPACE = Workspace(
@@ -27,22 +28,6 @@ WORKSPACE = Workspace(
     started_at=1_000_000.0,
 )
 TEMPLATE = Template(name="light", editor=Editor(command=("x",)))
-
-
-@dataclass
-class Hands:
-    """A clock that the test turns."""
-
-    seconds: float = 1_000_000.0
-
-    def now(self) -> float:
-        return self.seconds
-
-    def monotonic(self) -> float:
-        return self.seconds
-
-    async def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
 
 
 @dataclass
