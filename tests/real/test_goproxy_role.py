@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from mooring.control.tasks import Tasks
-from mooring.server import goproxy_role
+from mooring.server import door, goproxy_role
 from mooring.server.goproxy_role import run
 from mooring.server.lifetime import Ending, Lifetime
 from mooring.settings import Home, Installation, Listen
@@ -204,8 +204,11 @@ async def test_a_download_does_not_keep_old_settings_for_ever(
         await it.in_force()
 
 
-async def test_a_download_does_not_keep_the_role(home: Home, upstream: Upstream, download: Download) -> None:
+async def test_a_download_does_not_keep_the_role(
+    home: Home, upstream: Upstream, download: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The role ends in its time also when somebody still receives what older settings allowed."""
+    monkeypatch.setattr(door, "_GRACE_S", 0.5)
     async with Tasks("clients") as clients:
         async with role(home) as it:
             await it.in_force()
