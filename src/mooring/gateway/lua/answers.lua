@@ -64,7 +64,8 @@ end
 
 function _M.bad_request()
     metrics.refused("bad_request")
-    return problem(400, "invalid_input", "Bad request", "the path or the Host header can be read in more than one way")
+    local detail = "the path or the Host header can be read in more than one way, or the host's name is too long"
+    return problem(400, "invalid_input", "Bad request", detail)
 end
 
 local UNKNOWN = {

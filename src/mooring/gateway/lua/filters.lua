@@ -119,7 +119,8 @@ end
 function _M.file(state)
     local path = ngx.unescape_uri(string.match(_M.target(state), "^[^?]*"))
     ngx.var.mooring_root = state.backend.files
-    ngx.var.mooring_file = string.gsub(path, "/+$", "")
+    -- `/+$` would be tried from each of thousands of slashes that are not the last ones.
+    ngx.var.mooring_file = string.match(path, "^.*[^/]") or ""
 end
 
 return _M

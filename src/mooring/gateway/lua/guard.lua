@@ -34,13 +34,16 @@ local function is_port(text)
     return text == good_port
 end
 
+-- No name is longer (RFC 1035), and each dot of one is a look-up: 15,000 would hold up everybody else for seconds.
+local LONGEST_HOST = 253
+
 -- The Host header in lower case, or nil when it is not exactly `host[:port]` for the host that nginx routes by: an
 -- absolute-form target may name another.
 function _M.authority(http_host, host)
-    if not http_host or not host or host == "" then
+    local n = host and #host or 0
+    if not http_host or n == 0 or n > LONGEST_HOST then
         return nil
     end
-    local n = #host
     if sub(http_host, 1, n) ~= host then
         http_host = lower(http_host)
         if sub(http_host, 1, n) ~= host then
