@@ -72,6 +72,7 @@ local function identify(state, cookie, authorization)
     elseif cookie then
         local holds
         local host, is_https = state.host, ngx.var.scheme == "https"
+        session.held = cookie
         holds, state.cookie = credentials.by_cookie(raw.of(cookie), #cookie, raw.of(host), #host, is_https)
         if holds then
             local claims = session.claims

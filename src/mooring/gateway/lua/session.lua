@@ -16,9 +16,10 @@ local DOT, UNDERSCORE = 46, 95
 
 local audience = ffi.new("unsigned char[?]", LONGEST_HOST)
 
--- Of whom the cookie said that was verified last; they point into it.
+-- Of whom the cookie said that was verified last; they point into it. Who has it as a string puts it into `held`: else
+-- it may be collected before the claims are read.
 local claims = ffi.new("mooring_claims")
-local _M = { claims = claims }
+local _M = { claims = claims, held = "" }
 
 local function is_for(from, host, length)
     ffi.copy(audience, host, length)

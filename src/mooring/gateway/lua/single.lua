@@ -12,9 +12,9 @@ typedef struct { mooring_line host, port, owner, id, path, workspace; } mooring_
 
 local NEWLINE, ANYBODY = 10, 42
 
--- The lines that were cut out last.
+-- The lines that were cut out last, and the text that they are in where it is a string: see `session`.
 local lines = ffi.new("mooring_single")
-local _M = { lines = lines }
+local _M = { lines = lines, held = "" }
 
 -- Cuts a line off, and gives where the next one begins.
 local function cut(line, from, till)
@@ -54,6 +54,7 @@ end
 -- The route, which is its own only backend.
 function _M.decode(text)
     local route = { single = true }
+    _M.held = text
     _M.read(raw.of(text), #text)
     _M.address(route)
     if _M.is_public() then
