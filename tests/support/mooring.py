@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
@@ -58,12 +59,13 @@ def free_port() -> int:
 
 @dataclass
 class Mooring:
-    """One installation below a home of its own. `options` go to `mooring up`."""
+    """One installation below a home of its own. `options` go to `mooring up`; `user` is who types, else root."""
 
     home: Path
     port: int
     options: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
+    user: str | None = None
     url: str = ""
     output: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
@@ -79,6 +81,7 @@ class Mooring:
             stderr=subprocess.STDOUT,
             text=True,
             env=self.environment(),
+            **self._identity(),
         )
         threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
         if not self._ready.wait(_WITHIN_S) or not self.url:
@@ -128,12 +131,16 @@ class Mooring:
             check=False,
             timeout=_WITHIN_S,
             env=self.environment(),
+            **self._identity(),
         )
         if check and done.returncode != 0:
             raise AssertionError(
                 f"mooring {arguments} ended with {done.returncode}:\n{done.stdout}{done.stderr}{self.logs()}"
             )
         return done
+
+    def _identity(self) -> dict[str, Any]:
+        return {"user": self.user, "group": self.user, "extra_groups": []} if self.user else {}
 
     def json(self, *arguments: str) -> object:
         """The same with `-o json`, read."""
