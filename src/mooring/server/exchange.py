@@ -18,8 +18,6 @@ _PART = 2**20
 """Bytes of a file before it is somebody else's turn."""
 _BODYLESS = {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
-# Not only the request's line and ours: a value with a line of its own would be a header that nobody wrote.
-_LINES = 2
 
 
 class Wire(Protocol):
@@ -73,8 +71,10 @@ class Exchange:
         Raises:
             ConnectionResetError: the client is gone.
             EOFError: a file is shorter than was said.
-            RuntimeError: the answer is not what its head says.
+            RuntimeError: the answer is not what its head says, or goes on after its end.
         """
+        if self.done:
+            raise RuntimeError("an answer has ended before")
         kind = message["type"]
         if kind == "http.response.start":
             self._begin(message["status"], message["headers"])
@@ -84,19 +84,24 @@ class Exchange:
             await self._file(message["file"], message["offset"], message["count"])
 
     def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self.begun:
+            # A refusal of what stopped in the middle: its head would be a part of the first one's body.
+            raise RuntimeError("an answer has begun before")
+        self._left = None
         lines = [_STATUS_LINES[status], self._wire.date()]
         for name, value in headers:
             if name == b"content-length":
                 self._left = int(value)
             lines.append(b"%b: %b\r\n" % (name, value))
         self._bodyless = self.scope["method"] == "HEAD" or status in _BODYLESS
-        if self._left is None and not self._bodyless:
-            self._chunked = self.scope["http_version"] == "1.1"
-            lines.append(b"transfer-encoding: chunked\r\n" if self._chunked else b"")
-        lines.append(b"connection: close\r\n\r\n" if self._wire.ends() else b"\r\n")
-        self._head = b"".join(lines)
-        if self._head.count(b"\n") > len(lines) + 1:
+        self._chunked = self._left is None and not self._bodyless and self.scope["http_version"] == "1.1"
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        head = b"".join(lines)
+        # A value with a line of its own would be a header that nobody wrote; some take half of a line break for one.
+        if not head.count(b"\n") == head.count(b"\r") == len(lines):
             raise RuntimeError("a header's value has a line break")
+        self._head = head + (b"connection: close\r\n\r\n" if self._wire.ends() else b"\r\n")
 
     async def _body(self, data: bytes, *, more: bool) -> None:
         if self._bodyless:
