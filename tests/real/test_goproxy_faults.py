@@ -85,6 +85,25 @@ def test_a_fault_of_the_upstream_is_said_and_not_kept(
         assert get(proxy, name).status_code == 200
 
 
+def test_an_upstreams_refusal_is_told_apart(tmp_path: Path, upstream: Upstream, config: Config) -> None:
+    """What the upstream refuses is counted by a name of its own and listed with its cause; ours are not."""
+    rules = tmp_path / "filter"
+    rules.write_text("- example.com/big # take another one\n")
+    for status in (401, 403):
+        upstream.faults[f"{SMALL}.{'mod' if status == 401 else 'info'}"] = Fault(status=status, body=b"pay first\n")
+    with running(replace(config, filter=rules)) as proxy:
+        for kind in ("mod", "info"):
+            refused = get(proxy, f"{SMALL}.{kind}")
+            assert (refused.status_code, "pay first" in refused.text) == (403, True)
+        assert get(proxy, BIG).status_code == 403
+        counted = get(proxy, "-/metrics").text
+        for kind, outcome in (("mod", "upstream_refused"), ("info", "upstream_refused"), ("zip", "forbidden")):
+            assert f'goproxy_requests_total{{kind="{kind}",outcome="{outcome}"}} 1.0' in counted
+        (failure,) = get(proxy, "-/pulls").json()["errors"]
+        assert failure["what"] == "example.com/x@v1.0.0"
+        assert failure["why"] == f"{upstream.url} answered 403: pay first"
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_big_zip_that_is_wrong_is_cut_off(upstream: Upstream, proxy: Served, chunked: bool) -> None:  # noqa: FBT001
     """A wrong zip whose answer has begun is never completed, and the next request gets the right one."""

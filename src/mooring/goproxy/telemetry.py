@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
+from mooring.goproxy.faults import UpstreamRefused
 from mooring.goproxy.names import Ask, Kind, SumdbAsk
 from mooring.goproxy.tallies import Tallies
 
@@ -95,7 +96,7 @@ class Telemetry:
 
     def _tally(self, ask: Ask, request: Served) -> None:
         self.tallies.ended(request.outcome)
-        failed = request.status >= 500  # noqa: PLR2004 - HTTP's number
+        failed = request.status >= 500 or request.outcome == UpstreamRefused.code  # noqa: PLR2004 - HTTP's number
         # Every prefix of every import path is asked for: absent ones would push out what is used. And who is refused a
         # module must not see by their own count whether there is one.
         if request.status < 400 or (failed and ask.module in self.tallies.pulls):  # noqa: PLR2004

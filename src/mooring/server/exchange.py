@@ -88,7 +88,8 @@ class Exchange:
             # A refusal of what stopped in the middle: its head would be a part of the first one's body.
             raise RuntimeError("an answer has begun before")
         self._left = None
-        lines = [_STATUS_LINES[status], self._wire.date()]
+        # A browser must not take a module's text for a page.
+        lines = [_STATUS_LINES[status], self._wire.date(), b"x-content-type-options: nosniff\r\n"]
         for name, value in headers:
             if name == b"content-length":
                 self._left = int(value)
