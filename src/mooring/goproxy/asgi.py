@@ -153,8 +153,8 @@ class App:
             answer.close()
 
     async def _send(self, send: Send, ask: Ask, request: _Request, answer: Answer) -> None:
-        if answer.flight is not None and (request.wish.head or request.wish.range):
-            # Both need the length, and only a verified file has one.
+        if answer.flight is not None and (request.wish.head or request.wish.range or request.wish.whole):
+            # These need the length, and only a verified file has one.
             await answer.flight.finished()
             await send_blob(send, ask, request.wish, answer.flight)
         elif answer.flight is not None:
@@ -184,5 +184,6 @@ def _request(scope: Scope) -> _Request:
     if path.startswith(_CACHED_ONLY + b"/"):
         path, fetch = path.removeprefix(_CACHED_ONLY), False
     zero_copy = "http.response.zerocopysend" in scope.get("extensions", ())
-    wish = Wish(scope["method"] == "HEAD", b"gzip" in accepts, span, zero_copy)
+    whole = scope.get("http_version") == "1.0"
+    wish = Wish(scope["method"] == "HEAD", b"gzip" in accepts, span, whole, zero_copy)
     return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)

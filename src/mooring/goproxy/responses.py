@@ -45,6 +45,8 @@ class Wish:
     head: bool = False
     gzip: bool = False
     range: bytes = b""
+    whole: bool = False
+    """Whether nothing may be sent before all of it is right: HTTP/1.0 has no way to say that it was cut off."""
     zero_copy: bool = False
     """Whether the server has the kernel send open files: ASGI's extension `http.response.zerocopysend`."""
 

@@ -53,7 +53,7 @@ class Connection(asyncio.Protocol):
         self._room: asyncio.Future[None] | None = None
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._in_head = False
+        self._in_head = self._found = False
         self._fed = 0
 
     # What the transport says.
@@ -96,6 +96,7 @@ class Connection(asyncio.Protocol):
         if self._deaf:
             return
         self._fed += len(data)
+        self._found = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -103,7 +104,8 @@ class Connection(asyncio.Protocol):
             self._deaf = self._last = True
         except httptools.HttpParserError:
             self._refuse(b"400 Bad Request", b"The request is not one of HTTP/1.1.\n")
-        if not self._in_head:
+        if self._found or not self._in_head:
+            # Where in this piece the next head began nobody knows.
             self._fed = 0
         elif self._fed > patience.HEAD_BYTES:
             self._too_long()
@@ -134,9 +136,9 @@ class Connection(asyncio.Protocol):
         headers, self._headers, self._in_head = self._headers, [], False
         if self._last:
             return
-        fed, self._fed = self._fed, 0
+        self._found = True
         # Other requests may have been in the same piece.
-        if fed > patience.HEAD_BYTES and _size(self._url, headers) > patience.HEAD_BYTES:
+        if self._fed > patience.HEAD_BYTES and _size(self._url, headers) > patience.HEAD_BYTES:
             self._too_long()
             return
         version = self._parser.get_http_version()
@@ -307,4 +309,4 @@ class Connection(asyncio.Protocol):
 
 
 def _size(target: bytes, headers: list[tuple[bytes, bytes]]) -> int:
-    return len(target) + sum(len(name) + len(value) for name, value in headers)
+    return len(target) + sum(len(name) + len(value) + len(b": \r\n") for name, value in headers)

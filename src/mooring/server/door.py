@@ -36,6 +36,7 @@ class _Door:
         self._tasks = tasks
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
+        self._closing = False
         self._second = 0
         self._date = b""
 
@@ -51,6 +52,8 @@ class _Door:
         """One more."""
         self._connections.add(connection)
         _ = self._tasks.spawn("connection", connection.serve())
+        if self._closing:
+            connection.stop()
 
     def left(self, connection: Connection) -> None:
         """One less."""
@@ -69,6 +72,7 @@ class _Door:
 
     async def close(self) -> None:
         """Let answers under way end, for ten seconds."""
+        self._closing = True
         for connection in list(self._connections):
             connection.stop()
         self._empty.clear()

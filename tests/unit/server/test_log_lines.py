@@ -1,0 +1,56 @@
+"""Lines of the log reach their file together, in order, and never stand in anybody's way."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from mooring.server.lines import Lines, rendered
+
+
+async def test_lines_go_out_together_and_warnings_at_once(tmp_path: Path) -> None:
+    """Those of the level info wait a moment; what is wrong takes them along; the order is that of the calls."""
+    file = tmp_path / "log"
+    fd = os.open(file, os.O_WRONLY | os.O_CREAT)
+    lines = Lines(fd)
+    lines.info(b"one\n")
+    lines.info(b"two\n")
+    assert file.read_bytes() == b""
+    lines.warning(b"three\n")
+    assert file.read_bytes() == b"one\ntwo\nthree\n"
+    lines.info(b"four\n")
+    while not file.read_bytes().endswith(b"four\n"):
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(lines.info, b"five\n")
+    assert file.read_bytes().endswith(b"four\nfive\n")
+    os.close(fd)
+
+
+def test_what_the_disk_does_not_take_is_lost() -> None:
+    """A full disk is no error of the request whose line it was; without an event loop a line is written at once."""
+    fd = os.open("/dev/full", os.O_WRONLY)
+    lines = Lines(fd)
+    lines.info(b"one\n")
+    lines.error(b"two\n")
+    os.close(fd)
+    reader, writer = os.pipe()
+    Lines(writer).info(b"three\n")
+    assert os.read(reader, 100) == b"three\n"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_line_is_json_with_its_level_moment_and_trouble() -> None:
+    """Values that JSON has not are shown as Python shows them."""
+    line = rendered(None, "info", {"event": "served", "path": Path("/x"), "subject": 'a"b'})
+    assert line.endswith(b"}\n")
+    found = json.loads(line)
+    assert (found["event"], found["level"], found["subject"], found["path"]) == (
+        "served",
+        "info",
+        'a"b',
+        repr(Path("/x")),
+    )
+    assert found["timestamp"].endswith("Z")
+    line = rendered(None, "error", {"event": "failed", "exc_info": ValueError("why")})
+    assert "ValueError: why" in json.loads(line)["exception"]
