@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ def kill(pids: list[int]) -> None:
     """Kill them as nobody can see coming."""
     assert pids, "there is nothing to kill"
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        # A child ends by itself as soon as its supervisor is gone.
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def shown(mooring: Mooring, name: str = "steady") -> dict[str, Any]:
