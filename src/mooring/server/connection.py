@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._turn = Turn(loop)
         self._requests: deque[Exchange] = deque()
+        self._now: Exchange | None = None
         self._busy = self._deaf = self._last = self._body = self._lost = self._full = False
         self._room: asyncio.Future[None] | None = None
         self._url = b""
@@ -80,6 +81,12 @@ class Connection(asyncio.Protocol):
         self._house.left(self)
         self.resume_writing()
         self._turn.take()
+
+    def eof_received(self) -> bool:
+        """It sends no more. An answer that has begun is finished: whether anybody still reads shows by that alone."""
+        self._deaf = self._last = True
+        self._body = False
+        return not self._tls and self._now is not None and self._now.begun
 
     def pause_writing(self) -> None:
         """The client's socket is full."""
@@ -151,8 +158,10 @@ class Connection(asyncio.Protocol):
             elif name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
                 self._deaf = self._last = self._body = True
         target = self._target()
-        if target is None or (hosts != 1 and version == "1.1"):
-            self._refuse(b"400 Bad Request", b"The request has no valid target, or not one Host.\n")
+        # How another version than these tells the end of an answer nobody knows; the parser takes 0.9 and 2.0, too.
+        if target is None or version not in ("1.0", "1.1") or (hosts != 1 and version == "1.1"):
+            why = b"The request is not one of HTTP/1.1, or has no valid target, or not one Host.\n"
+            self._refuse(b"400 Bad Request", why)
             return
         self._requests.append(Exchange(self._scope(version, *target, headers), self))
 
@@ -206,8 +215,9 @@ class Connection(asyncio.Protocol):
                 await self._turn
                 continue
             self._busy, self.deadline = True, inf
-            await self._answer(self._requests.popleft())
-            self._busy = False
+            self._now = self._requests.popleft()
+            await self._answer(self._now)
+            self._busy, self._now = False, None
             self._wait(patience.HEAD_S if self._in_head else patience.IDLE_S)
             if self._requests:
                 # Somebody who sends a thousand requests at once is not served before everybody else.
