@@ -93,6 +93,17 @@ async def test_everything_is_killed_at_once(harness: Harness, tmp_path: Path) ->
         assert harness.alive(made) == 0
 
 
+async def test_an_editor_that_is_given_up_was_not_started_again(harness: Harness, tmp_path: Path) -> None:
+    """Of the deaths of an editor only those before the last are told as followed by a start."""
+    async with server(harness, f"sqlite:///{tmp_path}/m.db", "crashing") as it:
+        made = await it.create()
+        failed = await it.until(made.id, Phase.failed)
+        assert failed.reason.startswith("the editor ended 5 times in 10 minutes")
+        again = [text for text in await it.texts(made.id) if "was started again" in text]
+        assert again
+        assert not [text for text in again if "5 times in 10 minutes" in text]
+
+
 async def test_an_editor_that_hangs_at_its_start_fails(harness: Harness, tmp_path: Path) -> None:
     """After the start time-out it is failed with the last lines of its output, and none of its processes is left."""
     async with server(harness, f"sqlite:///{tmp_path}/m.db", "hanging") as it:

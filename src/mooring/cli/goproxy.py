@@ -12,7 +12,7 @@ from mooring.cli.application import noun
 from mooring.cli.bar import Bar
 from mooring.cli.language import _
 from mooring.cli.output import note
-from mooring.cli.plain import clean
+from mooring.cli.plain import indented
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config, size
@@ -322,7 +322,7 @@ def _show(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> None:
     for label, problem in list(problems.items())[:_SHOWN]:
         # Most reasons begin with the name themselves. An upstream's words may be in them.
         text = problem if problem.startswith(label) else f"{label}: {problem}"
-        note("\n  ".join(map(clean, text.splitlines())))
+        note(indented(text))
     if len(problems) > _SHOWN:
         note(_("and {count} more").format(count=len(problems) - _SHOWN))
     if failed:

@@ -11,6 +11,11 @@ def clean(text: str) -> str:
     return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
+def indented(text: str) -> str:
+    """A finding with what belongs to it, such as the last lines of a program's output, below its first line."""
+    return "\n  ".join(map(clean, text.splitlines()))
+
+
 def screen(text: str) -> str:
     """A program's output: lines, tabs and colours (SGR) stay, other control characters go."""
     return _ALL_BUT_COLOURS.sub(r"\1", text)

@@ -12,7 +12,7 @@ from mooring.cli.client import Api
 from mooring.cli.color import console
 from mooring.cli.language import _
 from mooring.cli.output import note
-from mooring.cli.plain import clean
+from mooring.cli.plain import clean, indented
 from mooring.errors import DeadlineExceeded, MooringError, NotFound, Unavailable
 from mooring.model.workspace import Phase
 
@@ -54,9 +54,9 @@ class _Line:
             return
         self._said = text
         if self._status is not None:
-            self._status.update(self._text(text))
+            self._status.update(self._text(text.partition("\n")[0]))
         else:
-            note(self._text(text).plain)
+            note(f"{self._name}: {indented(text)}")
 
     def _text(self, text: str) -> "Text":
         from rich.text import Text  # noqa: PLC0415 - see color
@@ -83,7 +83,8 @@ def until_running(api: Api, workspace: Workspace, *, after: int, timeout_s: int)
             raise NotFound(_("{name} was deleted meanwhile").format(name=workspace.name))
         current = now.generation >= workspace.generation
         if current and now.phase is Phase.failed:
-            raise MooringError(_("{name} failed: {why}").format(name=now.name, why=clean(now.reason)))
+            text = _("{name} failed: {why} (see: mooring workspace logs {name})")
+            raise MooringError(text.format(name=now.name, why=clean(now.reason.partition("\n")[0])))
         # A restart leaves the phase at running until the old start is stopped; then nothing has been started yet.
         return current and now.phase is Phase.running and now.started_at is not None
 

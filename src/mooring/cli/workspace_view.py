@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from mooring.api.http.schemas import NOT_LIMITED, Event, Workspace
 from mooring.cli.language import _
 from mooring.cli.output import Column, Format, ago, moment, record, rows, until
-from mooring.cli.plain import clean
+from mooring.cli.plain import clean, indented
 from mooring.model.workspace import Desired, Phase
 
 STYLES = {
@@ -62,7 +62,7 @@ def event_line(event: Event, names: dict[str, str] | None = None) -> str:
     if names is not None:
         longest = max(map(len, names.values()), default=0)
         whose = f"  {clean(names.get(event.workspace, event.workspace)):<{longest}}"
-    return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}{whose}  {clean(event.text)}"
+    return f"{event.at.astimezone():%Y-%m-%d %H:%M:%S}{whose}  {indented(event.text)}"
 
 
 def state(item: Workspace) -> str:

@@ -1,6 +1,7 @@
 """`mooring workspace` against the real application."""
 
 import asyncio
+import contextlib
 import json
 import sys
 
@@ -82,11 +83,12 @@ async def test_deleting_asks(cli: Cli) -> None:
         async with terminal(*command, environment=cli.environment()) as screen:
             await screen.shows("Delete ada/demo and all its files?")
             screen.type(answer)
-            for _again in range(50 if answer == "\x03" else 0):
+            for _again in range(2 if answer == "\x03" else 0):
                 # Python does not see one that comes in the moment before it begins to read.
-                await asyncio.sleep(0.2)
-                if screen.process.returncode is not None:
-                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(10):
+                        await screen.process.wait()
+                        break
                 screen.type(answer)
             assert await screen.ends() == status, answer
         desired = (await cli.api.stage.store.get(made)).desired if left else None
@@ -267,3 +269,11 @@ async def test_a_change_that_waits_says_so(cli: Cli, capsys: pytest.CaptureFixtu
         text = capsys.readouterr().out
         assert ("mooring workspace restart demo" in text) is restart
         assert limit in text
+
+
+async def test_last_words_stand_below_their_event(cli: Cli) -> None:
+    """An event with a program's output is as many lines; what controls a terminal in them is made visible."""
+    made = await runs(cli, "demo")
+    await cli.api.stage.events.append(made, "failed", "the editor ended\nno licence\n\x1b[2J")
+    told = (await cli.good("workspace", "events", "demo")).out
+    assert told.endswith("  the editor ended\n  no licence\n  \\x1b[2J\n")

@@ -147,13 +147,12 @@ class Life:
         what = self._how(status)
         self.note(f"the editor {what}")
         end_session(ended)
-        self.state["restarts"] += 1
         self.state["crashes"], delay, reason = judged(self.state["crashes"], time.time(), what)
         if delay is None:
             self._copy_output()
             self._end("failed", f"{reason}\n{last_lines(self._order.log)}")
             return
-        self.state["reason"] = reason
+        self.state.update(restarts=self.state["restarts"] + 1, reason=reason)
         self._poller.after(delay, self._start_editor)
         self._changed()
 
