@@ -36,6 +36,14 @@ async def test_the_list_has_ones_own_workspaces_with_a_way_in(it: Api) -> None:
     assert "not-mine" not in page.text
 
 
+async def test_what_failed_is_started_and_not_opened(it: Api) -> None:
+    """It has its reason and a button that starts it; the way in would lead to a page that says it is stopped."""
+    failed = await it.workspace("ada", "blue", Phase.failed)
+    page = await (await it.browser("ada")).get("/")
+    assert f'action="/open/{failed.id}/start"' in page.text
+    assert f'href="/open/{failed.id}"' not in page.text
+
+
 async def test_what_went_wrong_is_a_sentence(it: Api) -> None:
     """A finding stands alone on its page: it begins with a capital letter and ends with a full stop."""
     page = await it.client().get("/.mooring/ticket?ticket=used")
