@@ -13,6 +13,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{meanwhile.MARK}(work): what the test is about takes minutes (meanwhile.py)")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first of them waits for the work of all."""
+    for item in items:
+        if item.get_closest_marker(meanwhile.MARK):
+            item.add_marker(pytest.mark.timeout(meanwhile.WITHIN_S))
+
+
 @pytest.fixture(scope="session")
 def done(request: pytest.FixtureRequest) -> meanwhile.Done:
     """What takes minutes, done for all tests that are about it."""

@@ -70,7 +70,8 @@ class Editor:
         except TooLate:
             # A part of the page was lost in the same way as `visit` says; the link in `url` has been used by now.
             if "net::ERR_NETWORK_CHANGED" not in disturbed:
-                raise
+                text = await self.page.inner_text("body")
+                raise AssertionError(f"{self.page.url} shows {text[:2000]!r}; requests failed: {disturbed}") from None
             await self.page.reload()
             await self.page.wait_for_selector(".monaco-workbench .statusbar-item")
 

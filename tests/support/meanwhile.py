@@ -20,6 +20,7 @@ import pytest
 from support import house
 
 MARK = "waits"
+WITHIN_S = 600
 Work = Callable[[], Any]
 
 
