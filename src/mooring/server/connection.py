@@ -21,6 +21,8 @@ _JOINED = 64 * 1024
 """Bytes that are copied rather than sent by a call that takes several pieces."""
 _PARKED = 64 * 1024
 """Bytes of a file that wait in memory for a client whose socket is full."""
+_LOOK = 4 * 1024
+"""Bytes that are looked at in one go: requests that wait for their turn take twenty times the memory of their bytes."""
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
@@ -52,6 +54,7 @@ class Connection(asyncio.Protocol):
         self._now: Exchange | None = None
         self._busy = self._deaf = self._last = self._body = self._lost = self._full = False
         self._room: asyncio.Future[None] | None = None
+        self._unread = b""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._in_head = self._found = False
@@ -102,6 +105,19 @@ class Connection(asyncio.Protocol):
         """Any piece of any number of requests."""
         if self._deaf:
             return
+        self._unread += data
+        self._look()
+        self._turn.take()
+        if self._requests:
+            self._transport.pause_reading()
+
+    def _look(self) -> None:
+        """Find what is to be answered next in what has arrived."""
+        while self._unread and not (self._requests or self._last or self._lost):
+            data, self._unread = self._unread[:_LOOK], self._unread[_LOOK:]
+            self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
         self._fed += len(data)
         self._found = False
         try:
@@ -118,9 +134,6 @@ class Connection(asyncio.Protocol):
             self._too_long()
         elif self._fed == len(data) and not self._busy:
             self._wait(patience.HEAD_S)
-        if self._busy and self._requests:
-            self._transport.pause_reading()
-        self._turn.take()
 
     # What the parser finds.
 
@@ -219,6 +232,7 @@ class Connection(asyncio.Protocol):
             await self._answer(self._now)
             self._busy, self._now = False, None
             self._wait(patience.HEAD_S if self._in_head else patience.IDLE_S)
+            self._look()
             if self._requests:
                 # Somebody who sends a thousand requests at once is not served before everybody else.
                 await asyncio.sleep(0)

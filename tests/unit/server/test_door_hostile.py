@@ -1,6 +1,7 @@
 """What clients and applications must not do to the door: half an end, odd versions, headers with lines of their own."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,10 +12,12 @@ import pytest
 import uvloop
 
 from mooring.server import door
-from mooring.server.exchange import Receive, Scope, Send
+from mooring.server.exchange import Exchange, Receive, Scope, Send
 
 GET = b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n"
 LARGE = 8 * 2**20
+GREEDY = 8
+MOST_WAITING = 200
 
 Work = Callable[[int], Awaitable[None]]
 
@@ -171,5 +174,25 @@ def test_an_answer_has_one_end(run: Any) -> None:  # noqa: ANN401 - the fixture
         answer = await asked(port, GET % b"/two_ends" + request)
         assert b"more" not in answer
         assert answer.endswith(b"\r\n\r\nok")
+
+    run(work)
+
+
+def test_requests_that_wait_are_not_taken_apart(run: Any) -> None:  # noqa: ANN401 - the fixture
+    """Clients that do not read and send thousands of requests meanwhile hold bytes, not requests; all are answered."""
+    many = 1500
+
+    async def work(port: int) -> None:
+        clients = [await asyncio.open_connection("127.0.0.1", port, limit=2**16) for _ in range(GREEDY)]
+        for _, writer in clients:
+            writer.write(GET % b"/large" + GET % b"/small" * many)
+        await asyncio.sleep(0.5)
+        waiting = sum(isinstance(one, Exchange) for one in gc.get_objects())
+        assert GREEDY <= waiting < GREEDY * MOST_WAITING
+        for reader, writer in clients:
+            await reader.readexactly(LARGE)
+            writer.write(b"GET /small HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).count(b"\r\n\r\nok") == many + 1
+            writer.close()
 
     run(work)
