@@ -215,8 +215,11 @@ class WorkspaceReconciler:
 
     async def _look(self, turn: Turn, seen: Observation) -> float | None:
         self._begun.pop(turn.workspace.id, None)
+        known, before = self._starts.get(turn.workspace.id), turn.workspace
         start = await self._start_of(turn, seen)
-        if not start.answered and turn.workspace.phase is not Phase.starting:
+        # What an earlier start waited for is over.
+        is_news = before.phase is not Phase.starting or (start is not known and before.reason != seen.reason)
+        if not start.answered and is_news:
             await turn.become(Phase.starting, seen.reason, started_at=self._clock.now())
         turn.publish(seen)
         await self._tell_notices(turn, seen)

@@ -113,6 +113,8 @@ async def test_what_an_engine_does_not_see_must_answer() -> None:
         await told(it, dead.id, AWAY)
         assert it.probe.asked > asked
         assert (await it.store.get(alive.id)).phase is Phase.running
+        runtime.crash(dead.id, "it was killed")
+        assert (await it.until(dead.id, lambda w: w.reason != AWAY)).reason == "it was killed"
         it.probe.silenced = set()
         await it.until(dead.id, Phase.running)
     assert RECHECK_S > 30, "nobody would have asked by themselves so soon"
