@@ -89,8 +89,9 @@ async def test_stopping_what_never_ran_is_no_error(harness: Harness, engine: Eng
 
 
 @real_programs
-async def test_a_stop_reaches_every_process(harness: Harness, engine: Engine) -> None:
+async def test_a_stop_reaches_every_process(harness: Harness, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that left its session, its parent and its terminal behind, and ignores signals, ends too."""
+    monkeypatch.setattr("mooring.workspaces.processes.orders.GRACE_S", 1.0)
     wanted, template = workspace(), harness.template("healthy")
     await answered(harness, await engine.apply(wanted, template))
     await run(
