@@ -1,6 +1,7 @@
 """Picks the parts of a module proxy, and serves it alone; inside `mooring up` see `goproxy_role`."""
 
 import asyncio
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -319,4 +320,6 @@ def _listener(address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), backlog=BACKLOG, family=family)
     except OSError as error:
-        raise Misconfigured(f"cannot listen on {address} port {port}: {error.strerror}", field="port") from error
+        # Python adds to the text what it was doing.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise Misconfigured(f"cannot listen on {address} port {port}: {why}", field="port") from error
