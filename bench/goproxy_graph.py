@@ -2,7 +2,8 @@
 
 It goes to the network: to what `go env GOPROXY` says. Ours and the upstream take turns, now one first and now the
 other; a ratio is the median of the rounds' own ratios, since the machine and the network are slower in one minute than
-in the next. Of each peer there is one run, which does all that it does cold once more, compared with the median.
+in the next. Warm, plain nginx serves the same files beside us: its row is what HTTP costs the go command, whoever
+serves. Of each peer there is one run, which does all that it does cold once more, compared with the median.
 """
 
 import asyncio
@@ -13,17 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from bench.goproxy_servers import Origin, Start, ours, peers, started
+from bench.goproxy_servers import Origin, Server, Start, nginx, ours, peers, started
 from support.goupstream import go
 
 # A linter that is made of other people's linters: 194 modules, none of them large.
 _GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
 _RUNS = 3
+_WARM_RUNS = 7
 _PATIENCE_S = 150.0
 Row = dict[str, Any]
 
@@ -42,7 +46,7 @@ def _row(name: str, value: float, unit: str, limit: float | None, note: str = ""
 
 
 def _graph(folder: Path) -> list[Row]:
-    direct, cold, warm, floor, busy = [], [], [], [], []
+    direct, cold, busy = [], [], []
     for number in range(_RUNS):
         if number % 2:
             direct.append(_download(folder, {}))
@@ -52,16 +56,24 @@ def _graph(folder: Path) -> list[Row]:
         if number % 2 == 0:
             direct.append(_download(folder, {}))
     kept = folder / str(_RUNS - 1)
-    with started(ours("--upstream", "off"), kept) as server:
-        for _ in range(_RUNS):
-            warm.append(_download(folder, {"GOPROXY": server.url, "GOSUMDB": "off"}))
-            floor.append(_download(folder, {"GOPROXY": f"file://{kept}/store/cache/download", "GOSUMDB": "off"}))
+    files = kept / "store/cache/download"
+    with started(ours("--upstream", "off"), kept) as server, started(nginx(files), folder / "nginx") as plain:
+        warm = _warm(folder, server, plain, f"file://{files}")
         closed = _download(folder, {"GOPROXY": server.url})
-    count = len(list((kept / "store/cache/download").rglob("*.zip")))
+    count, floor = len(list(files.rglob("*.zip"))), warm[2].seconds
     rows = [
         _row("cold", _ratio(cold, direct), "times upstream", 1.15, _note(count, cold, direct)),
         _row("cold, processor time of the proxy", statistics.median(busy), "s", None, "its start included"),
-        _row("warm", _ratio(warm, floor), "times file://", 1.05, _note(count, warm, floor)),
+        _row("warm", _ratio(warm[0].seconds, floor), "times file://", 1.05, _note(count, warm[0].seconds, floor)),
+        _row(
+            "warm: plain nginx",
+            _ratio(warm[1].seconds, floor),
+            "times file://",
+            None,
+            _note(count, warm[1].seconds, floor),
+        ),
+        _row("warm, processor time of the proxy", statistics.median(warm[0].busy), "s", None, f"{3 * count} files"),
+        _row("warm, processor time: plain nginx", statistics.median(warm[1].busy), "s", None),
         _row("closed network", closed, "s", None, "complete, checksum database included"),
     ]
     for name, peer in peers(_origin()).items():
@@ -69,12 +81,35 @@ def _graph(folder: Path) -> list[Row]:
     return rows
 
 
+@dataclass
+class _Rounds:
+    """The downloads from one place, and what they cost whoever serves it."""
+
+    seconds: list[float] = field(default_factory=list)
+    busy: list[float] = field(default_factory=list)
+
+
+def _warm(folder: Path, server: Server, plain: Server, files: str) -> list[_Rounds]:
+    """From ours, from nginx and from the files, taking turns: each is the first one as often as the others."""
+    rounds = [_Rounds(), _Rounds(), _Rounds()]
+    places: list[tuple[str, Callable[[], float]]]
+    places = [(server.url, server.cpu), (plain.url, plain.cpu), (files, lambda: 0.0)]
+    for number in range(_WARM_RUNS):
+        for turn in range(len(places)):
+            which = (number + turn) % len(places)
+            url, cpu = places[which]
+            before = cpu()
+            rounds[which].seconds.append(_download(folder, {"GOPROXY": url, "GOSUMDB": "off"}))
+            rounds[which].busy.append(cpu() - before)
+    return rounds
+
+
 def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
 def _note(count: int, ours: list[float], theirs: list[float]) -> str:
-    rounds = ", ".join(f"{mine:.1f}/{other:.1f}" for mine, other in zip(ours, theirs, strict=True))
+    rounds = ", ".join(f"{mine:.2f}/{other:.2f}" for mine, other in zip(ours, theirs, strict=True))
     return f"{count} modules, rounds in s: {rounds}"
 
 

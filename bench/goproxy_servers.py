@@ -113,6 +113,22 @@ def ours(*options: str) -> Start:
     return start
 
 
+def nginx(files: Path) -> Start:
+    """Plain nginx that serves a folder, without a log: what HTTP alone costs whoever downloads from it."""
+
+    def start(folder: Path) -> Server:
+        port = free_port()
+        conf = folder / "nginx.conf"
+        conf.write_text(
+            f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ access_log off; sendfile on; tcp_nopush on; keepalive_requests 100000;\n"
+            f"server {{ listen 127.0.0.1:{port}; root {files}; }} }}\n"
+        )
+        return _server("plain nginx", folder, port, ["nginx", "-e", folder / "error.log", "-c", conf], {})
+
+    return start
+
+
 def peers(origin: Origin) -> dict[str, Start]:
     """Each as its documentation has it for one upstream, with its store on disk; logs as it has them by default."""
     programs = cache() / "module-proxies"
