@@ -211,7 +211,7 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> No
     port = upstream.url.rpartition(":")[2]
     store = options(tmp_path / "store", upstream)
     for arguments, text in (
-        ([*store, "serve", "--port", port], f"cannot listen on 127.0.0.1 port {port}: Address already in use\n"),
+        ([*store, "serve", "--port", port], f"cannot listen on 127.0.0.1 port {port}: Address already in use "),
         ([*store, "serve", "--port", "0", "--tls-certificate", broken, "--tls-key", broken], "cannot be used"),
         ([*store, "serve", "--port", "0", "--tls-key", broken], "a key its certificate"),
         ([*store, "serve", "--port", "0", "--filter", broken], "line 1 of the filter file"),
