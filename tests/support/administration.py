@@ -4,8 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import uvicorn
+from socket import AF_UNIX, socket
 
 from mooring.control.clock import SystemClock
 from mooring.errors import Conflict, MooringError
@@ -18,7 +17,7 @@ from mooring.goproxy.operations import Operations, Parts
 from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.tallies import Tallies
-from support.serving import serving
+from mooring.server.door import answering
 
 PRIVATE = ("git.corp.example",)
 EVERYTHING = Subject("root", ("*",))
@@ -80,6 +79,8 @@ def modules(folder: Path) -> Modules:
 async def administered(operations: Operations, folder: Path) -> AsyncIterator[Path]:
     """The administration's socket, as a real server offers it."""
     path = folder / "admin.sock"
-    config = uvicorn.Config(OperationsApp(operations), uds=str(path), lifespan="off", log_config=None, ws="none")
-    async with serving(config):
-        yield path
+    with socket(AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        async with answering(OperationsApp(operations), listener):
+            yield path
