@@ -15,7 +15,7 @@ from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
 from support.certificates import certificate_files
 from support.gitserver import HOST, GitServer
-from support.goproxies import running
+from support.goproxies import running, wait_for
 from support.goupstream import GoUser, Upstream, go, make_zip
 
 
@@ -192,6 +192,7 @@ def test_a_store_that_lost_its_rows_of_bytes_repairs_itself(tmp_path: Path, upst
     store = tmp_path / "store"
     with running(Config(store, upstream=upstream.url, sumdb=upstream.sumdb, go=go())) as proxy:
         GoUser(tmp_path / "ann", proxy.url, upstream.sumdb).download("example.com/c@v1.0.0")
+        wait_for(store / "cache/download/example.com/c/@v/v1.0.0.ziphash")
         shutil.rmtree(store / "cache/download/example.com/c")
         assert GoUser(tmp_path / "bob", proxy.url, upstream.sumdb).download("example.com/c@v1.0.0")["Sum"]
 
