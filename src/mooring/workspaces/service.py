@@ -381,7 +381,8 @@ def engine_of(engines: Mapping[str, Engine], template: Template) -> Engine:
     try:
         return engines[template.runtime]
     except KeyError:
-        raise Unavailable(f"runtime {template.runtime} is not available on this machine; see mooring doctor") from None
+        why = f"runtime {template.runtime} is not available on this machine"
+        raise Unavailable(f"{why}: start it and then Mooring again, see mooring doctor") from None
 
 
 def _visible(workspace: Workspace, caller: Caller) -> Workspace:
