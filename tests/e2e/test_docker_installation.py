@@ -1,7 +1,6 @@
 """A whole Mooring whose workspaces are containers, through its gateway and its command line."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +16,6 @@ def mooring() -> Iterator[Mooring]:
     """An installation that may use the tests' engine, with the workspace image built."""
     engine = docker.shared()
     engine.build_workspace_image()
-    # Started by root, Mooring is the user mooring.
-    engine.run.chmod(0o711)
-    shutil.chown(engine.socket, group="mooring")
     with installation(DOCKER_HOST=engine.host) as running:
         yield running
         for workspace_id in ids(running):
@@ -46,7 +42,6 @@ def test_a_killed_engine_is_told_and_made_up_for(mooring: Mooring) -> None:
         assert mooring.status("localhost", "/readyz") == 200
     finally:
         engine.start()
-        shutil.chown(engine.socket, group="mooring")
     until(lambda: mooring.status(host) == 200, 60)
     until(lambda: mooring.json("workspace", "show", "kept")["phase"] == "running")  # type: ignore[index,call-overload]
     assert mooring.cli("workspace", "exec", "kept", "--", "cat", "file").stdout == "kept\n"

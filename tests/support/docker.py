@@ -7,6 +7,7 @@ are kept in the set-up's cache, so that only the first session builds them.
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,10 @@ class Dockerd:
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError("dockerd does not answer:\n" + self._log.read_text()[-4000:])
             time.sleep(0.05)  # noqa: TID251 - no event loop here
+        # Started by root, Mooring is the user mooring.
+        self.run.chmod(0o711)
+        with suppress(LookupError):
+            shutil.chown(self.socket, group="mooring")
 
     def stop(self) -> None:
         """End it and everything that it started."""
