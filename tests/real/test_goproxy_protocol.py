@@ -1,19 +1,22 @@
 """What the protocol says about modules that are out of the ordinary, by a real upstream and real repositories."""
 
 import itertools
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
+from mooring.goproxy import upstream as upstreams
 from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
-from support.goproxies import get, running
-from support.goupstream import Fault, GoUser, Upstream, go
+from support.goproxies import get, running, wait_for
+from support.goupstream import Fault, GoUser, Upstream, go, make_zip
 
 X = "example.com/x/@v/v1.0.0"
 
@@ -117,3 +120,43 @@ def test_a_module_cache_is_copied_in(tmp_path: Path, upstream: Upstream, config:
         assert get(proxy, "example.com/x/@v/list").text == "v1.0.0\n"
         for path in ("list.lock", "v1.0.0.lock", "v1.0.0.ziphash"):
             assert get(proxy, f"example.com/x/@v/{path}").status_code == 404
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_zip_that_is_too_large(
+    upstream: Upstream,
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    chunked: bool,  # noqa: FBT001
+) -> None:
+    """Beyond 500 MiB, here 300 KB, it is refused before it begins or, of unknown size, cut off; none is kept."""
+    monkeypatch.setattr(upstreams, "MAX_ZIP", 300_000)
+    name = "example.com/big/@v/v1.0.0.zip"
+    upstream.publish("example.com/big", "v1.0.0", {"data.bin": os.urandom(700_000)})
+    upstream.faults[name] = Fault(chunked=chunked)
+    with running(config) as proxy:
+        if chunked:
+            with pytest.raises(httpx2.RemoteProtocolError):
+                get(proxy, name)
+        else:
+            refused = get(proxy, name)
+            assert (refused.status_code, "at most 300000 are allowed" in refused.text) == (502, True)
+        assert get(proxy, f"cached-only/{name}").status_code == 404
+    assert list((config.root / "spool").iterdir()) == []
+
+
+def test_a_public_module_without_a_record(tmp_path: Path, upstream: Upstream, config: Config) -> None:
+    """Where the database is not to be asked, the notary vouches: the first content counts, another one is refused."""
+    upstream.publish("corp.example/lib", "v1.0.0", recorded=False)
+    zip_ = "corp.example/lib/@v/v1.0.0.zip"
+    with running(replace(config, nosumdb=("corp.example",))) as proxy:
+        ann = GoUser(tmp_path / "ann", proxy.url, proxy.goproxy.notary.key)
+        assert ann.download("corp.example/lib@v1.0.0")["Sum"]
+        assert ann.download("example.com/x@v1.0.0")["Sum"]
+        wait_for(config.root / "cache/download" / f"{zip_}hash")
+        (config.root / "cache/download" / zip_).unlink()
+        upstream.files[zip_] = make_zip("corp.example/lib", "v1.0.0", {"x.go": "package evil\n"})
+        refused = get(proxy, zip_)
+        assert (refused.status_code, "mismatch" in refused.text or "recorded" in refused.text) == (502, True)
+    looked_up = {path.rpartition("/lookup/")[2] for path in upstream.asked if "/lookup/" in path}
+    assert looked_up == {"example.com/x@v1.0.0"}
