@@ -1,7 +1,6 @@
 """Docker and everything of Mooring are killed at once, under containers and processes that run: all is true again."""
 
 import os
-import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
@@ -40,7 +39,6 @@ def engine() -> Iterator[Dockerd]:
     shared = docker.shared()
     # The guard's rules are set from it.
     shared.build_workspace_image()
-    opened(shared)
     yield shared
     if not shared.running:
         shared.start()
@@ -60,12 +58,6 @@ def mooring(engine: Dockerd) -> Iterator[Mooring]:
         for name in STOPPED:
             running.cli("workspace", "stop", name, "--wait")
         yield running
-
-
-def opened(engine: Dockerd) -> None:
-    """Let Mooring, which root starts as the user mooring, talk to the engine."""
-    engine.run.chmod(0o711)
-    shutil.chown(engine.socket, group="mooring")
 
 
 def ask(mooring: Mooring, path: str) -> Any:  # noqa: ANN401 - JSON
@@ -113,12 +105,6 @@ def texts(mooring: Mooring, name: str) -> list[str]:
     return [item["text"] for item in found["items"]]
 
 
-def started(engine: Dockerd) -> None:
-    """The engine is back, and its user may talk to it."""
-    engine.start()
-    opened(engine)
-
-
 def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dockerd) -> None:
     """Without Docker processes run again and containers are waited for; with it they run again, and nothing is lost."""
     before = {name: texts(mooring, name) for name in (*RUNNING, *STOPPED)}
@@ -135,7 +121,7 @@ def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dock
     assert all(ENGINE_IS_AWAY in shown(mooring)[name]["reason"] for name in CONTAINERS)
     assert not any(answers(mooring, name) for name in CONTAINERS)
 
-    started(engine)
+    engine.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
     until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING))
     for name in RUNNING:
@@ -159,7 +145,7 @@ def test_an_engine_killed_under_running_workspaces_is_said(mooring: Mooring, eng
     assert all(ENGINE_IS_AWAY in shown(mooring)[name]["reason"] for name in CONTAINERS)
     assert phases(mooring, *PROCESSES) == {"running"}
     assert answers(mooring, *PROCESSES)
-    started(engine)
+    engine.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
     until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING))
     for name in CONTAINERS:

@@ -14,7 +14,7 @@ from mooring.workspaces.memory import MemoryTemplates
 from mooring.workspaces.ports import Channel
 from mooring.workspaces.requests import Caller, Change, NewWorkspace
 from mooring.workspaces.templates import Catalogue
-from support.workspaces import ADA, ADMIN, stage
+from support.workspaces import ADA, ADMIN, LIGHT, StageTemplates, stage
 
 BOB = Caller("bob")
 
@@ -27,7 +27,7 @@ async def test_defaults_come_from_the_template() -> None:
         assert made.spec.limits == Limits(cpu=1.0, memory="4Gi", pids=4096)
         assert made.spec.idle == IdleRule()
         assert (made.desired, made.phase, made.generation) == (Desired.stopped, Phase.stopped, 0)
-        assert made.spec.template_version == 1
+        assert made.spec.template_version == (await StageTemplates(LIGHT).get("go-docker")).version
 
 
 @pytest.mark.parametrize(
