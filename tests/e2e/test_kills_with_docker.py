@@ -123,7 +123,7 @@ def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dock
 
     engine.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
-    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING))
+    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING), 60)
     for name in RUNNING:
         now = texts(mooring, name)
         assert now[: len(before[name])] == before[name]
@@ -147,7 +147,7 @@ def test_an_engine_killed_under_running_workspaces_is_said(mooring: Mooring, eng
     assert answers(mooring, *PROCESSES)
     engine.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
-    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING))
+    until(lambda: phases(mooring, *RUNNING) == {"running"} and answers(mooring, *RUNNING), 60)
     for name in CONTAINERS:
         ends = [text for text in texts(mooring, name) if text.startswith("the editor ended and was started again: ")]
         assert len(ends) == 1
