@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mooring.cli import goproxy_view as view
 from mooring.cli.application import noun
 from mooring.cli.bar import Bar
 from mooring.cli.language import _
-from mooring.cli.output import note
-from mooring.cli.plain import indented
+from mooring.cli.output import Format, Output, value
+from mooring.cli.pinned import Pinned, changed
 from mooring.errors import Conflict, InvalidInput, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config, size
 from mooring.goproxy.s3 import Bucket
-from mooring.model import shown
 from mooring.settings import cache, go_command, home
 
 if TYPE_CHECKING:
     from mooring.server.goproxy_jobs import Step
 
 app = noun(_("Serve Go modules, public and private, verified and kept."))
-
-_SHOWN = 20
 
 Store = Annotated[
     Path | None,
@@ -168,27 +166,29 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
 
 
 @app.command()
-def verify(context: typer.Context) -> None:
+def verify(context: typer.Context, *, output: Output = Format.table) -> None:
     """Hash everything that is kept once more; say what is wrong."""
-    wrong = asyncio.run(_verify(_config(context)))
-    if wrong:
-        raise Conflict(f"{wrong} files are wrong: remove them, and the next request fetches them again")
+    done = asyncio.run(_verify(_config(context), output))
+    view.verified(done, output)
+    if done.wrong:
+        raise Conflict(f"{done.wrong} files are wrong: remove them, and the next request fetches them again")
 
 
-async def _verify(config: Config) -> int:
+async def _verify(config: Config, output: Format) -> view.Verified:
     from mooring.goproxy.audit import audit  # noqa: PLC0415
     from mooring.server.goproxy import build  # noqa: PLC0415
 
-    wrong = unsure = count = 0
+    findings: list[view.Wrong] = []
+    count = 0
     async with build(config) as goproxy:
         async for finding in audit(goproxy.store, goproxy.recorded):
             count += 1
             if finding.problem:
-                wrong += not finding.unsure
-                unsure += finding.unsure
-                typer.echo(f"{'unsure' if finding.unsure else 'WRONG'}  {finding.name}: {finding.problem}")
-    typer.echo(f"{count} files: {count - wrong - unsure} right, {wrong} wrong, {unsure} nobody knows about")
-    return wrong
+                findings.append(view.Wrong(file=finding.name, problem=finding.problem, unsure=finding.unsure))
+                view.finding(findings[-1], output)
+    unsure = sum(item.unsure for item in findings)
+    right, wrong = count - len(findings), len(findings) - unsure
+    return view.Verified(files=count, right=right, wrong=wrong, unsure=unsure, findings=tuple(findings))
 
 
 @app.command()
@@ -197,34 +197,39 @@ def evict(
     max_size: Annotated[str, typer.Argument(metavar="SIZE", help=_("What the store may hold: 200G."))],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=_("Only say what would go."))] = False,
+    output: Output = Format.table,
 ) -> None:
     """Remove zips that were not read for long and can come back."""
-    asyncio.run(_evict(_config(context), size(max_size), dry_run=dry_run))
+    view.evicted(asyncio.run(_evict(_config(context), size(max_size), dry_run=dry_run)), output)
 
 
-async def _evict(config: Config, max_bytes: int, *, dry_run: bool) -> None:
+async def _evict(config: Config, max_bytes: int, *, dry_run: bool) -> view.Evicted:
     from mooring.server.goproxy import build  # noqa: PLC0415
 
     async with build(config) as goproxy:
         done = await goproxy.eviction.run(max_bytes, dry_run=dry_run)
-    for item in done.evicted:
-        typer.echo(f"{'would go' if dry_run else 'removed'}  {item.ask.label}  {shown.size(item.size)}")
-    for label, why in done.kept.items():
-        typer.echo(f"kept  {label}: {why}")
-    before, after, most = map(shown.size, (done.before, done.after, max_bytes))
-    typer.echo(f"{before} before, {after} after; at most {most} are wanted")
+    return view.Evicted(
+        dry_run=dry_run,
+        before=done.before,
+        after=done.after,
+        most=max_bytes,
+        removed=tuple(view.Removed(version=item.ask.label, size=item.size) for item in done.evicted),
+        kept=tuple(view.Reason(version=label, why=why) for label, why in done.kept.items()),
+    )
 
 
 @app.command()
 def warm(
     context: typer.Context,
     files: Annotated[list[Path], typer.Argument(metavar="FILE", help=_("go.mod files."), exists=True, dir_okay=False)],
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Fetch ahead what builds of go.mod files need."""
     from mooring.server.goproxy_jobs import warm as run  # noqa: PLC0415
 
     config = _config(context)
-    _show(lambda: run(config, files), _("reading the module graph"))
+    _fetch(lambda: run(config, files), _("reading the module graph"), output)
 
 
 @app.command(name="export")
@@ -234,15 +239,14 @@ def export_(
     patterns: Annotated[
         list[str] | None, typer.Argument(metavar="PATTERN", help=_("Patterns of modules; otherwise all."))
     ] = None,
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Write what is kept into a tar file."""
     from mooring.server.goproxy_jobs import export  # noqa: PLC0415
 
     done = asyncio.run(export(_config(context), to, tuple(patterns or ())))
-    typer.echo(f"{done.files} files in {to}")
-    if done.unproved:
-        text = _("{count} records of the checksum database lack a proof that it did not send: export again later")
-        note(text.format(count=done.unproved))
+    view.exported(view.Export(file=to, files=done.files, unproved=done.unproved), output)
 
 
 @app.command(name="import")
@@ -251,21 +255,23 @@ def import_(
     source: Annotated[
         Path, typer.Argument(metavar="SOURCE", help=_("An export, or a folder laid out as GOMODCACHE."), exists=True)
     ],
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Take over an export or a module cache, verified."""
     from mooring.server.goproxy_jobs import import_ as run  # noqa: PLC0415
 
     config = _config(context)
-    _show(lambda: run(config, source), _("reading what is to be imported"))
+    _fetch(lambda: run(config, source), _("reading what is to be imported"), output)
 
 
 @app.command()
-def key(context: typer.Context) -> None:
+def key(context: typer.Context, *, output: Output = Format.table) -> None:
     """Show the key of our checksum database: the value for GOSUMDB."""
     from mooring.goproxy.ledger import Ledger  # noqa: PLC0415
 
     config = _config(context)
-    typer.echo(Ledger(config.root / "notary", config.notary).signer.verifier.text)
+    value("key", Ledger(config.root / "notary", config.notary).signer.verifier.text, output)
 
 
 @app.command()
@@ -276,72 +282,76 @@ def token(
     modules: Annotated[
         str, typer.Option(metavar="PATTERNS", help=_("Patterns of the private modules that they may have."))
     ] = "",
+    output: Output = Format.table,
 ) -> None:
     """Make a token and show it, once."""
-    made = access.make(_tokens(_config(context)), name, _patterns(modules))
-    note(_("Keep it: it is not shown again. GOPROXY is the proxy's URL with /t-TOKEN behind it."))
-    typer.echo(made)
+    private = _patterns(modules)
+    made = access.make(_tokens(_config(context)), name, private)
+    view.made(view.NewToken(name=name, modules=private, token=made), output)
 
 
 @app.command()
 def revoke(
-    context: typer.Context, name: Annotated[str, typer.Argument(metavar="NAME", help=_("Who it was for."))]
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=_("Who it was for."))],
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Remove somebody's tokens; they open nothing from then on."""
     count = access.revoke(_tokens(_config(context)), name)
     if not count:
         raise NotFound(f"{name} has no token")
-    note(_("Tokens of {name} revoked: {count}.").format(name=name, count=count))
+    view.revoked(view.Revoked(name=name, tokens=count), output)
 
 
 @app.command()
 def pin(
     context: typer.Context,
     pattern: Annotated[str, typer.Argument(metavar="MODULE", help=_("MODULE or MODULE@VERSION."))],
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Never evict a module."""
     from mooring.goproxy.pins import Pins  # noqa: PLC0415
 
     asyncio.run(Pins(_config(context).root / "pins").add(pattern))
-    note(_("{what} is pinned.").format(what=pattern))
+    changed(Pinned.of(pattern, pinned=True), output)
 
 
 @app.command()
 def unpin(
-    context: typer.Context, pattern: Annotated[str, typer.Argument(metavar="MODULE", help=_("As it was pinned."))]
+    context: typer.Context,
+    pattern: Annotated[str, typer.Argument(metavar="MODULE", help=_("As it was pinned."))],
+    *,
+    output: Output = Format.table,
 ) -> None:
     """Let a module be evicted again."""
     from mooring.goproxy.pins import Pins  # noqa: PLC0415
 
     asyncio.run(Pins(_config(context).root / "pins").remove(pattern))
-    note(_("{what} is not pinned.").format(what=pattern))
+    changed(Pinned.of(pattern, pinned=False), output)
 
 
-def _show(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> None:
-    problems, failed = asyncio.run(_steps(run, begin))
-    for label, problem in list(problems.items())[:_SHOWN]:
-        # Most reasons begin with the name themselves. An upstream's words may be in them.
-        text = problem if problem.startswith(label) else f"{label}: {problem}"
-        note(indented(text))
-    if len(problems) > _SHOWN:
-        note(_("and {count} more").format(count=len(problems) - _SHOWN))
-    if failed:
-        raise Conflict(_("{count} of the files could not be had").format(count=failed))
+def _fetch(run: "Callable[[], AsyncIterator[Step]]", begin: str, output: Format) -> None:
+    done = asyncio.run(_steps(run, begin))
+    view.fetched(done, output)
+    if done.here < done.files:
+        raise Conflict(_("{count} of the files could not be had").format(count=done.files - done.here))
 
 
-async def _steps(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> tuple[dict[str, str], int]:
-    """The first reason for each version of which files could not be had, and how many files."""
+async def _steps(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> view.Fetched:
+    """The first reason for each version of which files could not be had, and how many files are here."""
     problems: dict[str, str] = {}
-    count = failed = 0
+    count = here = 0
     with Bar(begin) as bar:
         async for step in run():
             count = step.total
             bar.at(step.done, step.total, step.label)
+            here += not step.problem
             if step.problem:
-                failed += 1
                 problems.setdefault(step.label, step.problem)
-    typer.echo(_("{here} of {count} files are here").format(here=count - failed, count=count))
-    return problems, failed
+    failed = tuple(view.Reason(version=label, why=why) for label, why in problems.items())
+    return view.Fetched(files=count, here=here, failed=failed)
 
 
 def _config(context: typer.Context) -> Config:

@@ -5,7 +5,6 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from pydantic import BaseModel
 
 from mooring.api.http.module_schemas import (
     Evict,
@@ -23,6 +22,7 @@ from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import modules
 from mooring.cli.language import _
 from mooring.cli.output import Column, Format, Output, ago, confirm, emit, moment, note, record, rows
+from mooring.cli.pinned import Pinned, changed
 from mooring.model import shown
 
 app = noun(_("See, pin and evict Go modules."))
@@ -40,14 +40,6 @@ class Everything(ModuleDetail):
     """A module with all its versions, and who pulls it as far as the caller may know."""
 
     pulls: tuple[ModulePull, ...]
-
-
-class Changed(BaseModel):
-    """What a pin or its end is about."""
-
-    module: str
-    version: str
-    pinned: bool
 
 
 @app.command(help=_("Say how much is kept, how requests ended, and what failed last."))
@@ -98,19 +90,19 @@ def show(module: ModulePath, *, output: Output = Format.table) -> None:
 @app.command(help=_("Never evict a module, or one version of it."))
 def pin(what: ModuleAt, *, output: Output = Format.table) -> None:
     """Pin."""
-    module, version = _split(what)
+    pin = Pinned.of(what, pinned=True)
     with connect() as api:
-        api.set(_path(module, "@pin"), version=version or None)
-    _changed(Changed(module=module, version=version, pinned=True), output)
+        api.set(_path(pin.module, "@pin"), version=pin.version or None)
+    changed(pin, output)
 
 
 @app.command(help=_("Let a module, or one version of it, be evicted again."))
 def unpin(what: ModuleAt, *, output: Output = Format.table) -> None:
     """Take a pin back."""
-    module, version = _split(what)
+    pin = Pinned.of(what, pinned=False)
     with connect() as api:
-        api.delete(_path(module, "@pin"), version=version or None)
-    _changed(Changed(module=module, version=version, pinned=False), output)
+        api.delete(_path(pin.module, "@pin"), version=pin.version or None)
+    changed(pin, output)
 
 
 @app.command(help=_("Remove a version, or all versions of a module, that can be fetched again."))
@@ -122,7 +114,7 @@ def evict(
     output: Output = Format.table,
 ) -> None:
     """Evict; what must stay is named with the reason."""
-    module, version = _split(what)
+    module, _at, version = what.partition("@")
     if not (dry_run or yes):
         confirm(_("Evict {what}? It is fetched again when somebody needs it.").format(what=what))
     body = document(Evict, version=version, dry_run=dry_run)
@@ -194,19 +186,6 @@ def _failures(failures: Sequence[ModuleFailure]) -> None:
 
 def _marks(item: Module) -> str:
     return ", ".join(word for word, on in ((_("private"), item.private), (_("pinned"), item.pin)) if on)
-
-
-def _changed(change: Changed, output: Format) -> None:
-    if output is Format.table:
-        what = f"{change.module}@{change.version}" if change.version else change.module
-        note((_("{what} is pinned.") if change.pinned else _("{what} is not pinned.")).format(what=what))
-    else:
-        record(change, {}, output)
-
-
-def _split(what: str) -> tuple[str, str]:
-    module, _at, version = what.partition("@")
-    return module, version
 
 
 def _path(module: str, what: str = "") -> str:
