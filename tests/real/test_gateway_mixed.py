@@ -201,7 +201,7 @@ async def world(tmp_path: Path):  # noqa: ANN201 - an async fixture
 
 
 async def test_each_answer_is_the_one_that_python_says(world: World, tmp_path: Path) -> None:
-    """The right backend and status, and no cookie of ours behind the gateway; no worker fell, and none logged a line."""
+    """The right backend and status, no cookie of ours behind the gateway, and no line in the error log."""
     async with Tasks("clients") as tasks, asyncio.timeout(120):
         running = [tasks.spawn("client", world.client(random.Random(seed))) for seed in range(CLIENTS)]  # noqa: S311
         running.append(tasks.spawn("change", world.change()))
