@@ -142,6 +142,7 @@ def test_a_home_that_becomes_read_only(mooring: Mooring, disk: Disk) -> None:
 
     assert mooring.stop() == 0
     assert mooring.processes() == []
+    assert [line for line in mooring.output if "Error" in line] == []
     disk.repair()
     mooring.start()
     until(lambda: all(item["phase"] == "running" for item in shown(mooring).values()), TRUE_AGAIN_S)

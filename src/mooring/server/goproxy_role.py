@@ -301,4 +301,6 @@ def _listening(path: Path) -> Iterator[socket.socket]:
         try:
             yield listener
         finally:
-            path.unlink(missing_ok=True)
+            # On a disk that became read-only it stays, and leads nowhere.
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
