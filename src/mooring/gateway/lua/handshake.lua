@@ -8,6 +8,7 @@ local _M = {}
 
 local HEAD_LIMIT = 65536
 local PIECE = 16384
+local LONGEST_SIZE = 256
 
 local function connect(state)
     local route = state.route
@@ -65,26 +66,34 @@ function _M.switching(answer)
     return table.concat(lines, "\r\n") .. "\r\n\r\n"
 end
 
+-- Waits until the client has taken it: what a backend sends without end would else be the worker's memory.
+local function pass_on(piece)
+    return piece and ngx.print(piece) and ngx.flush(true)
+end
+
 local function each_piece(socket, length)
     while length > 0 do
         local piece = socket:receive(math.min(length, PIECE))
-        if not piece then
+        if not pass_on(piece) then
             return false
         end
-        ngx.print(piece)
         length = length - #piece
     end
     return true
 end
 
+-- A line without end would be kept until there is one.
+local function size_of_chunk(socket)
+    local line = socket:receiveuntil("\r\n")(LONGEST_SIZE)
+    return line and #line < LONGEST_SIZE and tonumber(string.match(line, "^%s*(%x+)"), 16)
+end
+
 local function each_chunk(socket)
     while true do
-        local line = socket:receive("*l")
-        local size = line and tonumber(string.match(line, "^%s*(%x+)"), 16)
-        if not size or size == 0 or not each_piece(socket, size) then
+        local size = size_of_chunk(socket)
+        if not size or size == 0 or not each_piece(socket, size) or not socket:receive(#"\r\n") then
             return
         end
-        socket:receive("*l")
     end
 end
 
@@ -96,12 +105,7 @@ local function body(socket, headers)
         -- Digits alone: of half a byte nothing is ever left to read, and the worker would never stop reading.
         return each_piece(socket, tonumber(string.match(headers["content-length"], "^%d+$")) or 0)
     end
-    while true do
-        local piece = socket:receiveany(PIECE)
-        if not piece then
-            return
-        end
-        ngx.print(piece)
+    while pass_on(socket:receiveany(PIECE)) do
     end
 end
 
