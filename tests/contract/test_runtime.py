@@ -381,10 +381,12 @@ async def test_only_its_own_listeners_are_its_ports(harness: Harness, engine: En
 
 @real_programs
 async def test_a_failed_clone_is_a_notice_and_no_obstacle(harness: Harness, engine: Engine) -> None:
-    """The editor runs although the repository cannot be cloned, and the observation says what failed."""
+    """The editor runs although the repository cannot be cloned; the observation has git's last words and what to do."""
     wanted = workspace(repository="https://127.0.0.1:9/nobody/nothing.git")
     seen = await engine.apply(wanted, harness.template("healthy"))
     assert "alive" in await answered(harness, seen)
     seen = await until(engine, wanted, lambda o: bool(o.notices))
-    assert "git clone" in seen.notices[0]
+    failed, *words = seen.notices[0].splitlines()
+    assert failed.startswith("git clone failed with exit status 128; to try again: mooring workspace restart;")
+    assert words[-1].startswith("fatal: unable to access 'https://127.0.0.1:9/nobody/nothing.git/'")
     assert seen.phase is Phase.starting

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mooring.api.http.schemas import NOT_LIMITED, Event, Workspace
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, ago, moment, record, rows, until
+from mooring.cli.output import Column, Format, ago, moment, note, record, rows, until
 from mooring.cli.plain import clean, indented
 from mooring.model.workspace import Desired, Phase
 
@@ -32,6 +32,10 @@ def listed(items: Sequence[Workspace], form: Format) -> None:
     if len({item.owner for item in items}) < 2:  # noqa: PLR2004
         del columns[2]
     rows(items, columns, form, empty=_("No workspaces yet. Make one: mooring workspace create NAME"))
+    if form is Format.table:
+        for item in items:
+            if problem := _problem(item):
+                note(indented(f"{item.name}: {problem}"))
 
 
 def shown(item: Workspace, form: Format) -> None:
@@ -40,7 +44,8 @@ def shown(item: Workspace, form: Format) -> None:
         _("Name"): item.name,
         _("Owner"): item.owner,
         _("Id"): item.id,
-        _("Phase"): state(item) + (f": {item.reason}" if item.reason else ""),
+        _("Phase"): state(item) + (f": {item.reason}" if item.reason and not _problem(item) else ""),
+        _("Problem"): _problem(item),
         _("URL"): item.url,
         _("Ports"): item.port_url,
         _("By path"): item.path_url,
@@ -74,6 +79,11 @@ def state(item: Workspace) -> str:
     if item.phase is Phase.running and item.started_at is None:
         return _("restarting")
     return str(item.phase)
+
+
+def _problem(item: Workspace) -> str:
+    """What went wrong beside an editor that runs."""
+    return item.reason if state(item) == Phase.running else ""
 
 
 def _up(item: Workspace) -> str:

@@ -15,10 +15,10 @@ from mooring.model.workspace import Workspace
 from mooring.settings import Listen
 
 # A clone that was killed half-way leaves only `.part`; a finished one is never repeated, even when it was deleted.
-# One that asked for a password would wait for ever: nobody sits at its terminal.
+# One that asked for a password would wait for ever: nobody sits at its terminal. Its last words are found in English.
 _CLONE = """
 set -eu
-export GIT_TERMINAL_PROMPT=0
+export GIT_TERMINAL_PROMPT=0 LC_ALL=C
 test ! -e "$3" || exit 0
 test ! -e "$2" || { : > "$3"; exit 0; }
 rm -rf -- "$2.part"

@@ -67,6 +67,14 @@ def last_lines(folder: str, lines: int = 5, limit: int = 1024) -> str:
     return "\n".join(data.decode(errors="replace").splitlines()[-lines:])
 
 
+def written_since(folder: str, offset: int, limit: int = 4096) -> bytes:
+    """The end of what was written behind `offset`; empty when that cannot be read."""
+    try:
+        return read_at(folder, max(offset, end_of(folder) - limit))[1]
+    except OSError:
+        return b""
+
+
 _TAKE_BYTES = 65536
 
 

@@ -249,7 +249,7 @@ class WorkspaceReconciler:
         return start
 
     async def _answered(self, turn: Turn, start: Start, seen: Observation) -> float:
-        await turn.become(Phase.running, limited=seen.limited)
+        await turn.become(Phase.running, "\n".join(seen.notices), limited=seen.limited)
         # After the write: one that failed is made up for, with its event.
         first = not start.answered
         start.answered, start.deadline = True, float("inf")

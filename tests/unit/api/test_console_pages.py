@@ -44,6 +44,16 @@ async def test_what_failed_is_started_and_not_opened(it: Api) -> None:
     assert f'href="/open/{failed.id}"' not in page.text
 
 
+async def test_what_runs_with_a_failed_clone_says_so_beside_its_way_in(it: Api) -> None:
+    """The reason of a workspace that runs: git's last words and what to do, below the name."""
+    made = await it.workspace("ada", "blue", Phase.running)
+    words = "git clone failed: a restart of the workspace tries again\nfatal: no"
+    await it.stage.store.update(made.observed(Phase.running, words), expected=made.revision)
+    page = await (await it.browser("ada")).get("/")
+    assert f'<span class="why">{words}</span>' in page.text
+    assert f'href="/open/{made.id}"' in page.text
+
+
 async def test_what_went_wrong_is_a_sentence(it: Api) -> None:
     """A finding stands alone on its page: it begins with a capital letter and ends with a full stop."""
     page = await it.client().get("/.mooring/ticket?ticket=used")

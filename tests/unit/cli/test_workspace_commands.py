@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import sys
 
@@ -277,3 +278,22 @@ async def test_last_words_stand_below_their_event(cli: Cli) -> None:
     await cli.api.stage.events.append(made, "failed", "the editor ended\nno licence\n\x1b[2J")
     told = (await cli.good("workspace", "events", "demo")).out
     assert told.endswith("  the editor ended\n  no licence\n  \\x1b[2J\n")
+
+
+async def test_what_went_wrong_beside_an_editor_stands_where_one_looks(cli: Cli) -> None:
+    """A failed clone is a problem of `show` and a line below the list; as a document it is the reason."""
+    made = await runs(cli, "demo")
+    world = cli.api.stage.runtime.world  # type: ignore[attr-defined]
+    words = "git clone failed: a restart tries again\nfatal: no \x1b[2J"
+    world.put(dataclasses.replace(world.seen[made], notices=(words,)))
+    await cli.api.stage.until(made, lambda now: bool(now.reason))
+    seen = (await cli.good("workspace", "show", "demo")).out.splitlines()
+    assert [line.split() for line in seen if "Phase" in line] == [["Phase", "running"]]
+    at = next(number for number, line in enumerate(seen) if line.startswith("Problem"))
+    assert seen[at].endswith("  git clone failed: a restart tries again")
+    assert seen[at + 1].strip().startswith("fatal: no ")
+    listed = await cli.good("workspace", "list")
+    assert listed.err.startswith("demo: git clone failed: a restart tries again\n  fatal: no ")
+    assert "\x1b" not in listed.err + "".join(seen)
+    (document,) = json.loads((await cli.good("workspace", "list", "-o", "json")).out)
+    assert document["reason"].startswith("git clone failed: a restart tries again\nfatal: no ")

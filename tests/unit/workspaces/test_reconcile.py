@@ -480,6 +480,19 @@ async def test_notices_become_events_once() -> None:
 
 
 @simulated
+async def test_a_notice_is_the_reason_until_a_start_without_it() -> None:
+    """A workspace that runs although its clone failed says so, and no longer when a restart made it good."""
+    runtime = MemoryRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        runtime.world.put(replace(runtime.world.seen[made.id], notices=("git clone failed\nfatal: no",)))
+        await it.until(made.id, lambda w: w.phase is Phase.running and w.reason == "git clone failed\nfatal: no")
+        await it.service.restart(ADA, made.id)
+        await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.running and not w.reason)
+
+
+@simulated
 async def test_updates_hold_from_the_next_start() -> None:
     """A change of the environment is kept and does not touch what runs."""
     async with stage() as it:

@@ -169,6 +169,7 @@ class IdleStatus(Answer):
 class Workspace(Answer):
     """A workspace. `url` is its editor, `path_url` the same where no wildcard name works, `port_url` a port of it.
 
+    `reason` is why it is in its phase; while it runs, what went wrong beside the editor (a failed clone).
     `restart_needed`: limits, environment or template version changed since it started, and hold from its next start.
     """
 

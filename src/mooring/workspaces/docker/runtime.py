@@ -34,8 +34,9 @@ from mooring.workspaces.docker.volumes import Volumes
 from mooring.workspaces.docker.watch import Watch
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.launch import Launch, launch
-from mooring.workspaces.output import last_lines
+from mooring.workspaces.output import end_of, last_lines, written_since
 from mooring.workspaces.ports import ExecSession, Observation, Surroundings, Usage
+from mooring.workspaces.steps import failure
 from mooring.workspaces.tail import chunks
 
 log = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ log = structlog.get_logger(__name__)
 GRACE_S = 8
 _BACKOFF = Backoff(first=0.1, most=2.0)
 _BUSY_S = 0.2
+_LOGGED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +208,8 @@ class DockerRuntime:
         return made.id
 
     async def _step(self, container: Mapping[str, Any], name: str, argv: Sequence[str]) -> None:
+        folder = str(self._output.folder(shape.workspace_of(container)))
+        since = await asyncio.to_thread(end_of, folder)
         try:
             status = await run_step(self._engine, container["Id"], DATA, argv)
         except MooringError as error:
@@ -214,7 +218,9 @@ class DockerRuntime:
             )
             return
         if status != 0:
-            self._notice(container, f"{name} failed with exit status {status}: its output is in the workspace's logs")
+            # Its last words come to us by way of the engine's log, which nobody waits for.
+            await asyncio.sleep(_LOGGED_WITHIN_S)
+            self._notice(container, failure(name, status, await asyncio.to_thread(written_since, folder, since)))
 
     async def _end(self, workspace_id: str) -> None:
         name = Names(workspace_id).all

@@ -16,10 +16,11 @@ import time
 from contextlib import suppress
 
 from mooring.workspaces.crashes import judged
-from mooring.workspaces.output import Log, last_lines
+from mooring.workspaces.output import Log, end_of, last_lines, written_since
 from mooring.workspaces.processes import membership, procfs
 from mooring.workspaces.processes.keeper.spawn import Program, spawn
 from mooring.workspaces.processes.keeper.sweep import GIVE_UP_AFTER_S, Sweep, end_session
+from mooring.workspaces.steps import failure
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Life:
         self._fifo = _open_fifo(order.fifo)
         self._editor = 0
         self._adopted = -1
-        self._steps: dict[int, str] = {}
+        self._steps: dict[int, tuple[str, int]] = {}
         self._memory_kills = membership.memory_kills(order.folders)
         self._ending: tuple[str, str] | None = None
         self._unsaved = False
@@ -98,7 +99,7 @@ class Life:
     def reaped(self, pid: int, status: int) -> None:
         """A child ended, with its exit status (128 + signal when killed)."""
         if pid in self._steps:
-            self._step_ended(self._steps.pop(pid), status)
+            self._step_ended(*self._steps.pop(pid), status)
         elif pid == self._editor:
             self._editor_ended(status)
 
@@ -177,20 +178,22 @@ class Life:
     def _start_step(self, name: str, argv: list[str]) -> None:
         self.note(f"{name} started")
         try:
-            self._steps[self._spawn(argv)] = name
+            self._steps[self._spawn(argv)] = (name, end_of(self._order.log))
         except OSError as error:
             self._notice(f"{name} failed: {error.strerror}")
 
-    def _step_ended(self, name: str, status: int) -> None:
+    def _step_ended(self, name: str, since: int, status: int) -> None:
         if self._ending is not None:
             return
         if status == 0:
             self.note(f"{name} is done")
         else:
-            self._notice(f"{name} failed with exit status {status}: its output is in the workspace's logs")
+            self._copy_output()
+            self._notice(failure(name, status, written_since(self._order.log, since)))
 
     def _notice(self, text: str) -> None:
-        self.note(text)
+        # Last words below it are in the output already.
+        self.note(text.partition("\n")[0])
         self.state["notice"] = text
         self._changed()
 
