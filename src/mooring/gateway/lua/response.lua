@@ -65,8 +65,10 @@ function _M.headers()
     if not state.route then
         return
     end
-    -- nginx would carry what was switched to by itself, where nothing counts or cuts it.
-    if ngx.status == 101 then
+    -- nginx would carry what was switched to (101) by itself, where nothing counts or cuts it. An interim answer it
+    -- takes for the whole one, and what is no HTTP (0) for HTTP/0.9: the rest would reach the client as the backend
+    -- wrote it, headers that nobody has read included.
+    if ngx.status < 200 then
         return ngx.exit(502)
     end
     local _, length = raw.variable("mooring_to_cut")
