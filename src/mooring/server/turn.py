@@ -25,7 +25,10 @@ class Turn:
         yield self
 
     def take(self) -> None:
-        """Run the task if it waits. Never from within a task: two cannot run at the same time."""
+        """Run the task if it waits; soon, when this is called from within a task: two cannot run at the same time."""
+        if asyncio.current_task(self._loop) is not None:
+            self._loop.call_soon(self.take)
+            return
         callback, self._callback = self._callback, None
         if callback is not None and self._context is not None:
             self._context.run(callback, self)

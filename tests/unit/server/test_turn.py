@@ -32,13 +32,13 @@ async def cancelled(task: asyncio.Task[None]) -> None:
 
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_the_task_runs_within_the_call(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """As itself, with time limits of its own, up to its next wait; it is cancelled like others."""
+    """As itself, up to its next wait, with time limits; soon, where another task runs; it is cancelled like others."""
 
     async def work() -> None:
         loop, seen = asyncio.get_running_loop(), []
         turn = Turn(loop)
+        loop.call_soon(turn.take)
         task = loop.create_task(waits(turn, seen), name="it")
-        turn.take()
         await asyncio.sleep(0)
         assert not seen
         for count in (1, 2):
@@ -46,6 +46,10 @@ def test_the_task_runs_within_the_call(new_loop: Callable[[], asyncio.AbstractEv
             loop.call_soon(lambda count=count: seen.append(f"after {count}"))
             await asyncio.sleep(0.001)
         assert seen == ["it", "after 1", "it", "after 2"]
+        turn.take()
+        assert len(seen) == 4
+        await asyncio.sleep(0.001)
+        assert seen[4:] == ["it"]
         await cancelled(task)
         assert seen[-1] == "ended"
         turn.take()
