@@ -104,8 +104,15 @@ async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> No
 
 
 async def _send_parts(send: Send, blob: Blob | Flight, start: int, end: int) -> None:
+    began = start
     while start < end:
-        chunk = await blob.read(start, min(_CHUNK, end - start))
+        try:
+            chunk = await blob.read(start, min(_CHUNK, end - start))
+        except MooringError as error:
+            if start == began:
+                raise
+            # Too late for a refusal: its words would be taken for the rest of the file.
+            raise CutOff(error.detail) from error
         if not chunk:
             raise EOFError
         start += len(chunk)
