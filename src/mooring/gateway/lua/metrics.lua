@@ -5,6 +5,7 @@ local activity = require("activity")
 local balance = require("balance")
 local cjson = require("cjson.safe")
 local ffi = require("ffi")
+local labels = require("labels")
 local raw = require("raw")
 local tunnels = require("tunnels")
 local usual = require("usual")
@@ -30,11 +31,9 @@ local BODILESS = { GET = true, HEAD = true, OPTIONS = true }
 local Entry = ffi.typeof("double[?]")
 -- The others' are in no table: the compiler begins anew each time that a table grows in which it looks for a known key.
 local pending, others, refused = {}, Entry(PLACES), {}
--- The routes that have counters of their own, and whether no other can have any.
-local own, full = {}, false
-
 local function entry(id)
-    if full and not own[id] then
+    -- A request whose route had none when it came has no name to be counted by, even if others went meanwhile.
+    if not id or labels.full and not labels.has(id) then
         return others
     end
     local found = pending[id]
@@ -145,7 +144,7 @@ end
 local function flush_routes(routes)
     for id, found in pairs(routes) do
         local key = own_key(id)
-        own[id] = key and true or nil
+        labels.set(id, key and true)
         if key then
             flush_entry(key, found)
         elseif key == nil then
@@ -154,7 +153,7 @@ local function flush_routes(routes)
     end
     flush_entry(own_key(OTHER), others)
     ffi.fill(others, ENTRY_BYTES)
-    full = (dict:get("labels") or 0) >= MOST_LABELS
+    labels.settle((dict:get("labels") or 0) >= MOST_LABELS)
 end
 
 -- The counters in an entry of the dictionary, as numbers.
@@ -195,7 +194,7 @@ local function take_over()
     local mine = ngx.worker.id() .. " "
     for _, key in ipairs(dict:get_keys(0)) do
         if string.sub(key, 1, #mine) == mine then
-            own[string.sub(key, #mine + 1)] = true
+            labels.set(string.sub(key, #mine + 1), true)
         end
     end
 end

@@ -1,5 +1,6 @@
 -- What later phases need to know of a usual request (nginx.conf). Its tables are used again by a later one: making and
 -- collecting them would cost as much as all that is decided.
+local labels = require("labels")
 local single = require("single")
 
 local _M = {}
@@ -25,7 +26,8 @@ function _M.state()
     end
     local route = state.route
     single.address(route)
-    route.id = single.text(single.lines.id)
+    local id = single.lines.id
+    route.id = not labels.lacks(id.at, id.length) and single.text(id) or nil
     return state
 end
 
