@@ -250,6 +250,16 @@ async def test_no_spelling_of_our_cookies_passes(shared: Gateway, cookie: str) -
         assert [value for name, value in reply.values if name == "set-cookie"] == ["theirs=1"]
 
 
+async def test_an_empty_header_hides_none_behind_it(shared: Gateway) -> None:
+    """Of several headers of a name nginx tells the first one, which may say nothing."""
+    lines = ("Set-Cookie:", "Set-Cookie: mooring=x", "Service-Worker-Allowed:", "Service-Worker-Allowed: /")
+    async with anew(shared) as edge, backend(ok(b"", *lines)) as it:
+        await edge.publish(to(it))
+        reply = await edge.get("a.test")
+        assert "mooring" not in repr(reply.values)
+        assert [value for name, value in reply.values if name == "service-worker-allowed"] == ["/"]
+
+
 async def test_a_backend_may_be_a_name(shared: Gateway) -> None:
     """What a name leads to is served, and what it leads to next, without a change of the table."""
     where = ["127.0.0.2"]

@@ -85,7 +85,8 @@ end
 -- A line without end would be kept until there is one.
 local function size_of_chunk(socket)
     local line = socket:receiveuntil("\r\n")(LONGEST_SIZE)
-    return line and #line < LONGEST_SIZE and tonumber(string.match(line, "^%s*(%x+)"), 16)
+    local digits = line and #line < LONGEST_SIZE and string.match(line, "^%s*(%x+)")
+    return digits and tonumber(digits, 16)
 end
 
 local function each_chunk(socket)

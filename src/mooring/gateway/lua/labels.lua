@@ -23,11 +23,15 @@ function _M.set(id, has)
     own[id] = has or nil
 end
 
--- Has `lacks` know what was set.
-function _M.settle(full)
+-- Has `lacks` know what was set, but for those that `lives` says are gone: no request of theirs would take them out.
+function _M.settle(full, lives)
     ffi.fill(marks, MASK + 1)
     for id in pairs(own) do
-        marks[band(C.ngx_http_lua_ffi_crc32_short(id, #id), MASK)] = 1
+        if lives(id) then
+            marks[band(C.ngx_http_lua_ffi_crc32_short(id, #id), MASK)] = 1
+        else
+            own[id] = nil
+        end
     end
     _M.full = full
 end

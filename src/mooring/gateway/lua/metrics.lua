@@ -141,6 +141,10 @@ local function flush_entry(key, found)
     dict:safe_set(key, ffi.string(found, ENTRY_BYTES))
 end
 
+local function lives(id)
+    return dict:get(ngx.worker.id() .. " " .. id) ~= nil
+end
+
 local function flush_routes(routes)
     for id, found in pairs(routes) do
         local key = own_key(id)
@@ -153,7 +157,7 @@ local function flush_routes(routes)
     end
     flush_entry(own_key(OTHER), others)
     ffi.fill(others, ENTRY_BYTES)
-    labels.settle((dict:get("labels") or 0) >= MOST_LABELS)
+    labels.settle((dict:get("labels") or 0) >= MOST_LABELS, lives)
 end
 
 -- The counters in an entry of the dictionary, as numbers.

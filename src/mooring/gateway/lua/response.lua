@@ -50,16 +50,6 @@ local function remember_backend(state)
     end
 end
 
--- What a backend may send only in part.
-local function cut(state)
-    if ngx.var.upstream_http_set_cookie then
-        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
-    end
-    if ngx.var.upstream_http_service_worker_allowed then
-        narrow_service_worker(state)
-    end
-end
-
 function _M.headers()
     local state = ngx.ctx
     if not state.route then
@@ -71,9 +61,12 @@ function _M.headers()
     if ngx.status < 200 then
         return ngx.exit(502)
     end
-    local _, length = raw.variable("mooring_to_cut")
-    if length > 0 then
-        cut(state)
+    -- Whether there is any, not what it says: of several nginx tells the first one, which may be empty.
+    if raw.variable("upstream_http_set_cookie") then
+        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
+    end
+    if raw.variable("upstream_http_service_worker_allowed") then
+        narrow_service_worker(state)
     end
     if state.usual then
         return
