@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import ipaddress
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -20,6 +21,8 @@ def pytest_configure() -> None:
     """Become the parent of every orphan, so that a process that a test left behind can be seen."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     sys.addaudithook(_refuse_the_network)
+    # A shell has what it starts in the background ignore Ctrl-C, and every program of a test would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # A drawn example may meet a busy machine: no example is timed.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
