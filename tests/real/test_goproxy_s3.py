@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -162,6 +163,26 @@ async def test_the_health_question_costs_little(storage: S3Server) -> None:
         with pytest.raises(Unavailable):
             await store.put("example.com/x/@v/list", b"v1.0.0\n")
         with pytest.raises(Unavailable):
+            await store.healthy()
+
+
+async def test_a_bucket_that_is_gone_keeps_nothing(tmp_path: Path, storage: S3Server) -> None:
+    """It is no absence, what was to be saved stays where it is, and the health says so at once."""
+    name, spooled = "example.com/x/@v/v1.0.0.zip", tmp_path / "spooled"
+    spooled.write_bytes(b"x")
+    async with httpx2.AsyncClient() as http:
+        store = S3Store(storage.bucket, http)
+        assert await store.open(name) is None
+        await store.healthy()
+        shutil.rmtree(tmp_path / "s3/objects/modules")
+        with pytest.raises(Unavailable, match="NoSuchBucket"):
+            await store.open(name)
+        with pytest.raises(Unavailable, match="NoSuchBucket"):
+            await store.healthy()
+        with pytest.raises(Unavailable, match="answered 404"):
+            await store.adopt(name, spooled)
+        assert spooled.exists()
+        with pytest.raises(Unavailable, match="nothing can be kept"):
             await store.healthy()
 
 

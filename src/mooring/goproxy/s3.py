@@ -200,7 +200,7 @@ class S3Store:
         body: bytes | AsyncIterator[bytes] | None = None,
         payload: str = _EMPTY,
     ) -> httpx2.Response:
-        """An answer that is one; absence (404) and an empty range (416) are the caller's business."""
+        """An answer that is one; what says that an object is absent or another one is the caller's business."""
         path = escaped(f"/{self._bucket}" + (f"/{self._prefix}{name}" if name else ""))
         request = Request(method, self._host, path, query or {}, payload)
         signed = headers(request, self._key, dt.datetime.now(dt.UTC))
@@ -210,11 +210,16 @@ class S3Store:
         except httpx2.HTTPError as error:
             self._answered_at = float("-inf")
             raise Unavailable(f"the storage {self._host} cannot be reached: {error}") from error
-        if answer.is_success or (name and answer.status_code in (404, 412, 416)):
+        if answer.is_success or (name and method != "PUT" and _about_the_object(answer)):
             self._answered_at = time.monotonic()
             return answer
         self._answered_at = float("-inf")
         raise Unavailable(f"the storage {self._host} answered {answer.status_code}: {answer.text[:200]}")
+
+
+def _about_the_object(answer: httpx2.Response) -> bool:
+    # A bucket that is gone answers 404 too: taken for absence, everything kept would seem to have been evicted.
+    return answer.status_code in (404, 412, 416) and b"<Code>NoSuchBucket<" not in answer.content
 
 
 async def _parts(file: IO[bytes]) -> AsyncIterator[bytes]:
