@@ -11,7 +11,7 @@ from mooring.goproxy import tlog
 from mooring.goproxy.databases import DatabaseAddress
 from mooring.goproxy.faults import BadNote, BadTree, BadUpstream
 from mooring.goproxy.flight import Once
-from mooring.goproxy.keeping import read
+from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.note import check
@@ -123,7 +123,8 @@ class Copied:
 async def test_a_copy_proves_every_record(tmp_path: Path, once: Once) -> None:
     """Two processes with one store saw different heads: whoever has the copy alone may begin with any record.
 
-    A database that is away while the copy is made leaves records without their proofs, and these are counted.
+    A database that is away while the copy is made leaves records without their proofs, and these are counted, as is a
+    damaged one.
     """
     ledger, store = Ledger(tmp_path, "sum.example"), MemoryStore()
     verifier, remote = ledger.signer.verifier, FromLedger(ledger)
@@ -142,6 +143,9 @@ async def test_a_copy_proves_every_record(tmp_path: Path, once: Once) -> None:
     assert await away.complete(store) > 0
     assert await SumDB(verifier, remote, store, once).complete(store) == 0
     assert await away.complete(store) == 0
+    await keep(store, "sumdb/sum.example/lookup/example.com/m@v1.7.0", b"4711000\n" + record(7) + b"\n" + heads[-1])
+    assert await SumDB(verifier, remote, store, once).complete(store) == 1
+    await store.remove("sumdb/sum.example/lookup/example.com/m@v1.7.0")
 
     for first, head in zip(numbers, heads, strict=True):
         copy = SumDB(verifier, Copied(store), MemoryStore(), once)
