@@ -219,7 +219,9 @@ def _abandoned(file: Path) -> bool:
 
 def _has_room(folder: Path) -> bool:
     found = os.statvfs(folder)
-    return found.f_bavail > 0 and found.f_favail > 0 and not found.f_flag & os.ST_RDONLY
+    # Btrfs counts no inodes, and says that it has none.
+    inodes = found.f_favail > 0 or found.f_files == 0
+    return found.f_bavail > 0 and inodes and not found.f_flag & os.ST_RDONLY
 
 
 def _gone(file: Path) -> None:

@@ -109,3 +109,16 @@ async def test_the_health_question_leaves_the_disk_alone(tmp_path: Path, monkeyp
     shutil.rmtree(store.spool)
     with pytest.raises(Unavailable):
         await store.healthy()
+
+
+async def test_a_disk_that_counts_no_inodes_is_not_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Btrfs says that of none there are none left: a disk with room that took a file lately is not tried for it."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+    await store.healthy()
+    os.utime(store.spool, (0, 0))
+    found = os.statvfs(tmp_path)
+    without = os.statvfs_result((*found[:5], 0, 0, 0, *found[8:10]))
+    monkeypatch.setattr(os, "statvfs", lambda _: without)
+    await store.healthy()
+    assert store.spool.stat().st_mtime == 0
