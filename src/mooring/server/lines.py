@@ -1,6 +1,7 @@
 """Log lines on their way to a file or a pipe: rendered in one step, and several of them in one write."""
 
 import asyncio
+import json
 import os
 import threading
 from datetime import UTC, datetime
@@ -62,4 +63,9 @@ def rendered(logger: object, level: str, event: EventDict) -> bytes:
     event["timestamp"] = datetime.now(UTC)
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(logger, level, event)
-    return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    try:
+        return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE)
+    except TypeError:
+        # A path that is not UTF-8 has surrogates, which orjson refuses: whoever logs it would fail instead.
+        event["timestamp"] = event["timestamp"].isoformat().replace("+00:00", "Z")
+        return json.dumps(event, default=repr).encode() + b"\n"

@@ -54,3 +54,12 @@ def test_a_line_is_json_with_its_level_moment_and_trouble() -> None:
     assert found["timestamp"].endswith("Z")
     line = rendered(None, "error", {"event": "failed", "exc_info": ValueError("why")})
     assert "ValueError: why" in json.loads(line)["exception"]
+
+
+def test_a_path_that_is_not_utf_8_is_logged() -> None:
+    """Its odd bytes are escaped, and the line is as any other."""
+    line = rendered(None, "info", {"event": "served", "file": os.fsdecode(b"/x\xff"), "path": Path("/x")})
+    assert line.endswith(b"}\n")
+    found = json.loads(line)
+    assert (os.fsencode(found["file"]), found["path"]) == (b"/x\xff", repr(Path("/x")))
+    assert found["timestamp"].endswith("Z")
