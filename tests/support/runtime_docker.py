@@ -57,15 +57,25 @@ class DockerHarness:
     def _processes(self, workspace_id: str) -> list[int]:
         # Only those below this engine: other sessions on this machine have workspaces of the same name.
         mark = f"MOORING_WORKSPACE={workspace_id}".encode()
-        found, todo = [], [self.dockerd.reaper]
-        while todo:
-            pid = todo.pop()
+        below, found = {self.dockerd.reaper}, []
+        # Not by the lists of children: the kernel leaves some out while a sibling ends (proc(5)).
+        parents = _parents()
+        while more := {pid for pid, parent in parents.items() if parent in below} - below:
+            below |= more
+        for pid in below:
             with suppress(OSError):
-                for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                    todo += [int(child) for child in children.read_text().split()]
                 if mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
                     found.append(pid)
         return found
+
+
+def _parents() -> dict[int, int]:
+    """Of every process of this machine."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            found[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    return found
 
 
 @asynccontextmanager
