@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -62,7 +62,9 @@ async def cleared(file: Path, config: Config, rules: Filter) -> AsyncIterator[No
             yield
         finally:
             await tasks.stop()
-            _withdraw(file)
+            # On a disk that became read-only it stays as after a kill; its error would keep the rest from ending.
+            with suppress(OSError):
+                _withdraw(file)
 
 
 Written = tuple[list[Rule], Stamp | None]

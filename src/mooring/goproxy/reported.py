@@ -7,7 +7,7 @@ what the gateway had no room to remember in full.
 import asyncio
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -58,7 +58,9 @@ def reported(file: Path, telemetry: Telemetry) -> Iterator[None]:
         finally:
             _receive(receiver, telemetry)
             loop.remove_reader(receiver)
-            file.unlink(missing_ok=True)
+            # On a disk that became read-only it stays, and leads nowhere; its error would keep the rest from ending.
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def _receive(receiver: socket.socket, telemetry: Telemetry) -> None:

@@ -63,7 +63,7 @@ class Switch:
     def serve(self, goproxy: Goproxy) -> Occupied:
         """Pass requests to this one from now on; those who are still inside the one before."""
         if self.goproxy is not None:
-            # Its own counts were saved and taken over: what still comes would be lost there.
+            # Its own counts were saved and taken over: what still comes would be lost there, as what came since was.
             self.goproxy.telemetry.tallies = goproxy.tallies
         left = self._leave()
         self.goproxy, self.problem = goproxy, ""
@@ -135,9 +135,14 @@ class InForce:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stop("the module proxy ends")
-        await self._built.aclose()
-        await self._before.stop()
+        # A disk that became read-only keeps the gateway's file: the parts must end all the same.
+        try:
+            await self._stop("the module proxy ends")
+        finally:
+            try:
+                await self._built.aclose()
+            finally:
+                await self._before.stop()
 
     async def take_up(self, wanted: team.Team) -> None:
         """Serve as `wanted`.
@@ -222,9 +227,17 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
 async def _run(installation: Installation, lifetime: Lifetime) -> None:
     home, switch = installation.home, Switch()
     with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
-        async with Tasks("goproxy-role") as tasks, answering(switch, front), answering(switch.administer, back):
+        async with Tasks("goproxy-role") as tasks:
             tasks.forever("settings", keep(installation, switch))
-            await lifetime.ended()
+            # Closed one after the other, the second door would take new connections until the first is empty.
+            async with asyncio.TaskGroup() as doors:
+                doors.create_task(_answer(switch, front, lifetime), name="front")
+                doors.create_task(_answer(switch.administer, back, lifetime), name="back")
+
+
+async def _answer(app: App, listener: socket.socket, lifetime: Lifetime) -> None:
+    async with answering(app, listener):
+        await lifetime.ended()
 
 
 @contextmanager
