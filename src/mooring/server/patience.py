@@ -7,7 +7,8 @@ HEAD_S = 30.0
 IDLE_S = 90.0
 """Between two requests: a build's next download comes after some compiling; a new connection costs it two ways."""
 SEND_S = 120.0
-"""Until a client has taken the part of its answer that waits in memory, which is 256 KiB at most."""
+"""Until a client has taken the part of its answer that waits in memory: of a kept file 256 KiB at most; of what is
+made for the request, as the catalog is, or passed on from a checksum database, all of it."""
 BODY_S = 30.0
 """After an answer to a request with a body, which nobody here reads: closed at once, the answer could get lost."""
 HEAD_BYTES = 64 * 1024
