@@ -17,7 +17,7 @@ from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, Stal
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.ports import Engine, Observation
 from mooring.workspaces.starts import PATIENCE_S, Start, same_start
-from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn
+from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn, printable
 
 log = structlog.get_logger(__name__)
 
@@ -323,7 +323,7 @@ class WorkspaceReconciler:
         workspace_id = turn.workspace.id
         if workspace_id not in self._noticed:
             self._noticed[workspace_id] = await turn.told("notice")
-        for notice in seen.notices:
+        for notice in map(printable, seen.notices):
             if notice not in self._noticed[workspace_id]:
                 self._noticed[workspace_id].add(notice)
                 await turn.event("notice", notice)

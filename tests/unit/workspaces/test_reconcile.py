@@ -463,20 +463,20 @@ async def test_a_rename_moves_the_routes() -> None:
 
 @simulated
 async def test_notices_become_events_once() -> None:
-    """A failed clone is told once, however often it is observed and whoever restarts."""
+    """A failed clone is told once, however often it is observed and whoever restarts, also with control characters."""
     runtime = MemoryRuntime()
     log = MemoryEventLog(LoopClock())
     store = MemoryStore(log)
-    for _ in range(2):
+    for last in ("of the first server", "of the second server"):
         async with stage(runtime=runtime, store=store, events=log) as it:
             page = await store.page(owner=None, after=None, limit=10)
             made = page.items[0] if page.items else await it.create()
             await it.until(made.id, Phase.running)
-            runtime.world.put(replace(runtime.world.seen[made.id], notices=("git clone failed with status 128",)))
+            runtime.world.put(replace(runtime.world.seen[made.id], notices=("git clone \x1b[31mfailed", last)))
             async with asyncio.timeout(10):
-                while "git clone failed with status 128" not in await it.texts(made.id):
+                while last not in await it.texts(made.id):
                     await asyncio.sleep(0.01)
-            assert (await it.texts(made.id)).count("git clone failed with status 128") == 1
+            assert (await it.texts(made.id)).count("git clone \N{REPLACEMENT CHARACTER}[31mfailed") == 1
 
 
 @simulated
