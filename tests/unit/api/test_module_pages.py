@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.accounts.memory import MemoryAccounts
+from mooring.accounts.ports import Session
+from mooring.errors import NotFound, Unavailable
 from mooring.goproxy.remote import RemoteOperations
 from support.api import CONSOLE, Api
 
@@ -155,3 +158,39 @@ async def test_a_proxy_that_is_away(it: Api, tmp_path: Path) -> None:
             assert page.status_code == 503
             assert "The module proxy does not answer: look into the log." in page.text
             assert 'href="/"' in page.text
+
+
+async def test_a_database_that_is_away(it: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can be told from a stranger then; the error is a page all the same."""
+    browser = await it.browser("bob")
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(MemoryAccounts, "session", away)
+    for path in ("/modules", f"/modules/{LIB}"):
+        page = await browser.get(path)
+        assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+        assert "The database does not answer." in page.text
+
+
+async def test_a_session_that_ends_while_the_proxy_is_asked(
+    it: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the proxy is a page also when nobody is signed in any more."""
+    found = MemoryAccounts.session
+    asked: list[str] = []
+
+    async def ending(accounts: MemoryAccounts, session_id: str) -> Session:
+        asked.append(session_id)
+        if len(asked) > 1:
+            raise NotFound("no such session")
+        return await found(accounts, session_id)
+
+    async with RemoteOperations(tmp_path / "none.sock", where="look into the log") as away:
+        it.rewire(dataclasses.replace(it.services.modules, administration=away))
+        browser = await it.browser("bob")
+        monkeypatch.setattr(MemoryAccounts, "session", ending)
+        page = await browser.get("/modules")
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert "The module proxy does not answer: look into the log." in page.text

@@ -24,7 +24,11 @@ class _ModulesRoute(PageRoute):
     async def refused(self, request: Request, error: MooringError) -> Response:
         if not isinstance(error, Unavailable):
             return await super().refused(request, error)
-        caller = await cookie_caller(request, services_of(request).hosts.console)
+        try:
+            caller = await cookie_caller(request, services_of(request).hosts.console)
+        except MooringError:
+            # It is the database that is away, or the session ended meanwhile: raised here, it would not be a page.
+            return await super().refused(request, error)
         return pages.modules_away(caller.user, outcome(error).http, error.detail)
 
 
