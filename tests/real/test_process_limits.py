@@ -19,6 +19,7 @@ from support.runtime_process import ProcessHarness, account, harness
 from support.runtimes import WITHIN_S, answered, get, stopped, until, workspace
 
 HOG = "b = bytearray(256 << 20); print(len(b))"
+NO_REPOSITORY = "https://127.0.0.1:9/nobody/nothing.git"
 
 
 @pytest.fixture
@@ -76,16 +77,21 @@ def writing(lines: int, line: str, *, pause_s: float) -> str:
 
 
 async def test_a_hog_in_a_terminal_is_killed_and_the_editor_is_not(world: ProcessHarness) -> None:
-    """Memory above the limit kills the process that wanted it; the reason is a notice and a line of the output."""
-    wanted = workspace(limits={"memory": "64Mi"})
+    """Memory above the limit kills the process that wanted it; the reason is a notice and a line of the output.
+
+    What failed before is told beside it.
+    """
+    wanted = workspace(limits={"memory": "64Mi"}, repository=NO_REPOSITORY)
     async with world.engine() as runtime:
         seen = await runtime.apply(wanted, world.template("healthy"))
         assert seen.limited == ("memory",)
         pid = await answered(seen)
         status, said = await run(runtime, wanted, "python3", "-c", HOG)
         assert (status, said) == (128 + 9, "")
-        seen = await until(runtime, wanted, lambda seen: bool(seen.notices))
-        assert "memory limit of 64Mi" in seen.notices[0]
+        seen = await until(runtime, wanted, lambda seen: len(seen.notices) > 1)
+        clone, memory = sorted(seen.notices)
+        assert clone.startswith("git clone failed")
+        assert "memory limit of 64Mi" in memory
         assert await answered(seen) == pid
         written = b"".join([data async for _, data in runtime.read(wanted.id, offset=0, follow=False)])
         assert b"memory limit of 64Mi was reached" in written
@@ -158,18 +164,24 @@ async def test_a_start_on_a_full_disk_says_so_and_works_later(world: ProcessHarn
 
 
 async def test_a_disk_that_fills_up_loses_no_output_and_no_workspace(world: ProcessHarness) -> None:
-    """The editor runs on, the notice names the disk, and what was written meanwhile is there when there is room."""
-    wanted, template = workspace(), world.template("healthy")
-    with small_disk(world.home.root, "256k"):
+    """The editor runs on, a notice names the disk, and what was written meanwhile is there when there is room.
+
+    A clone that failed before is told all the while.
+    """
+    wanted, template = workspace(repository=NO_REPOSITORY), world.template("healthy")
+    with small_disk(world.home.root, "1m"):
         async with world.engine() as runtime:
             seen = await runtime.apply(wanted, template)
             await answered(seen, "/healthz")
+            failed = (await until(runtime, wanted, lambda seen: bool(seen.notices))).notices
+            assert failed[0].startswith("git clone failed")
             with filled(world.home.root):
                 for number in range(100):
                     assert await get(seen, f"/say/{number:04d}{'y' * 60}") == "said"
-                full = await until(runtime, wanted, lambda seen: bool(seen.notices))
-                assert "No space left on device" in full.notices[0]
-            await until(runtime, wanted, lambda seen: not seen.notices)
+                full = await until(runtime, wanted, lambda seen: len(seen.notices) > 1)
+                assert full.notices[:1] == failed
+                assert "No space left on device" in full.notices[1]
+            await until(runtime, wanted, lambda seen: seen.notices == failed)
             written = b"".join([data async for _, data in runtime.read(wanted.id, offset=0, follow=False)])
             numbers = [int(line[:4]) for line in written.split(b"\n") if line.endswith(b"y")]
             assert numbers == list(range(100))

@@ -28,7 +28,7 @@ _SOURCES = str(Path(mooring.__file__).parents[1])
 _PROGRAM = f"import sys; sys.path.append(sys.argv[1]); from {program.__name__} import main; main()"
 
 _KEYS = {
-    *("id", "boot", "keeper", "editor", "phase", "reason", "notice", "left", "restarts", "crashes", "generation"),
+    *("id", "boot", "keeper", "editor", "phase", "reason", "left", "restarts", "crashes", "generation"),
     *("socket", "port", "folders", "limited", "unlimited"),
 }
 

@@ -121,6 +121,8 @@ def observed(state: State) -> Observation:
     phase = Phase(state["phase"])
     runs = phase is Phase.starting
     unix, port = state["socket"], state["port"]
+    # An older build's keeper, adopted after a kill, has neither of the two: its workspace must be seen all the same.
+    notices, waits = state.get("notices", ()), state.get("waits", "")
     editor = Backend(unix=unix) if unix else Backend(address=f"127.0.0.1:{port}", identity=state["id"])
     return Observation(
         id=state["id"],
@@ -132,5 +134,5 @@ def observed(state: State) -> Observation:
         limited=tuple(state["limited"]),
         unlimited=tuple(state["unlimited"]),
         restarts=state["restarts"],
-        notices=(state["notice"],) if state["notice"] else (),
+        notices=(*notices, waits) if waits else tuple(notices),
     )

@@ -59,7 +59,8 @@ class Life:
             "editor": None,
             "phase": "starting",
             "reason": "",
-            "notice": "",
+            "notices": [],
+            "waits": "",
             "exit": None,
             "left": 0,
             "restarts": order.restarts,
@@ -194,8 +195,9 @@ class Life:
     def _notice(self, text: str) -> None:
         # Last words below it are in the output already.
         self.note(text.partition("\n")[0])
-        self.state["notice"] = text
-        self._changed()
+        if text not in self.state["notices"]:
+            self.state["notices"].append(text)
+            self._changed()
 
     def _spawn(self, argv: list[str]) -> int:
         null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
@@ -253,8 +255,8 @@ class Life:
         self._retry_output()
 
     def _retry_output(self) -> None:
-        if self._log.waiting and self.state["notice"] != (text := f"output waits: {self._log.error}"):
-            self.state["notice"] = text
+        if self._log.waiting and self.state["waits"] != (text := f"output waits: {self._log.error}"):
+            self.state["waits"] = text
             self._changed()
         if self._log.waiting and not self._retrying:
             self._retrying = True
@@ -264,8 +266,8 @@ class Life:
         self._retrying = False
         self._log.flush()
         self._retry_output()
-        if not self._log.waiting and self.state["notice"].startswith("output waits"):
-            self.state["notice"] = ""
+        if not self._log.waiting and self.state["waits"]:
+            self.state["waits"] = ""
             self._changed()
 
     def _watch_memory(self) -> None:
