@@ -390,3 +390,15 @@ async def test_a_failed_clone_is_a_notice_and_no_obstacle(harness: Harness, engi
     assert failed.startswith("git clone failed with exit status 128; to try again: mooring workspace restart;")
     assert words[-1].startswith("fatal: unable to access 'https://127.0.0.1:9/nobody/nothing.git/'")
     assert seen.phase is Phase.starting
+
+
+@real_programs
+async def test_a_failed_clone_is_still_told_by_the_next_server(harness: Harness) -> None:
+    """A server that was killed comes back and says the same of a workspace that ran on."""
+    wanted = workspace(repository="https://127.0.0.1:9/nobody/nothing.git")
+    async with harness.engine() as engine:
+        await engine.apply(wanted, harness.template("healthy"))
+        told = await until(engine, wanted, lambda o: bool(o.notices))
+    async with harness.engine() as engine:
+        found = await until(engine, wanted, lambda o: o.phase is Phase.starting)
+        assert found.notices == told.notices

@@ -226,16 +226,18 @@ async def test_a_fork_bomb_stays_inside(runtime: DockerRuntime, harness: DockerH
 
 
 async def test_memory_that_runs_out_is_said(runtime: DockerRuntime, harness: DockerHarness) -> None:
-    """A build that takes too much is killed and the observation says so; the editor goes on."""
-    wanted = workspace(limits={"memory": "64Mi"})
+    """A build that takes too much is killed, which is told beside what failed before; the editor goes on."""
+    wanted = workspace(limits={"memory": "64Mi"}, repository="https://127.0.0.1:9/nobody/nothing.git")
     seen = await started(runtime, harness, wanted)
     assert "memory" in seen.limited
     await run(runtime, wanted, "python3", "-c", "b'x' * 500_000_000")
     async with asyncio.timeout(WITHIN_S), aclosing(runtime.watch()) as watch:
         async for told in watch:
-            if told.notices:
+            if len(told.notices) > 1:
                 break
-    assert "memory limit" in told.notices[0]
+    clone, memory = sorted(told.notices)
+    assert clone.startswith("git clone failed")
+    assert memory.startswith("the memory limit was reached")
     assert told.phase is Phase.starting
     await answers(harness, seen)
 

@@ -1,6 +1,7 @@
-"""How often the containers of a workspace died, in a file.
+"""How often the containers of a workspace died, and what else went wrong in it, in a file.
 
-A server that comes back must not begin to count anew, or a broken workspace would be restarted for ever.
+A server that comes back must not begin to count anew, or a broken workspace would be restarted for ever, and must
+still tell of a clone that failed.
 """
 
 from dataclasses import dataclass, field

@@ -45,6 +45,7 @@ GRACE_S = 8
 _BACKOFF = Backoff(first=0.1, most=2.0)
 _BUSY_S = 0.2
 _LOGGED_WITHIN_S = 1.0
+_OUT_OF_MEMORY = "the memory limit was reached: a process was killed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +181,14 @@ class DockerRuntime:
             raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
         guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())
         container = await self._create(workspace, template.image, plan)
+        crashes = deaths.Crashes(workspace.generation)
+        # A start anew of the same generation, as after `mooring down`: what was kept of the one before is not its own.
+        await self._keep(workspace.id, crashes)
         # Fail closed: a workspace never runs on a machine that is not kept from it.
         await guard
         async with asking(f"starting workspace {workspace.id}", 60.0):
             await self._engine.container(container).start()
-        self._crashes[workspace.id] = deaths.Crashes(workspace.generation)
+        self._crashes[workspace.id] = crashes
         self._known.add(workspace.id)
         seen = await self._engine.inspect(container)
         if seen is None:
@@ -220,7 +224,7 @@ class DockerRuntime:
         if status != 0:
             # Its last words come to us by way of the engine's log, which nobody waits for.
             await asyncio.sleep(_LOGGED_WITHIN_S)
-            self._notice(container, failure(name, status, await asyncio.to_thread(written_since, folder, since)))
+            await self._notice(container, failure(name, status, await asyncio.to_thread(written_since, folder, since)))
 
     async def _end(self, workspace_id: str) -> None:
         name = Names(workspace_id).all
@@ -321,14 +325,13 @@ class DockerRuntime:
         try:
             await asyncio.to_thread(deaths.save, self._home.workspace(workspace_id), crashes)
         except OSError as error:
-            log.warning("the count of crashes is not kept", workspace=workspace_id, error=str(error))
+            log.warning("crashes and notices are not kept", workspace=workspace_id, error=str(error))
 
     def _oom(self, workspace_id: str) -> None:
         crashes = self._crashes.get(workspace_id)
-        seen = self._feed.latest(workspace_id)
-        if crashes is not None and seen is not None:
-            crashes.notices = ("the memory limit was reached: a process was killed",)
-            self._publish(self._with(seen, crashes))
+        if crashes is not None and _OUT_OF_MEMORY not in crashes.notices:
+            told = self._add_notice(workspace_id, crashes.generation, _OUT_OF_MEMORY)
+            _ = self._tasks.spawn(f"memory notice of {workspace_id}", told)
 
     def _blinded(self, why: str) -> None:
         for workspace_id in tuple(self._crashes):
@@ -336,11 +339,18 @@ class DockerRuntime:
             if seen is not None and seen.phase is Phase.starting:
                 self._publish(replace(seen, blind=why))
 
-    def _notice(self, container: Mapping[str, Any], text: str) -> None:
-        crashes = self._crashes.get(shape.workspace_of(container))
-        if crashes is not None and crashes.generation == shape.generation_of(container):
-            crashes.notices = (*crashes.notices, text)
-            self._looks.add(shape.workspace_of(container))
+    async def _notice(self, container: Mapping[str, Any], text: str) -> None:
+        await self._add_notice(shape.workspace_of(container), shape.generation_of(container), text)
+
+    async def _add_notice(self, workspace_id: str, generation: int, text: str) -> None:
+        # Without the lock a delete could be under way, and the file that is kept would bring its folder back.
+        async with self._lock(workspace_id):
+            crashes = self._crashes.get(workspace_id)
+            if crashes is None or crashes.generation != generation:
+                return
+            crashes.notices = tuple(dict.fromkeys((*crashes.notices, text)))
+            await self._keep(workspace_id, crashes)
+        self._looks.add(workspace_id)
 
     def _open_ways(self, container: Mapping[str, Any]) -> None:
         workspace_id = shape.workspace_of(container)
@@ -358,7 +368,7 @@ class DockerRuntime:
             return
         if status == modules.NO_SOCAT:
             why = "the image has no socat, so Go modules are out of reach: make images, or add it to your own"
-            self._notice(container, f"{why}; a workspace that sets GOPROXY needs none")
+            await self._notice(container, f"{why}; a workspace that sets GOPROXY needs none")
 
     async def _opened(self, container: Mapping[str, Any]) -> None:
         try:
