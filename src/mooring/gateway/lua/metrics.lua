@@ -31,6 +31,7 @@ local BODILESS = { GET = true, HEAD = true, OPTIONS = true }
 local Entry = ffi.typeof("double[?]")
 -- The others' are in no table: the compiler begins anew each time that a table grows in which it looks for a known key.
 local pending, others, refused = {}, Entry(PLACES), {}
+
 local function entry(id)
     -- A request whose route had none when it came has no name to be counted by, even if others went meanwhile.
     if not id or labels.full and not labels.has(id) then
@@ -111,9 +112,14 @@ function _M.log()
     end
 end
 
+-- Where this worker's counters of a route are.
+local function place_of(id)
+    return ngx.worker.id() .. " " .. id
+end
+
 -- The key of the route's own counters, false when it is gone, nil when there are too many routes with some.
 local function own_key(id)
-    local key = ngx.worker.id() .. " " .. id
+    local key = place_of(id)
     if id == OTHER or dict:get(key) then
         return key
     end
@@ -142,7 +148,7 @@ local function flush_entry(key, found)
 end
 
 local function lives(id)
-    return dict:get(ngx.worker.id() .. " " .. id) ~= nil
+    return dict:get(place_of(id)) ~= nil
 end
 
 local function flush_routes(routes)
@@ -195,7 +201,7 @@ end
 
 -- What the worker before this one counted goes on.
 local function take_over()
-    local mine = ngx.worker.id() .. " "
+    local mine = place_of("")
     for _, key in ipairs(dict:get_keys(0)) do
         if string.sub(key, 1, #mine) == mine then
             labels.set(string.sub(key, #mine + 1), true)
