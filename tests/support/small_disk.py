@@ -30,6 +30,17 @@ class SmallDisk:
         """Give the room back."""
         (self.folder / "filler").unlink()
 
+    def refuse_writes(self) -> None:
+        """Make it read-only, as the kernel does after an error."""
+        self._remount("ro")
+
+    def take_writes(self) -> None:
+        """Make it writable again."""
+        self._remount("rw")
+
+    def _remount(self, how: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{how}", self.folder], check=True)
+
     def free(self) -> int:
         """Bytes that can still be written."""
         found = os.statvfs(self.folder)

@@ -75,11 +75,19 @@ async def _keep(file: Path, config: Config, rules: Filter, written: Written | No
         await asyncio.sleep(_LOOK_S)
         # A disk that was full takes it some time later; and what cleans up old files may have taken it.
         if rules.now() != written or not os.access(file, os.F_OK):
-            written = _write(file, config, rules, quiet=written is None)
+            try:
+                written = _write(file, config, rules, quiet=written is None)
+            except OSError:
+                # It stays, and the gateway sees by its stamp that the rules are other ones by now.
+                written = None
 
 
 def _write(file: Path, config: Config, rules: Filter, *, quiet: bool = False) -> Written | None:
-    """What the file says now; None: the disk does not take it."""
+    """What the file says now; None: the disk does not take it.
+
+    Raises:
+        OSError: nor does it let go of what is there, being read-only.
+    """
     temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
     now = rules.now()
     try:
@@ -89,7 +97,8 @@ def _write(file: Path, config: Config, rules: Filter, *, quiet: bool = False) ->
     except OSError as error:
         if not quiet:
             log.warning("hits are served by this process", file=str(file), error=error.strerror)
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         # What is there may be out of date; without it every request is ours.
         _withdraw(file)
         return None

@@ -9,6 +9,7 @@ import pytest
 from mooring.goproxy.clearance import cleared
 from mooring.goproxy.config import Config
 from mooring.goproxy.policy import Filter
+from support.small_disk import small_disk
 
 WITHIN_S = 20.0
 
@@ -49,6 +50,29 @@ async def test_new_rules_that_cannot_be_told_take_the_old_ones_back(
                     await asyncio.sleep(0.02)
         await until_there(file)
         assert json.loads(file.read_bytes())["rules"][0]["mark"] == "-"
+
+
+async def test_a_disk_that_became_read_only_ends_nothing(tmp_path: Path) -> None:
+    """What cannot be removed either stays, and is written anew once the disk takes it again."""
+    rules = tmp_path / "rules"
+    rules.write_text("+ example.com\n")
+    with small_disk(tmp_path / "home", 1) as disk:
+        file = disk.folder / "policy"
+        async with cleared(file, Config(tmp_path / "store", filter=rules), Filter(rules)):
+            disk.refuse_writes()
+            rules.write_text("- example.com/x # no\n")
+            await asyncio.sleep(1.2)
+            assert marks(file) == ["+"]
+            disk.take_writes()
+            async with asyncio.timeout(WITHIN_S):
+                while marks(file) != ["-"]:
+                    await asyncio.sleep(0.02)
+        assert list(disk.folder.iterdir()) == []
+
+
+def marks(file: Path) -> list[str]:
+    """The marks of its rules."""
+    return [rule["mark"] for rule in json.loads(file.read_bytes())["rules"]]
 
 
 def _refuse(*_: object) -> None:
