@@ -137,6 +137,21 @@ async def test_a_killed_keeper_costs_no_editor(world: ProcessHarness) -> None:
         assert world.alive(wanted) == 0
 
 
+async def test_a_killed_keeper_leaves_what_it_told(world: ProcessHarness) -> None:
+    """The clone that failed is still told by the keeper that takes over the editor, and by the next server."""
+    wanted = workspace(repository="https://127.0.0.1:9/nobody/nothing.git")
+    async with world.engine() as runtime:
+        pid = await answered(await runtime.apply(wanted, world.template("healthy")))
+        told = await until(runtime, wanted, lambda seen: bool(seen.notices))
+        first = keeper_pid(world, wanted)
+        os.kill(first, signal.SIGKILL)
+        seen = await until(runtime, wanted, lambda seen: keeper_pid(world, wanted) != first and not seen.reason)
+        assert seen.notices == told.notices
+        assert world.editor_pid(wanted) == int(pid)
+    async with world.engine() as runtime:
+        assert (await until(runtime, wanted, lambda _: True)).notices == told.notices
+
+
 async def test_keeper_and_editor_killed_together_start_again(world: ProcessHarness) -> None:
     """With nothing left to take over, the workspace starts cleanly under a new keeper."""
     wanted = workspace()

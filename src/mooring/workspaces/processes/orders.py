@@ -69,6 +69,8 @@ class Orders:
                 "unlimited": list(placement.unlimited),
                 "memory": limits.memory or "",
                 "adopt": left["editor"] if left else None,
+                # An older build's keeper, which an upgrade finds killed, wrote none.
+                "notices": left.get("notices", []) if left else [],
                 "orphans": orphans,
                 "restarts": left["restarts"] if left else 0,
                 "crashes": left["crashes"] if left else [],
@@ -109,6 +111,7 @@ class Orders:
             "fifo": str(place / "output"),
             "user": list(self._folders.owner) if self._folders.owner else None,
             "adopt": None,
+            "notices": [],
             "orphans": False,
             "restarts": 0,
             "crashes": [],

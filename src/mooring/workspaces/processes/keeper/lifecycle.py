@@ -59,7 +59,7 @@ class Life:
             "editor": None,
             "phase": "starting",
             "reason": "",
-            "notices": [],
+            "notices": order.notices,
             "waits": "",
             "exit": None,
             "left": 0,
@@ -78,6 +78,8 @@ class Life:
         self._poller.watch(self._fifo, self._copy_output)
         self._watch_memory()
         if not self._adopt():
+            # The steps that went wrong before are done again, and may succeed.
+            self.state["notices"] = []
             self._start_editor()
             for name, argv in self._order.steps:
                 self._start_step(name, argv)

@@ -20,12 +20,13 @@ class Order:
 
     `user` (uid, gid) is whom the keeper becomes, None when it is that user already. `memory` is the limit as a person
     wrote it. `orphans`: a keeper before may have left processes that are nobody's now. `restarts` and `crashes`
-    (seconds since the epoch) go on from the keeper before.
+    (seconds since the epoch) go on from the keeper before, and with an editor that is taken over its `notices`.
     """
 
     __slots__ = (
         "adopt", "argv", "crashes", "cwd", "environment", "fifo", "folders", "generation", "grace_s", "id", "instance",
-        "limited", "log", "memory", "orphans", "port", "restarts", "socket", "state", "steps", "unlimited", "user",
+        "limited", "log", "memory", "notices", "orphans", "port", "restarts", "socket", "state", "steps", "unlimited",
+        "user",
     )  # fmt: skip
     id: str
     instance: str
@@ -46,6 +47,7 @@ class Order:
     user: list[int] | None
     adopt: list[int] | None
     orphans: bool
+    notices: list[str]
     restarts: int
     crashes: list[float]
     grace_s: float
