@@ -12,6 +12,7 @@ import httpx2
 import pytest
 
 from mooring.control.tasks import Tasks
+from mooring.goproxy import vcs
 from mooring.server import door, goproxy_role
 from mooring.server.goproxy_role import run
 from mooring.server.lifetime import Ending, Lifetime
@@ -218,6 +219,73 @@ async def test_a_download_does_not_keep_the_role(
             await it.until(f"{it.token('bob')}{LIST}", 403)
         assert it.running.done()
         assert len(download.received) < len(download.right)
+
+
+@pytest.mark.parametrize("more", ["max_clones = '1G'\nprivate = ['example.com']", "enabled = false"])
+async def test_clones_are_bounded_by_the_newest_limit(
+    home: Home, upstream: Upstream, download: Download, monkeypatch: pytest.MonkeyPatch, more: str
+) -> None:
+    """A clone that the settings before would remove stays, also while somebody still receives what they allowed."""
+    monkeypatch.setattr(vcs, "_BOUND_EVERY_S", 0.05)
+    clone = home.modules / "vcs/modcache/cache/vcs/abc"
+    async with role(home) as it, Tasks("clients") as clients:
+        it.settings(wanted(upstream, "max_clones = '10K'"))
+        await it.in_force()
+        ann = it.token("ann")
+        await it.until(ann + LIST, 200)
+        _keep_clone(clone)
+        async with asyncio.timeout(30):
+            while clone.exists():
+                await asyncio.sleep(0.01)
+        receiving = clients.spawn("download", download.run(it, f"{ann}/{BIG}"))
+        await asyncio.wait_for(download.begun.wait(), 30)
+        it.settings(wanted(upstream, more))
+        await it.until(ann + LIST, 503 if "enabled" in more else 403)
+        _keep_clone(clone)
+        await asyncio.sleep(0.5)
+        assert clone.exists()
+        assert not receiving.done()
+        download.rest.set()
+        await asyncio.wait_for(receiving, 30)
+
+
+def _keep_clone(folder: Path) -> None:
+    """A clone of 100 KB, as the go command leaves one."""
+    folder.mkdir(parents=True)
+    (folder / "pack").write_bytes(os.urandom(100_000))
+    folder.with_suffix(".info").write_text("git4:https://git.example.com/x\n")
+
+
+async def test_nothing_is_uncounted_between_two_settings(home: Home, upstream: Upstream) -> None:
+    """What the role serves and what the gateway tells it while settings change is counted, and kept for the next."""
+    asked = 0
+    report = b'[["ann", "example.com/x/@v/v1.0.0.mod", 1]]'
+    async with role(home) as it:
+        ann, admin = it.token("ann"), it.token("admin", "*")
+        await it.until(ann + LIST, 200)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as gateway:
+            gateway.setblocking(False)  # noqa: FBT003 - socket's own parameter
+            for number in range(3):
+                # Of a pattern that the role goes by it is seen when the settings have changed.
+                pattern = f"example.com/secret{number}"
+                it.settings(wanted(upstream, f"private = ['{pattern}']"))
+                async with asyncio.timeout(30):
+                    while "is private" not in (await it.client.get(f"{ann}/{pattern}/@v/list")).text:
+                        assert (await it.client.get(ann + LIST)).status_code == 200
+                        gateway.sendto(report, str(home.modules_hits))
+                        asked += 2
+        # One that was asked for to know that it is up.
+        assert await _counts(it, admin) == asked + 1
+    async with role(home) as it:
+        await it.in_force()
+        assert await _counts(it, admin) == asked + 1
+
+
+async def _counts(it: Role, admin: str) -> int:
+    """How often somebody got a file of `example.com/x`; what was told a moment ago needs a turn of the loop."""
+    await asyncio.sleep(0.1)
+    seen = (await it.client.get(f"{admin}/-/pulls")).json()["pulls"]
+    return sum(pull["requests"] for pull in seen if pull["module"] == "example.com/x")
 
 
 async def test_a_late_predecessor_takes_nothing_with_it(home: Home) -> None:

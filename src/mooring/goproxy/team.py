@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from mooring.errors import InvalidInput
 from mooring.goproxy import chain
 from mooring.goproxy.config import DEFAULT_NOTARY, Config, size
-from mooring.goproxy.gocommand import Credentials
+from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.s3 import Bucket
 from mooring.model.names import check_owner
 from mooring.model.routes import Document
@@ -63,6 +63,7 @@ def _upstreams(text: str) -> str:
 Pattern = Annotated[str, AfterValidator(_pattern)]
 User = Annotated[str, AfterValidator(_user)]
 File = Annotated[Path, AfterValidator(_file)]
+Size = Annotated[str, AfterValidator(_size)]
 
 
 class Allowed(Document):
@@ -100,7 +101,8 @@ class Team(Document):
     private: tuple[Pattern, ...] = ()
     notary: str = Field(default=DEFAULT_NOTARY, pattern=r"^[A-Za-z0-9.\-]+$")
     filter: File | None = None
-    max_size: Annotated[str, AfterValidator(_size)] | None = None
+    max_size: Size | None = None
+    max_clones: Size | None = None
     credentials: Files = Files()
     s3: Storage | None = None
     allow: tuple[Allowed, ...] = ()
@@ -122,6 +124,7 @@ class Team(Document):
             nosumdb=self.nosumdb,
             private=self.private,
             credentials=Credentials(**files),
+            limits=Limits(clones_bytes=size(self.max_clones)) if self.max_clones else Limits(),
             notary=self.notary,
             go=go,
             filter=self.filter and folder / self.filter,

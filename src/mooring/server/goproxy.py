@@ -66,15 +66,19 @@ class Goproxy:
     recorded: Recorded
     """The hash on record for a version, for the audit."""
     operations: Operations
-    tallies: Tallies
     telemetry: Telemetry
     rules: Filter
     database: SumDB | None
+    direct: VersionControl | Folder
 
 
 @asynccontextmanager
-async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[Goproxy]:
+async def build(
+    config: Config, *, only: Folder | None = None, telemetry: Telemetry | None = None
+) -> AsyncIterator[Goproxy]:
     """A proxy as configured, until the end of the block; with `only` a folder is the source of everything.
+
+    It counts in `telemetry`, which may have counted for another one before. Its limits are kept by `bounded`.
 
     Raises:
         Misconfigured, InvalidInput: a setting cannot work; says which.
@@ -91,11 +95,12 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             return await proxy.mod_hash(module, version)
 
         notary = Notary(ledger, mod_hash)
+        direct = only or VersionControl(_command(config), Once(tasks))
         sources = Sources(
             private=config.private,
             unrecorded=config.nosumdb,
             public=chain.Chain(upstreams),
-            direct=only or _version_control(config, tasks),
+            direct=direct,
             database=PublicRecord(database) if database else None,
             notary=notary,
         )
@@ -104,11 +109,9 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
         pins = Pins(config.root / "pins")
         recorded = _recorded(sources, database, notary)
         eviction = Eviction(store, pins, _returns(sources, recorded, proxy))
-        if config.max_bytes is not None:
-            tasks.forever("eviction", _evict(eviction, config.max_bytes))
         databases = _databases(sources, database, notary, proxy)
-        catalog, tallies = Catalog(store, SystemClock()), Tallies()
-        rules, telemetry = Filter(config.filter), Telemetry(tallies)
+        catalog, rules = Catalog(store, SystemClock()), Filter(config.filter)
+        telemetry = telemetry or Telemetry(Tallies())
         gate = Gate(Access(config.tokens), rules, sources.is_private)
         app = asgi.App(
             asgi.Parts(
@@ -125,7 +128,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             OperationParts(
                 store,
                 catalog,
-                tallies,
+                telemetry.tallies,
                 pins,
                 eviction,
                 sources.is_private,
@@ -135,7 +138,7 @@ async def build(config: Config, *, only: Folder | None = None) -> AsyncIterator[
             )
         )
         yield Goproxy(
-            app, proxy, store, notary, eviction, pins, recorded, operations, tallies, telemetry, rules, database
+            app, proxy, store, notary, eviction, pins, recorded, operations, telemetry, rules, database, direct
         )
         # A client that had all of a module would find the next process without it.
         await proxy.settle()
@@ -161,12 +164,6 @@ async def _environment(config: Config) -> goenv.GoEnvironment:
     if config.upstream and not config.private and (sumdb == "off" or "+" in sumdb):
         return goenv.GoEnvironment(config.upstream, sumdb, Path("/"))
     return await goenv.read(config.go, environment())
-
-
-def _version_control(config: Config, tasks: Tasks) -> VersionControl:
-    found = VersionControl(_command(config), Once(tasks))
-    tasks.forever("clones", found.bound())
-    return found
 
 
 def _command(config: Config) -> GoCommand:
@@ -260,6 +257,17 @@ def _returns(sources: Sources, recorded: Recorded, proxy: service.Proxy) -> Call
     return returns
 
 
+@asynccontextmanager
+async def bounded(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
+    """Until the end of the block store and clones are kept below these limits: one proxy's at a time for a store."""
+    async with Tasks("bounds") as tasks:
+        if config.max_bytes is not None:
+            tasks.forever("eviction", _evict(goproxy.eviction, config.max_bytes))
+        if isinstance(goproxy.direct, VersionControl):
+            tasks.forever("clones", goproxy.direct.bound())
+        yield
+
+
 async def _evict(eviction: Eviction, max_bytes: int) -> None:
     while True:
         try:
@@ -304,14 +312,19 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
         scheme = "https" if config.tls_certificate else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{bound}"
         tls = encryption(config.tls_certificate, config.tls_key)
-        async with build(config) as goproxy, counted(goproxy, config), answering(goproxy.app, listener, tls):
+        async with (
+            build(config) as goproxy,
+            counted(goproxy.telemetry.tallies, config.root),
+            bounded(goproxy, config),
+            answering(goproxy.app, listener, tls),
+        ):
             yield Served(url, goproxy)
 
 
 @asynccontextmanager
-async def counted(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
+async def counted(tallies: Tallies, root: Path) -> AsyncIterator[None]:
     """What is counted until the end of the block goes on from, and into, a file of the store's folder."""
-    async with Tasks("tallies") as tasks, kept(goproxy.tallies, config.root / "tallies", tasks):
+    async with Tasks("tallies") as tasks, kept(tallies, root / "tallies", tasks):
         yield
 
 

@@ -25,10 +25,12 @@ from mooring.goproxy.operations_app import OperationsApp
 from mooring.goproxy.reported import reported
 from mooring.goproxy.responses import refuse, reply
 from mooring.goproxy.stamps import Stamp, stamp
+from mooring.goproxy.tallies import Tallies
+from mooring.goproxy.telemetry import Telemetry
 from mooring.model.toml import BadToml
 from mooring.server.door import BACKLOG, answering
 from mooring.server.files import make_folders
-from mooring.server.goproxy import Goproxy, build, counted
+from mooring.server.goproxy import Goproxy, bounded, build, counted
 from mooring.server.lifetime import Lifetime
 from mooring.server.occupied import Occupied
 from mooring.settings import Home, Installation, go_command
@@ -62,9 +64,6 @@ class Switch:
 
     def serve(self, goproxy: Goproxy) -> Occupied:
         """Pass requests to this one from now on; those who are still inside the one before."""
-        if self.goproxy is not None:
-            # Its own counts were saved and taken over: what still comes would be lost there, as what came since was.
-            self.goproxy.telemetry.tallies = goproxy.tallies
         left = self._leave()
         self.goproxy, self.problem = goproxy, ""
         self._administration = OperationsApp(goproxy.operations)
@@ -122,9 +121,10 @@ class Switch:
 class InForce:
     """The settings in force and the proxy that serves them, until the end of the block."""
 
-    def __init__(self, installation: Installation, switch: Switch) -> None:
+    def __init__(self, installation: Installation, switch: Switch, telemetry: Telemetry) -> None:
         self._installation = installation
         self._switch = switch
+        self._telemetry = telemetry
         self._built = AsyncExitStack()
         self._wired = AsyncExitStack()
         self._before = Tasks("goproxy-before")
@@ -156,8 +156,8 @@ class InForce:
             return
         config = wanted.config(home, go_command(self._installation.go))
         async with AsyncExitStack() as built:
-            goproxy = await built.enter_async_context(build(config))
-            # The file for the gateway, the counts and the socket for hits are one proxy's at a time.
+            goproxy = await built.enter_async_context(build(config, telemetry=self._telemetry))
+            # The file for the gateway and the limits of the store are one proxy's at a time.
             await self._wired.aclose()
             try:
                 await self._wired.enter_async_context(_wired(home, config, goproxy))
@@ -205,10 +205,9 @@ async def _last(built: AsyncExitStack, inside: Occupied) -> None:
 
 @asynccontextmanager
 async def _wired(home: Home, config: Config, goproxy: Goproxy) -> AsyncIterator[None]:
-    """What the gateway and the next process go by."""
-    async with cleared(home.modules_policy, config, goproxy.rules), counted(goproxy, config):
-        with reported(home.modules_hits, goproxy.telemetry):
-            yield
+    """What only the newest settings may decide: what the gateway serves, and what has to leave the store."""
+    async with cleared(home.modules_policy, config, goproxy.rules), bounded(goproxy, config):
+        yield
 
 
 async def run(installation: Installation, lifetime: Lifetime) -> None:
@@ -227,12 +226,21 @@ async def run(installation: Installation, lifetime: Lifetime) -> None:
 async def _run(installation: Installation, lifetime: Lifetime) -> None:
     home, switch = installation.home, Switch()
     with _listening(home.modules_socket) as front, _listening(home.modules_admin_socket) as back:
-        async with Tasks("goproxy-role") as tasks:
-            tasks.forever("settings", keep(installation, switch))
+        async with _counting(home) as telemetry, Tasks("goproxy-role") as tasks:
+            tasks.forever("settings", keep(installation, switch, telemetry))
             # Closed one after the other, the second door would take new connections until the first is empty.
             async with asyncio.TaskGroup() as doors:
                 doors.create_task(_answer(switch, front, lifetime), name="front")
                 doors.create_task(_answer(switch.administer, back, lifetime), name="back")
+
+
+@asynccontextmanager
+async def _counting(home: Home) -> AsyncIterator[Telemetry]:
+    """What counts for the proxies of all settings, one after the other, and for the gateway."""
+    telemetry = Telemetry(Tallies())
+    async with counted(telemetry.tallies, home.modules):
+        with reported(home.modules_hits, telemetry):
+            yield telemetry
 
 
 async def _answer(app: App, listener: socket.socket, lifetime: Lifetime) -> None:
@@ -270,10 +278,10 @@ def _locked(fd: int) -> bool:
     return True
 
 
-async def keep(installation: Installation, switch: Switch) -> None:
+async def keep(installation: Installation, switch: Switch, telemetry: Telemetry) -> None:
     """Have `switch` serve what the file says, for ever."""
     file = installation.home.modules_settings
-    async with InForce(installation, switch) as in_force:
+    async with InForce(installation, switch, telemetry) as in_force:
         while True:
             seen = stamp(file)
             try:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.goproxy.tallies import Tallies
 from mooring.goproxy.team import Team
+from mooring.goproxy.telemetry import Telemetry
 from mooring.server.files import make_folders
 from mooring.server.goproxy_role import InForce, Switch
 from mooring.settings import Home, Installation, Listen
@@ -17,17 +19,16 @@ async def taken_away(home: Home, in_force: InForce) -> None:
     async with in_force:
         await in_force.take_up(Team(upstream="off", sumdb="off"))
         assert len(asyncio.all_tasks()) > 1
-        for file in (home.modules_policy, home.modules_hits):
-            # A folder is as hard to unlink as a file of a disk that became read-only.
-            file.unlink()
-            file.mkdir()
+        # A folder is as hard to unlink as a file of a disk that became read-only.
+        home.modules_policy.unlink()
+        home.modules_policy.mkdir()
 
 
 async def test_the_parts_end_on_a_disk_that_keeps_every_file(tmp_path: Path) -> None:
     """What cannot be taken back from the gateway is said, and no task of the proxy outlives the block."""
     with short_home() as home:
         make_folders(home)
-        in_force = InForce(Installation(home, Listen(), editor=tmp_path), Switch())
+        in_force = InForce(Installation(home, Listen(), editor=tmp_path), Switch(), Telemetry(Tallies()))
         with pytest.raises(IsADirectoryError, match=home.modules_policy.name):
             await taken_away(home, in_force)
         assert asyncio.all_tasks() == {asyncio.current_task()}
