@@ -46,7 +46,6 @@ class WorkspaceReconciler:
         self._seen_at: dict[str, float] = {}
         self._begun: dict[str, tuple[int, Observation | None]] = {}
         self._starts: dict[str, Start] = {}
-        self._unseen: set[str] = set()
         self._noticed: dict[str, set[str]] = {}
         self._waiting: dict[str, str] = {}
         self._suspended = False
@@ -214,7 +213,6 @@ class WorkspaceReconciler:
         await turn.event("starting", f"starting again: {why}" if again else "starting")
 
     async def _look(self, turn: Turn, seen: Observation) -> float | None:
-        self._begun.pop(turn.workspace.id, None)
         known, before = self._starts.get(turn.workspace.id), turn.workspace
         start = await self._start_of(turn, seen)
         # What an earlier start waited for is over.
@@ -234,14 +232,14 @@ class WorkspaceReconciler:
     async def _start_of(self, turn: Turn, seen: Observation) -> Start:
         workspace, now = turn.workspace, self._clock.monotonic()
         since = self._clock.now() - (workspace.started_at or self._clock.now())
+        begun = self._begun.pop(workspace.id, None) is not None
         known = self._starts.get(workspace.id)
         if known is not None and (known.generation, known.restarts) == (seen.generation, seen.restarts):
             return known
         timeout_s = turn.template.editor.start_timeout_s
         start = Start(seen.generation, seen.restarts, now - max(0.0, since), now + timeout_s)
         if known is None:
-            start.adopt(answered=workspace.phase is Phase.running, ran=workspace.id in self._unseen)
-        self._unseen.discard(workspace.id)
+            start.adopt(answered=workspace.phase is Phase.running, ran=not begun and await turn.ran())
         if known is not None and known.generation == seen.generation:
             start.began = now
             await turn.event("crashed", known.ended(seen), at=self._seen_at[workspace.id])
@@ -313,7 +311,6 @@ class WorkspaceReconciler:
         if phase is Phase.running and workspace_id not in self._seen:
             # It ran when the last server was killed; nobody knows whether it does, and the gateway says it starts.
             await turn.become(Phase.starting, why, started_at=self._clock.now())
-            self._unseen.add(workspace_id)
         else:
             await turn.become(phase, why)
 
@@ -395,6 +392,5 @@ class WorkspaceReconciler:
             log.warning("a workspace runs that the database does not know", workspace=workspace_id)
         self._begun.pop(workspace_id, None)
         self._starts.pop(workspace_id, None)
-        self._unseen.discard(workspace_id)
         self._noticed.pop(workspace_id, None)
         self._waiting.pop(workspace_id, None)

@@ -22,7 +22,7 @@ class Start:
     silent_since: float | None = None
 
     def adopt(self, *, answered: bool, ran: bool) -> None:
-        """Take it over from a server before this one: it `answered` there, or `ran` and could not be seen since."""
+        """Take it over from a server before this one: it `answered` there, or `ran` and was silent at last."""
         if answered or ran:
             # What has run is never ended because it is silent.
             self.deadline = float("inf")

@@ -26,6 +26,7 @@ RUNTIME_WITHIN_S = 60.0
 _LOGS_WITHIN_S = 5.0
 _TAIL_BYTES = 4096
 _TAIL_LINES = 10
+_OF_A_START = ("start", "restart", "starting", "crashed", "running")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ class Turn:
     async def told(self, kind: str) -> set[str]:
         """The texts of the events of that kind."""
         return {e.text for e in await self._parts.events.after(self.workspace.id, 0) if e.kind == kind}
+
+    async def ran(self) -> bool:
+        """Whether its editor has answered since it was last started, as far as its events know."""
+        kinds = [e.kind for e in await self._parts.events.after(self.workspace.id, 0) if e.kind in _OF_A_START]
+        return kinds[-1:] == ["running"]
 
     def publish(self, seen: Observation | None) -> None:
         """Have the gateways serve what is so now."""

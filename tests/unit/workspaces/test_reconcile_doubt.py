@@ -11,9 +11,9 @@ from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
 from mooring.workspaces.memory_runtime import MemoryRuntime, World
 from mooring.workspaces.ports import Observation
-from mooring.workspaces.reconcile import RECHECK_S
+from mooring.workspaces.reconcile import HANGS, RECHECK_S
 from support.simulation import LoopClock, simulated
-from support.workspaces import LIGHT, Stage
+from support.workspaces import ADA, LIGHT, Stage
 from support.workspaces import stage as any_stage
 
 stage = partial(any_stage, clock=LoopClock())
@@ -94,6 +94,45 @@ async def test_a_new_server_without_its_engine_calls_nothing_running() -> None:
         assert (await it.store.get(before.id)).phase is Phase.starting
         it.probe.silent = False
         assert (await it.until(before.id, Phase.running)).generation == before.generation
+
+
+@simulated
+async def test_what_ran_is_remembered_by_every_server() -> None:
+    """One that was killed while the engine was away knows that the editor ran, and so does the next: it is left be."""
+    world = World()
+    log, store = database()
+    before = await ran(log, store, MemoryRuntime(world))
+    seen, world.seen = world.seen, {}
+    runtime = AwayRuntime(world)
+    async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
+        await it.until(before.id, lambda w: w.reason == AWAY)
+    async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
+        it.probe.silent = True
+        world.seen, runtime.away = seen, False
+        await asyncio.sleep(5)
+        assert (await it.store.get(before.id)).phase is Phase.starting
+    async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
+        assert (await it.until(before.id, Phase.running)).generation == before.generation
+
+
+@simulated
+async def test_an_editor_that_hangs_is_left_alone_by_every_server() -> None:
+    """A person decides about it: also a server that was restarted meanwhile does not end it after the start's time."""
+    world = World()
+    log, store = database()
+    async with stage(runtime=MemoryRuntime(world), store=store, events=log, light=QUICK) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        it.probe.silent = True
+        it.reconciler.wake(made.id)
+        await it.until(made.id, lambda w: w.reason == HANGS)
+    async with stage(runtime=MemoryRuntime(world), store=store, events=log, light=QUICK) as it:
+        it.probe.silent = True
+        await asyncio.sleep(5)
+        assert (await it.store.get(made.id)).phase is Phase.starting
+        await it.service.restart(ADA, made.id)
+        failed = await it.until(made.id, Phase.failed)
+        assert "did not answer within 1 s" in failed.reason
 
 
 @simulated
