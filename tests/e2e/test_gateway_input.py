@@ -135,15 +135,23 @@ async def acting(edge: Gateway, editor: Editor) -> None:
         await editor.page.wait_for_selector(".tab[aria-label*='a.txt']")
 
     await counts(edge, "opening a file", open_file())
-    await editor.page.locator(".monaco-editor .view-lines").first.click()
+    # The side bar's chat is an editor too, and there before that of the file is drawn.
+    await editor.page.locator(".part.editor .monaco-editor .view-lines").click()
     await keyboard.press("Control+Home")
+    await cursor_in(editor, 1)
     await counts(edge, "moving the cursor", keyboard.press("ArrowDown"))
+    await cursor_in(editor, 2)
     await counts(edge, "typing in the editor", keyboard.type("x"))
     await asyncio.sleep(3)
     await counts(edge, "saving a file", keyboard.press("Control+S"))
     await counts(edge, "opening a terminal", editor.open_terminal())
     await counts(edge, "typing in the terminal", keyboard.type("e"))
     await keyboard.press("Backspace")
+
+
+async def cursor_in(editor: Editor, line: int) -> None:
+    """Wait until the cursor stands at the beginning of that line, as the status bar says."""
+    await editor.page.wait_for_selector(f".statusbar-item:has-text('Ln {line}, Col 1')")
 
 
 @waits_for(a_tab)
