@@ -48,6 +48,8 @@ end
 -- caused the request; a browser always says the origin of one that changes state or opens a WebSocket.
 local function foreign_origin(state)
     local site = ngx.var.http_sec_fetch_site
+    -- No browser says nothing, and to the pattern of usual requests (nginx.conf) that is no header at all.
+    site = site ~= "" and site or nil
     if SAFE[ngx.req.get_method()] and not state.websocket then
         return site and foreign_page(state, site) or nil
     end

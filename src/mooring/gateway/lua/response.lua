@@ -74,7 +74,7 @@ function _M.headers()
     local route = state.route
     -- Browsers say where a request comes from only to secure origins: elsewhere they must be told who may frame. By
     -- this header they ask for a page.
-    if route.workspace and not state.port and ngx.var.http_upgrade_insecure_requests then
+    if route.workspace and not state.port and (ngx.var.http_upgrade_insecure_requests or "") ~= "" then
         ngx.header["X-Frame-Options"] = "SAMEORIGIN"
         -- A page that opened the editor in a window could lead that window elsewhere, under the person's eyes.
         ngx.header["Cross-Origin-Opener-Policy"] = "same-origin-allow-popups"
