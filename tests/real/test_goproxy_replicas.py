@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ from support.s3 import s3_server
 
 MODULES = [f"example.com/m{number}" for number in range(8)]
 FILES = [f"{module}/@v/v1.0.0.{kind}" for module in MODULES for kind in ("info", "mod", "zip")]
+FORKED = [f"example.com/fork{number}" for number in range(3)]
 CLIENTS = 8
 KILLS = 3
 
@@ -157,3 +158,52 @@ def test_who_pulled_what_outlives_a_kill(tmp_path: Path, upstream: Upstream) -> 
             ]
     finally:
         replica.stop()
+
+
+@pytest.fixture
+def forks(tmp_path: Path) -> Iterator[tuple[Upstream, Upstream]]:
+    """Two upstreams with the same versions and other files in them; the database knows what the first one has."""
+    with Upstream(tmp_path / "one").serving() as one, Upstream(tmp_path / "other").serving() as other:
+        other.database = one.database
+        for module, upstream in itertools.product(FORKED, (one, other)):
+            mod = f"module {module}\n\ngo 1.21\n\n// as {upstream.port} has it\n"
+            upstream.publish(module, "v1.0.0", {"go.mod": mod, "data": os.urandom(1000)}, recorded=upstream is one)
+        yield one, other
+
+
+def raced(name: str, replicas: Sequence[Replica], upstreams: Sequence[Upstream]) -> list[httpx2.Response]:
+    """What each replica answers, asked at the same moment; their upstreams begin to send at the same time."""
+    together = threading.Barrier(2)
+    for upstream in upstreams:
+        upstream.faults[name] = Fault(pace=lambda at: None if at else together.wait(30) and None, times=1)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda replica: httpx2.get(f"{replica.url}/{name}", timeout=60), replicas))
+
+
+@pytest.mark.parametrize("kind", ["zip", "mod"])
+@pytest.mark.parametrize("vouches", ["database", "notary"])
+def test_one_of_two_contents_wins(tmp_path: Path, forks: tuple[Upstream, Upstream], vouches: str, kind: str) -> None:
+    """Of two files for one version that come at the same moment one is for everybody; the other is refused and told."""
+    nosumdb = ("example.com",) if vouches == "notary" else ()
+    options = ["--sumdb", forks[0].sumdb, "--nosumdb", ",".join(nosumdb)]
+    with ExitStack() as stack:
+        replicas = [Replica(tmp_path / "store", ["--upstream", fork.url, *options]) for fork in forks]
+        for replica in replicas:
+            stack.callback(replica.stop)
+        for module in FORKED:
+            name = f"{module}/@v/v1.0.0.{kind}"
+            won, lost = sorted(zip(raced(name, replicas, forks), replicas, forks, strict=True), key=_status)
+            assert (won[0].status_code, lost[0].status_code) == (200, 502)
+            assert won[0].content == won[2].files[name] != lost[2].files[name]
+            assert vouches == "notary" or won[2] is forks[0]
+            assert "checksum mismatch" in lost[0].text
+            told = httpx2.get(f"{lost[1].url}/-/pulls").json()["errors"][0]
+            assert (told["what"], told["why"]) == (f"{module}@v1.0.0", lost[0].text.strip())
+            for replica in replicas:
+                assert httpx2.get(f"{replica.url}/{name}", timeout=60).content == won[0].content
+    config = Config(tmp_path / "store", upstream="off", sumdb=forks[0].sumdb, nosumdb=nosumdb, go=go())
+    assert asyncio.run(problems(config))[1] == []
+
+
+def _status(one: tuple[httpx2.Response, Replica, Upstream]) -> int:
+    return one[0].status_code
