@@ -16,11 +16,18 @@ _WITHIN_S = 60.0
 
 
 class Replica:
-    """`mooring goproxy serve` on a free port; `options` before the command."""
+    """`mooring goproxy serve` on a free port; `options` before the command, those of `serve` behind it."""
 
-    def __init__(self, store: Path, options: Sequence[str | Path], settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        store: Path,
+        options: Sequence[str | Path],
+        settings: Mapping[str, str] | None = None,
+        *,
+        serve: Sequence[str | Path] = (),
+    ) -> None:
         program = Path(sys.executable).parent / "mooring"
-        self._command = [program, "goproxy", "--store", store, "--go", go(), *options, "serve", "--port", "0"]
+        self._command = [program, "goproxy", "--store", store, "--go", go(), *options, "serve", "--port", "0", *serve]
         self._settings = settings
         # A pipe that nobody reads would hold the process up at its log.
         self._file = store.with_name(f"{store.name}-{secrets.token_hex(4)}.log")
