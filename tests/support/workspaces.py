@@ -123,7 +123,7 @@ async def stage(
     light: Template = LIGHT,
     templates: Catalogue | None = None,
 ) -> AsyncIterator[Stage]:
-    """Everything wired as the server does it, and running."""
+    """Everything wired as the server does it, and running; both kinds of runtime are one."""
     clock = clock or SystemClock()
     log = events or MemoryEventLog(clock)
     kept = store or MemoryStore(log if isinstance(log, MemoryEventLog) else None)
@@ -135,9 +135,7 @@ async def stage(
     probe = StageProbe(table)
     activity: dict[str, Activity] = {}
     reconciler = WorkspaceReconciler(
-        ReconcilerParts(
-            kept, log, outbox, catalogue, {"process": engine}, probe, Section(table), Hosts("localhost"), clock
-        )
+        ReconcilerParts(kept, log, outbox, catalogue, engines, probe, Section(table), Hosts("localhost"), clock)
     )
     service = WorkspaceService(
         Parts(

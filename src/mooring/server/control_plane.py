@@ -3,8 +3,9 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import structlog
@@ -41,6 +42,8 @@ from mooring.settings import Installation, cgroup_name, docker_socket
 from mooring.store.changes import Changes
 from mooring.store.database import Database, database_url
 from mooring.store.migrate import migrate
+from mooring.workspaces.docker.late import LateDocker
+from mooring.workspaces.docker.modules import ADDRESS
 from mooring.workspaces.idle import IdleLoop, IdleParts
 from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine
@@ -145,24 +148,26 @@ async def _plane(installation: Installation) -> AsyncIterator[Plane]:
 
 
 async def _engines(installation: Installation, modules: WorkspaceModules, stack: AsyncExitStack) -> dict[str, Engine]:
-    home, listen = installation.home, installation.listen
+    home = installation.home
     process = ProcessRuntime(
         home,
-        listen,
+        installation.listen,
         editor=installation.editor,
         cgroups=Cgroups(find(name=cgroup_name(home))),
         surroundings=modules.seen_from(address(installation)),
     )
-    engines: dict[str, Engine] = {"process": await stack.enter_async_context(process)}
-    if installation.docker_host is not None or docker_socket().exists():
-        # Its client costs 20 MB, which a laptop without Docker need not pay.
-        from mooring.workspaces.docker.modules import ADDRESS  # noqa: PLC0415
-        from mooring.workspaces.docker.runtime import DockerRuntime, Settings  # noqa: PLC0415
+    docker = LateDocker(home, docker_socket(), lambda: _docker(installation, modules))
+    # In this order: what has lost its template is removed by both, and the second takes the first's notes of it.
+    return {"docker": await stack.enter_async_context(docker), "process": await stack.enter_async_context(process)}
 
-        settings = Settings(home, listen, installation.docker_host)
-        inside = modules.seen_from(ADDRESS)
-        engines["docker"] = await stack.enter_async_context(DockerRuntime(settings, inside))
-    return engines
+
+async def _docker(installation: Installation, modules: WorkspaceModules) -> AbstractAsyncContextManager[Engine]:
+    # Its client takes a while to be loaded, in which everybody else would wait.
+    await asyncio.to_thread(import_module, "mooring.workspaces.docker.runtime")
+    from mooring.workspaces.docker.runtime import DockerRuntime, Settings  # noqa: PLC0415
+
+    settings = Settings(installation.home, installation.listen, installation.docker_host)
+    return DockerRuntime(settings, modules.seen_from(ADDRESS))
 
 
 def _composed(
@@ -279,6 +284,7 @@ def _watches(plane: Plane) -> tuple[WatchAge, ...]:
     watches = [
         WatchAge(f"runtime/{name}", engine.watch_age_s(), _WATCH_MOST_S, required=name == "process")
         for name, engine in plane.engines.items()
+        if plane.installation.docker_host or engine.watch_age_s() < float("inf") or not engine.missing()
     ]
     if plane.modules.is_wanted:
         watches.append(WatchAge("goproxy", plane.modules.age_s(), _WATCH_MOST_S, required=False))

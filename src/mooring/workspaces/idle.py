@@ -14,7 +14,6 @@ from mooring.errors import MooringError, NotFound, StaleRevision, Unavailable
 from mooring.model.activity import Activity, stops_at
 from mooring.model.workspace import Desired, IdleRule, Phase, Workspace
 from mooring.workspaces.ports import Engine, InputActivity, Usage, WorkspaceStore
-from mooring.workspaces.service import engine_of
 from mooring.workspaces.templates import Catalogue
 
 log = structlog.get_logger(__name__)
@@ -137,7 +136,7 @@ class IdleLoop:
         if work is not None and work.generation == workspace.generation and now - work.at < window:
             return work
         template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
-        usage = await engine_of(self._parts.engines, template).usage(workspace.id)
+        usage = await self._parts.engines[template.runtime].usage(workspace.id)
         if usage is None:
             self._work.pop(workspace.id, None)
             return None

@@ -42,6 +42,9 @@ class MemoryRuntime:
     def __init__(self, world: World | None = None) -> None:
         self.world = world or World()
 
+    def missing(self) -> str:
+        return ""
+
     async def apply(self, workspace: Workspace, template: Template) -> Observation:
         now = self.world.seen.get(workspace.id)
         if workspace.desired is not Desired.running:

@@ -98,6 +98,9 @@ class Observation:
 class Runtime(Protocol):
     """Makes the world match one workspace. Every method may raise `Unavailable`; the caller tries again later."""
 
+    def missing(self) -> str:
+        """What this machine lacks altogether, and what to do; empty when nothing. Never raises, and asks nobody."""
+
     async def apply(self, workspace: Workspace, template: Template) -> Observation:
         """Start or stop so that the world matches `workspace.desired` and `generation`; idempotent and serial per id.
 

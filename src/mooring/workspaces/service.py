@@ -70,12 +70,15 @@ class WorkspaceService:
         Raises:
             InvalidInput: a name against the rule, or a template that does not exist or is broken.
             Conflict: the name is in use, or the runtime serves one person and that is somebody else.
+            Unavailable: this machine has nothing that the template's runtime needs.
         """
         owner = check_owner(new.owner or caller.subject)
         if owner != caller.subject and not caller.is_admin:
             raise InvalidInput("owner: only an administrator creates workspaces of others", field="owner")
         check_name(new.name)
         template = await self._template_of(new.template)
+        if missing := self._engines[template.runtime].missing():
+            raise Unavailable(f"{missing}, or pick a template of another runtime", field="template")
         # Two people's first workspaces at the same moment would both find nobody else.
         async with self._creating:
             await self._refuse_second_person(owner, template)
@@ -279,9 +282,9 @@ class WorkspaceService:
         return IdleStatus(stops_at(activity, workspace.spec.idle), explain(activity, workspace.spec.idle))
 
     async def engine(self, workspace: Workspace) -> Engine:
-        """What runs it. Raises `Unavailable` when this machine has no such runtime (now)."""
+        """What runs it."""
         template = await self._templates.get(workspace.spec.template, workspace.spec.template_version)
-        return engine_of(self._engines, template)
+        return self._engines[template.runtime]
 
     async def _may_see(self, caller: Caller, workspace_id: str) -> bool:
         try:
@@ -374,15 +377,6 @@ class WorkspaceService:
             self._wake(workspace_id)
             return after
         raise Unavailable("the workspace changes too fast: try again")
-
-
-def engine_of(engines: Mapping[str, Engine], template: Template) -> Engine:
-    """The engine of the template's runtime. Raises `Unavailable` when this machine has none (now)."""
-    try:
-        return engines[template.runtime]
-    except KeyError:
-        why = f"runtime {template.runtime} is not available on this machine"
-        raise Unavailable(f"{why}: start it and then Mooring again, see mooring doctor") from None
 
 
 def _visible(workspace: Workspace, caller: Caller) -> Workspace:

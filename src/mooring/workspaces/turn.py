@@ -16,7 +16,6 @@ from mooring.workspaces.outbox import Outbox
 from mooring.workspaces.ports import Engine, EventLog, Observation, Probe, WorkspaceStore
 from mooring.workspaces.routes import routes_of
 from mooring.workspaces.section import Section
-from mooring.workspaces.service import engine_of
 from mooring.workspaces.templates import Catalogue
 
 log = structlog.get_logger(__name__)
@@ -56,7 +55,7 @@ class Turn:
 
     @property
     def _engine(self) -> Engine:
-        return engine_of(self._parts.engines, self.template)
+        return self._parts.engines[self.template.runtime]
 
     async def become(self, phase: Phase, reason: str = "", **changes: Any) -> None:  # noqa: ANN401 - as `replace`
         """Write what was observed, if it is news."""

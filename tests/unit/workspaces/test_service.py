@@ -7,7 +7,6 @@ import pytest
 
 from mooring.errors import Conflict, InvalidInput, NotFound, StaleRevision
 from mooring.model.activity import Activity
-from mooring.model.routes import RouteState
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, IdleRule, Limits, Phase
 from mooring.workspaces.memory import MemoryTemplates
@@ -232,18 +231,6 @@ async def test_output_and_commands_pass_through() -> None:
         await it.until(made.id, Phase.stopped)
         with pytest.raises(Conflict, match="start it first"):
             await it.service.exec(ADA, made.id, ["cat"], {}, tty=False)
-
-
-async def test_a_missing_runtime_is_said_and_waited_for() -> None:
-    """A workspace whose runtime this machine lacks says so, and keeps what is wanted."""
-    async with stage() as it:
-        made = await it.service.create(ADA, NewWorkspace(name="one", template="go-docker"))
-        waiting = await it.until(made.id, lambda w: bool(w.reason))
-        assert "runtime docker is not available on this machine" in waiting.reason
-        assert waiting.desired is Desired.running
-        route = it.route(made.id)
-        assert route is not None
-        assert route.state is RouteState.starting
 
 
 async def test_when_it_would_stop_is_told() -> None:

@@ -57,6 +57,11 @@ def load(folder: Path, generation: int) -> Crashes:
     return kept if kept.generation == generation else Crashes(generation)
 
 
+def are_kept(folder: Path) -> bool:
+    """Whether any are: they are kept before anything of a workspace is made on the engine, and go with it."""
+    return (folder / _FILE).exists()
+
+
 def save(folder: Path, crashes: Crashes) -> None:
     """Keep them. Raises OSError."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

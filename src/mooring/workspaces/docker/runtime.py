@@ -99,6 +99,9 @@ class DockerRuntime:
 
     # Runtime
 
+    def missing(self) -> str:
+        return ""
+
     async def apply(self, workspace: Workspace, template: Template) -> Observation:
         async with self._lock(workspace.id):
             if workspace.desired is Desired.running:
@@ -180,10 +183,10 @@ class DockerRuntime:
         if template.image is None or plan.port is None:
             raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
         guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())
-        container = await self._create(workspace, template.image, plan)
         crashes = deaths.Crashes(workspace.generation)
         # A start anew of the same generation, as after `mooring down`: what was kept of the one before is not its own.
         await self._keep(workspace.id, crashes)
+        container = await self._create(workspace, template.image, plan)
         # Fail closed: a workspace never runs on a machine that is not kept from it.
         await guard
         async with asking(f"starting workspace {workspace.id}", 60.0):

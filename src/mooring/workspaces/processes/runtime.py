@@ -109,6 +109,9 @@ class ProcessRuntime:
 
     # Runtime
 
+    def missing(self) -> str:
+        return ""
+
     async def apply(self, workspace: Workspace, template: Template) -> Observation:
         async with self._lock(workspace.id):
             if workspace.desired is Desired.running:
