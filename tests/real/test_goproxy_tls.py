@@ -1,4 +1,4 @@
-"""Clients that make TLS connections to the stand-alone proxy for nothing: by thousands, by halves, in other protocols."""
+"""Clients that make TLS connections to the stand-alone proxy for nothing: by thousands, by halves, by mistake."""
 
 import resource
 import socket
