@@ -21,7 +21,7 @@ end
 
 -- `seen(opcode, beginning of the payload)` is called for each frame.
 function _M.new(seen)
-    return setmetatable({ seen = seen, rest = "", skip = 0, count = 0 }, Reader)
+    return setmetatable({ seen = seen, rest = "", skip = 0 }, Reader)
 end
 
 local function number(text, from, bytes)
@@ -32,20 +32,20 @@ local function number(text, from, bytes)
     return value
 end
 
--- {opcode, length of the payload, where it begins, mask}, or nil when the head is not complete yet.
-local function head(text)
-    local first, second = byte(text, 1, 2)
+-- {opcode, length of the payload, where it begins, mask} of the frame at `from`, or nil when its head is not complete yet.
+local function head(text, from)
+    local first, second = byte(text, from, from + 1)
     if not second then
         return nil
     end
-    local length, at = band(second, 127), 3
+    local length, at = band(second, 127), from + 2
     local extended = length == 126 and 2 or length == 127 and 8 or 0
     local masked = second >= 128 and 4 or 0
-    if #text < 2 + extended + masked then
+    if #text < at + extended + masked - 1 then
         return nil
     end
     if extended > 0 then
-        length, at = number(text, 3, extended), 3 + extended
+        length, at = number(text, at, extended), at + extended
     end
     local mask = masked > 0 and { byte(text, at, at + 3) } or { 0, 0, 0, 0 }
     return { opcode = band(first, 15), length = length, at = at + masked, mask = mask }
@@ -57,20 +57,19 @@ function Reader:feed(chunk)
         return
     end
     local text = self.rest .. sub(chunk, self.skip + 1)
-    self.skip, self.rest = 0, ""
-    while #text > 0 do
-        local frame = head(text)
+    local from, till = 1, #text
+    while from <= till do
+        local frame = head(text, from)
         local wanted = frame and math.min(frame.length, LOOKED_AT)
-        if not frame or #text < frame.at + wanted - 1 then
-            self.rest = text
-            return
+        if not frame or till < frame.at + wanted - 1 then
+            break
         end
-        self.count = self.count + 1
         self.seen(frame.opcode, unmask(text, frame.at, wanted, frame.mask))
-        local past = frame.at + frame.length - 1
-        self.skip = math.max(0, past - #text)
-        text = sub(text, past + 1)
+        from = frame.at + frame.length
     end
+    self.skip = math.max(0, from - till - 1)
+    -- `sub` takes a place beyond 2^31 for one before the text, and gives all of it.
+    self.rest = from <= till and sub(text, from) or ""
 end
 
 return _M
