@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import ssl
-import struct
 from collections.abc import Iterator
 
 import pytest
 
 from mooring.gateway.authority import LocalAuthority
 from mooring.model.routes import Access, Backend, Route
+from support.http2 import PREFACE, block, frame, opened
 from support.nginx import Backend as Running
 from support.nginx import Gateway, anew, backend, lasting
 
@@ -84,31 +83,10 @@ async def edge(shared: tuple[Gateway, str], running: Running):  # noqa: ANN201 -
         yield started
 
 
-def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-    """One frame (RFC 9113, 4.1)."""
-    return struct.pack(">I", len(body))[1:] + bytes((kind, flags)) + struct.pack(">I", stream) + body
-
-
-def block(headers: list[tuple[str, str]]) -> bytes:
-    """Literal fields without indexing or Huffman's code (RFC 7541, 6.2.2): what no careful client would write."""
-    return b"".join(b"\0" + _text(name) + _text(value) for name, value in headers)
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode("latin1")
-    if len(raw) < 127:
-        return bytes((len(raw),)) + raw
-    rest = len(raw) - 127
-    return bytes((127, 128 | rest % 128, rest // 128)) + raw
-
-
 async def send(edge: Gateway, headers: list[tuple[str, str]], body: bytes | None = None) -> None:
     """One request in raw frames; returns once the gateway has answered it or closed."""
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port, ssl=context, server_hostname=HOST)
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+    reader, writer = await opened(edge.port)
+    writer.write(PREFACE)
     writer.write(frame(1, 4 if body is not None else 5, 1, block(headers)))
     if body is not None:
         writer.write(frame(0, 1, 1, body))

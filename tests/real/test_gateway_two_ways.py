@@ -8,17 +8,22 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from mooring.gateway.authority import LocalAuthority
 from mooring.model.grants import Grants
 from mooring.model.routes import Access, Route
 from mooring.model.routes import Backend as Target
 from support.grants import GRANTS, KEY, PROBE_GRANT
+from support.http2 import DATA, HEADERS, PREFACE, answered, block, frame, opened
 from support.nginx import Gateway, Reply, Request, backend, echo, gateway, ok, parse
 from support.strange_requests import GONE, HOSTS, OLD_KEY, Drawer, Sent
 
 AS_IS, LONG = ("Forwarded", "xxx"), ("Upgrade", "xxxxx")
 """Two headers of one length that no backend gets to see. A request with the second one is never usual."""
-CONVERSATIONS, CLIENTS = 60, 6
+CONVERSATIONS, CLIENTS = 30, 6
 SEED = 20
+LONGEST_BLOCK = 16384
 
 
 async def answer(request: Request) -> bytes | None:
@@ -74,6 +79,29 @@ async def conversation(edge: Gateway, requests: list[Sent], mark: tuple[str, str
     return found
 
 
+async def streams(edge: Gateway, requests: list[Sent], mark: tuple[str, str]) -> list[object]:
+    """The same over HTTP/2, one stream after the other."""
+    found: list[object] = []
+    reader, writer = await opened(edge.port)
+    writer.write(PREFACE)
+    stream = -1
+    for sent in requests:
+        fields, stream = block(sent.pairs(mark, "https"))[:LONGEST_BLOCK], stream + 2
+        writer.write(frame(HEADERS, 4 if sent.body else 5, stream, fields))
+        if sent.body:
+            writer.write(frame(DATA, 1, stream, sent.body))
+        try:
+            found.append(await answered(reader, stream))
+        except (ConnectionError, asyncio.IncompleteReadError) as error:
+            found.append(type(error).__name__)
+            writer.transport.abort()
+            reader, writer = await opened(edge.port)
+            writer.write(PREFACE)
+            stream = -1
+    writer.transport.abort()
+    return found
+
+
 async def counters(edge: Gateway) -> Counter[str]:
     """Requests and bytes by route, refusals by reason, once two looks that a flush lies between are the same."""
     before = None
@@ -105,7 +133,7 @@ async def walked(edge: Gateway, plan: list[list[Sent]], mark: tuple[str, str]) -
 
     async def held(requests: list[Sent]) -> list[object]:
         async with places, asyncio.timeout(60):
-            return await conversation(edge, requests, mark)
+            return await (streams if edge.tls else conversation)(edge, requests, mark)
 
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(held(requests)) for requests in plan]
@@ -116,11 +144,13 @@ async def walked(edge: Gateway, plan: list[list[Sent]], mark: tuple[str, str]) -
 
 
 @asynccontextmanager
-async def house(folder: Path) -> AsyncIterator[Gateway]:
+async def house(folder: Path, *, tls: bool) -> AsyncIterator[Gateway]:
     """A gateway in front of workspaces, shared, public and anybody's, each on a host with cookies of either kind."""
     async with AsyncExitStack() as stack:
         target = Target(address=(await stack.enter_async_context(backend(answer))).address)
-        edge = await stack.enter_async_context(gateway(folder, workers=1))
+        edge = await stack.enter_async_context(gateway(folder, workers=1, tls=tls))
+        if tls:
+            await edge.sink.certificate(LocalAuthority(folder / "tls", "w.test").pem())
         kinds = (Access(kind="subjects", subjects=("ann",)), Access(), Access(kind="public"), Access(kind="subjects"))
         hosts = [f"w{number}.{domain}" for number in range(HOSTS) for domain in ("test", "localhost")]
         routes = [
@@ -137,11 +167,12 @@ async def house(folder: Path) -> AsyncIterator[Gateway]:
         yield edge
 
 
-async def test_a_strange_request_fares_the_same_on_both_ways(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tls", [False, True], ids=["http1", "http2"])
+async def test_a_strange_request_fares_the_same_on_both_ways(tmp_path: Path, tls: bool) -> None:  # noqa: FBT001
     """Answer, what the backend is told, counters and activity; no worker dies, and the error log stays empty."""
-    async with house(tmp_path) as edge:
+    async with house(tmp_path, tls=tls) as edge:
         workers = (await edge.sink.read()).workers
-        drawer = Drawer(SEED, edge.port)
+        drawer = Drawer(SEED, edge.port, "https" if tls else "http")
         plan = [[drawer.sent() for _ in range(drawer.random.randrange(1, 20))] for _ in range(CONVERSATIONS)]
         usual, long = await walked(edge, plan, AS_IS), await walked(edge, plan, LONG)
         for requests, one, other in zip(plan, usual.answers, long.answers, strict=True):

@@ -27,13 +27,27 @@ class Sent:
         lines = [f"{self.method} {self.target} {self.version}", *(f"{n}:{v}" for n, v in (*self.fields, more))]
         return "\r\n".join(lines).encode("latin1") + b"\r\n\r\n" + self.body
 
+    def pairs(self, more: tuple[str, str], scheme: str) -> list[tuple[str, str]]:
+        """The same for HTTP/2, which knows no space before a value."""
+        fields = [(name.lower(), value.removeprefix(" ")) for name, value in (*self.fields, more)]
+        hosts = [value for name, value in fields if name == "host"]
+        first = [(":method", self.method), (":scheme", scheme), (":path", self.target)]
+        named = [(":authority", hosts[0])] if hosts else []
+        return [
+            *first,
+            *named,
+            *(("host", host) for host in hosts[1:]),
+            *(pair for pair in fields if pair[0] != "host"),
+        ]
+
 
 class Drawer:
     """Draws requests, the same ones from the same seed."""
 
-    def __init__(self, seed: int, port: int) -> None:
+    def __init__(self, seed: int, port: int, scheme: str = "http") -> None:
         self.random = random.Random(seed)  # noqa: S311
         self.port = port
+        self.scheme = scheme
 
     def one(self, *usual: str, odd: tuple[str, ...] = (), chance: float = 0.15) -> str:
         """One of the usual texts, now and then an odd one."""
@@ -79,6 +93,8 @@ class Drawer:
         seconds = self.random.choice([500] * 19 + [-5])
         good = cookie(self.one(host, odd=("w1.test",), chance=0.05), subject, key=key, seconds=seconds, session=session)
         name, _, value = good.partition("=")
+        if self.scheme == "https":
+            name, good = "__Host-mooring", f"__Host-mooring={value}"
         other = {"mooring": "__Host-mooring", "__Host-mooring": "mooring"}[name]
         wrong = (f"{other}={value}", f"{name} = {value}", good[:-1], good + ".", f"{name}=v1.x", f"{name}=", name)
         return self.one(good, odd=(*wrong, good.upper(), f"={good}", f'{name}="{value}"', value), chance=0.1)
@@ -87,13 +103,13 @@ class Drawer:
         """Headers but for Host and what belongs to a body."""
         found = [("Cookie", self.cookies(host)) for _ in range(self.one_of(1, 1, 1, 1, 0, 2, 3))]
         for name, values in (
-            ("Authorization", ("", "Bearer x", f"Bearer {TOKEN}", "Basic eDp5", "none cors /ok")),
+            ("Authorization", ("", "Bearer x", f"Bearer {TOKEN}", "Basic eDp5", "none cors /ok", " none cors x")),
             ("Sec-Fetch-Site", ("same-origin", "none", "same-origin", "cross-site", "", "none cors x", "NONE")),
             ("Sec-Fetch-Mode", ("cors", "no-cors", "navigate", "", "navigates", "CORS", "cors x")),
             ("Sec-Fetch-Dest", ("document", "script", "iframe", "")),
             ("Accept", ("*/*", "", "text/html", "x, text/html;q=1", "TEXT/HTML")),
-            ("Upgrade-Insecure-Requests", ("1", "", "0")),
-            ("Origin", (f"http://{host}:{self.port}", "null", "http://evil.test", "")),
+            ("Upgrade-Insecure-Requests", ("1", "", "0", " none cors x")),
+            ("Origin", (f"{self.scheme}://{host}:{self.port}", "null", "http://evil.test", "")),
             ("X-Forwarded-For", ("6.6.6.6",)),
             ("X-Forwarded-Host", ("evil.test",)),
             ("Connection", ("keep-alive", "x-forwarded-for, cookie", "Keep-Alive, TE", "")),
