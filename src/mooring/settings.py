@@ -341,16 +341,15 @@ def go_command(sdk: Path) -> Path:
     return installed if installed.exists() else Path("go")
 
 
-def docker_socket() -> Path:
-    """Docker's socket: DOCKER_HOST when it is a unix socket, else where Debian's engine listens."""
-    given = os.environ.get("DOCKER_HOST", "")
-    return Path(given.removeprefix("unix://")) if given.startswith("unix://") else Path("/var/run/docker.sock")
-
-
 def docker_host() -> str | None:
     """DOCKER_HOST when it is a unix socket, else None: workspaces are reached at addresses of this machine only."""
     given = os.environ.get("DOCKER_HOST", "")
     return given if given.startswith("unix://") else None
+
+
+def docker_socket(host: str | None) -> Path:
+    """The socket of Docker's address; where Debian's engine listens when that is None."""
+    return Path(host.removeprefix("unix://")) if host else Path("/var/run/docker.sock")
 
 
 def first_person() -> str:

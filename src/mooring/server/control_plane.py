@@ -156,7 +156,7 @@ async def _engines(installation: Installation, modules: WorkspaceModules, stack:
         cgroups=Cgroups(find(name=cgroup_name(home))),
         surroundings=modules.seen_from(address(installation)),
     )
-    docker = LateDocker(home, docker_socket(), lambda: _docker(installation, modules))
+    docker = LateDocker(home, docker_socket(installation.docker_host), lambda: _docker(installation, modules))
     # In this order: what has lost its template is removed by both, and the second takes the first's notes of it.
     return {"docker": await stack.enter_async_context(docker), "process": await stack.enter_async_context(process)}
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from mooring.errors import MooringError
 from mooring.server.embedded import running
-from mooring.settings import Home, Listen, cache, cgroup_name, docker_socket, environment, go_command
+from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
 from mooring.workspaces.templates import BadTemplate, parse
 
@@ -207,7 +207,7 @@ def _terminals(mounts: str) -> Iterator[Finding]:
 
 
 def _docker(home: Home) -> Iterator[Finding]:
-    path = docker_socket()
+    path = docker_socket(docker_host())
     who = _runs_as(home)
     if who is not None and (barred := _barred(path, who)) is not None:
         yield barred
