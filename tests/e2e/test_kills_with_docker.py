@@ -30,7 +30,8 @@ after_s = 0
 CONTAINERS, PROCESSES = ("dock", "pier"), ("hall", "quay")
 RUNNING = (*CONTAINERS, *PROCESSES)
 STOPPED = {"buoy": "boxed", "rest": "light"}
-ENGINE_IS_AWAY = "the Docker engine does not answer"
+ENGINE_IS_AWAY = "Docker engine"
+"""In every reason that says so: there is none, or it does not answer."""
 
 
 @pytest.fixture
@@ -114,12 +115,15 @@ def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dock
             os.kill(pid, signal.SIGKILL)
     mooring.kill()
     engine.stop()
+    engine.socket.unlink(missing_ok=True)
 
     mooring.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
     until(lambda: phases(mooring, *PROCESSES) == {"running"} and phases(mooring, *CONTAINERS) == {"starting"})
     assert all(ENGINE_IS_AWAY in shown(mooring)[name]["reason"] for name in CONTAINERS)
     assert not any(answers(mooring, name) for name in CONTAINERS)
+    refused = mooring.cli("workspace", "create", "late", "--template", "boxed", check=False)
+    assert (refused.returncode, "start one" in refused.stderr) == (9, True), refused.stderr
 
     engine.start()
     until(lambda: is_true(mooring), TRUE_AGAIN_S)
