@@ -111,3 +111,26 @@ async def test_a_keystroke_counts_wherever_its_bytes_are_cut(tunnels: Tunnels) -
     assert await tunnels.active() == set(range(len(cuts)))
     for writer in writers:
         writer.transport.abort()
+
+
+async def test_a_keystroke_behind_thousands_of_tiny_frames_counts(tunnels: Tunnels) -> None:
+    """Empty messages, pings and pieces of one message are read one by one; none of them is a person."""
+    idle = frame(b"") + frame(b"", PING) + frame(b"a", TEXT, last=False) + frame(b"b", AGAIN)
+    writer = await tunnels.open()
+    writer.write(idle * 20_000)
+    await tunnels.has(0, len(idle) * 20_000)
+    assert await tunnels.active() == set()
+    writer.write(frame(KEY, TEXT, last=False) + frame(b"", AGAIN))
+    await tunnels.has(0, len(idle) * 20_000 + len(frame(KEY)) + len(frame(b"")))
+    assert await tunnels.active() == {0}
+    writer.transport.abort()
+
+
+async def test_a_frame_that_nobody_masked_is_read_too(tunnels: Tunnels) -> None:
+    """A browser masks all of them; what a backend makes of one that is not is the backend's business."""
+    plain = bytes((130, len(KEY))) + KEY
+    writer = await tunnels.open()
+    writer.write(plain)
+    await tunnels.has(0, len(plain))
+    assert await tunnels.active() == {0}
+    writer.transport.abort()

@@ -12,9 +12,10 @@ local LOOKED_AT = 16384
 
 local unmasked = ffi.new("uint8_t[?]", LOOKED_AT)
 
+-- The mask's bytes are read where they are: to collect them in a table is what the compiler cannot.
 local function unmask(text, from, length, mask)
     for i = 0, length - 1 do
-        unmasked[i] = bxor(byte(text, from + i), mask[band(i, 3) + 1])
+        unmasked[i] = bxor(byte(text, from + i), byte(text, mask + band(i, 3)))
     end
     return ffi.string(unmasked, length)
 end
@@ -32,7 +33,8 @@ local function number(text, from, bytes)
     return value
 end
 
--- {opcode, length of the payload, where it begins, mask} of the frame at `from`, or nil when its head is not complete yet.
+-- Opcode, length of the payload, where it begins and where its mask does (nil: it has none) of the frame at `from`;
+-- nothing when its head is not complete yet.
 local function head(text, from)
     local first, second = byte(text, from, from + 1)
     if not second then
@@ -47,8 +49,7 @@ local function head(text, from)
     if extended > 0 then
         length, at = number(text, at, extended), at + extended
     end
-    local mask = masked > 0 and { byte(text, at, at + 3) } or { 0, 0, 0, 0 }
-    return { opcode = band(first, 15), length = length, at = at + masked, mask = mask }
+    return band(first, 15), length, at + masked, masked > 0 and at or nil
 end
 
 function Reader:feed(chunk)
@@ -59,13 +60,13 @@ function Reader:feed(chunk)
     local text = self.rest .. sub(chunk, self.skip + 1)
     local from, till = 1, #text
     while from <= till do
-        local frame = head(text, from)
-        local wanted = frame and math.min(frame.length, LOOKED_AT)
-        if not frame or till < frame.at + wanted - 1 then
+        local opcode, length, at, mask = head(text, from)
+        local wanted = opcode and math.min(length, LOOKED_AT)
+        if not opcode or till < at + wanted - 1 then
             break
         end
-        self.seen(frame.opcode, unmask(text, frame.at, wanted, frame.mask))
-        from = frame.at + frame.length
+        self.seen(opcode, mask and unmask(text, at, wanted, mask) or sub(text, at, at + wanted - 1))
+        from = at + length
     end
     self.skip = math.max(0, from - till - 1)
     -- `sub` takes a place beyond 2^31 for one before the text, and gives all of it.
