@@ -4,8 +4,9 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.gateway.processes import members, process
@@ -51,14 +52,29 @@ _WRK = """
 local file = io.open("{cookies}")
 local cookies = {{}}
 for line in file:lines() do cookies[#cookies + 1] = line end
-local headers = {{}}
+local headers = {{{headers}}}
 function request()
     local i = math.random(0, {active} - 1)
-    headers["Host"] = "h" .. i .. ".test:{port}"
+    headers["Host"] = ("{host}:{port}"):gsub("#", i)
     headers["Cookie"] = cookies[i + 1]
-    return wrk.format("GET", "/some/path?q=1", headers)
+    local path = ("{path}"):gsub("#", i)
+    return wrk.format("{method}", path, headers, "{body}")
 end
 """
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the requests of a load are; `#` is the number of a route."""
+
+    method: str = "GET"
+    host: str = "h#.test"
+    path: str = "/some/path?q=1"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str = ""
+
+
+USUAL = Asked()
 
 
 def route(number: int, address: str) -> Route:
@@ -77,9 +93,9 @@ def many_routes(address: str, count: int = HOSTS) -> list[Route]:
     return [route(number, address) for number in range(count)]
 
 
-def cookie(number: int) -> str:
-    """The Cookie header for `h<number>.test`."""
-    claims = Claims(f"s{number}", "someone", f"h{number}.test", int(time.time()) + 86400)
+def cookie(number: int, host: str = USUAL.host) -> str:
+    """The Cookie header for the host with that number."""
+    claims = Claims(f"s{number}", "someone", host.replace("#", str(number)), int(time.time()) + 86400)
     return f"mooring={sign(claims, KEY)}"
 
 
@@ -95,18 +111,25 @@ def workers(master: int | None) -> list[int]:
     return [each.pid for each in members(found.group) if each.pid != master] if found else []
 
 
-async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS) -> int:
-    """Requests that wrk got answered with 200 in that time, each to a random one of `active` hosts, with its cookie."""
-    cookies = folder / "cookies"
+async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS, asked: Asked = USUAL) -> int:
+    """Requests that wrk got answered with 200 in that time, each for a random one of `active` routes, with cookies."""
+    cookies = folder / f"cookies-{asked.host}"
     if not cookies.exists():
-        cookies.write_text("".join(f"{cookie(number)}\n" for number in range(HOSTS)))
-    script = folder / f"load-{port}-{active}.lua"
-    script.write_text(_WRK.format(cookies=cookies, port=port, active=active))
+        cookies.write_text("".join(f"{cookie(number, asked.host)}\n" for number in range(HOSTS)))
+    headers = ", ".join(f'["{name}"] = "{value}"' for name, value in asked.headers.items())
+    values = {"cookies": cookies, "port": port, "active": active, **vars(asked), "headers": headers}
+    script = folder / "load.lua"
+    script.write_text(_WRK.format(**values))
     child = await asyncio.create_subprocess_exec(
         *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/"),
         stdout=asyncio.subprocess.PIPE,
     )
-    output = (await child.communicate())[0].decode()
+    try:
+        output = (await child.communicate())[0].decode()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     assert "Non-2xx" not in output, output
     match = re.search(r"(\d+) requests in", output)
     assert match, output
