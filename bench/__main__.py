@@ -1,7 +1,8 @@
 """Run the benchmarks, print one table, keep it below bench/results/ with the machine and the versions.
 
 Each module of this folder with an `async def run()` is a benchmark. It returns rows: dictionaries with `name`,
-`value`, `unit`, `limit` (the figure promised, None for a figure that is only printed) and `note`.
+`value`, `unit`, `limit` (the figure promised, None for a figure that is only printed) and `note`. One that is told to
+end (Ctrl-C, SIGTERM, a terminal that closes) ends what it has started, and is recorded nowhere.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import importlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,11 +23,13 @@ from rich.table import Table
 from mooring.settings import cache
 
 _FOLDER = Path(__file__).parent
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORDER = (
     "start",
     "create",
     "click",
     "gateway_cpu",
+    "gateway_ways",
     "peers",
     "publish",
     "memory",
@@ -76,13 +80,37 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return result
 
 
+async def measured(name: str) -> list[dict[str, Any]]:
+    """The rows of one benchmark.
+
+    Raises:
+        asyncio.CancelledError: a signal ended it, and what it had started has ended.
+    """
+    task = asyncio.current_task()
+    assert task
+
+    def end() -> None:
+        # `timeout` and impatient people say it twice; a second time it would interrupt the ending.
+        if not task.cancelling():
+            task.cancel()
+
+    for number in _ENDINGS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    rows: list[dict[str, Any]] = await importlib.import_module(f"bench.{name}").run()
+    return rows
+
+
 def main(names: list[str]) -> int:
-    """Run the named benchmarks, all when none is named; 1 when a bound is missed."""
+    """Run the named benchmarks, all when none is named; 1 when a bound is missed, 130 when a signal ended it."""
     chosen = names or [name for name in _ORDER if (_FOLDER / f"{name}.py").exists()]
     rows: list[dict[str, Any]] = []
     for name in chosen:
         print(f"bench: {name}", file=sys.stderr, flush=True)
-        rows += asyncio.run(importlib.import_module(f"bench.{name}").run())
+        try:
+            rows += asyncio.run(measured(name))
+        except asyncio.CancelledError:
+            print("bench: ended by a signal", file=sys.stderr)
+            return 130
     about = machine()
     Console(width=120).print(table(rows))
     for key, value in about.items():

@@ -5,7 +5,6 @@ worker's own user and system time divided by the requests that the client counte
 one of the 10,000 hosts, once with as many hosts as connections, as browsers ask.
 """
 
-import asyncio
 import statistics
 import sys
 import tempfile
@@ -79,8 +78,3 @@ async def _cost(pid: int, port: int, folder: Path, active: int) -> float:
     before = cpu_seconds(pid)
     requests = await load(port, folder, seconds=_SECONDS, active=active)
     return (cpu_seconds(pid) - before) / requests * 1e6
-
-
-if __name__ == "__main__":
-    for row in asyncio.run(run()):
-        print(row)

@@ -129,14 +129,14 @@ async def _load(port: int, folder: Path, kind: str, seconds: int, *, plain: bool
         *("wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/"),
         stdout=asyncio.subprocess.PIPE,
     )
-    os.sched_setaffinity(child.pid, {_CPUS[-1]})
-    output = (await child.communicate())[0].decode()
+    try:
+        os.sched_setaffinity(child.pid, {_CPUS[-1]})
+        output = (await child.communicate())[0].decode()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
     assert "Non-2xx" not in output, output
     match = re.search(r"(\d+) requests in", output)
     assert match, output
     return int(match[1])
-
-
-if __name__ == "__main__":
-    for row in asyncio.run(run()):
-        print(row)

@@ -171,11 +171,11 @@ async def gateway(folder: Path, *, tls: bool = False, **more: object) -> AsyncIt
     with listening() as listener:
         port = listener.getsockname()[1]
         nginx = Nginx(settings(folder, port, tls=tls, **more), [listener])
-        await nginx.start()
         sink = NginxSink(nginx.settings.home.gateway_socket)
         async with Tasks("test") as tasks:
-            tasks.spawn("nginx", nginx.run())
             try:
+                await nginx.start()
+                tasks.spawn("nginx", nginx.run())
                 await _all_workers(nginx, sink)
                 yield Gateway(nginx, sink, port, nginx.settings.home, listener, tls=tls)
             finally:
