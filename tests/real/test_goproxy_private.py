@@ -92,13 +92,34 @@ def test_info_and_mod_do_not_build_a_zip(tmp_path: Path, git: GitServer, proxy: 
     assert not list((tmp_path / "store").rglob("*.zip"))
 
 
-def test_wrong_credentials_are_no_absence(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
-    """A repository that refuses us is an error that names the reason, never a 404 that sends the client elsewhere."""
+@pytest.mark.parametrize(("password", "means"), [("wrong", "with what its netrc has for 127.0.0.1"), (None, "without")])
+def test_wrong_credentials_are_no_absence(
+    tmp_path: Path, git: GitServer, upstream: Upstream, password: str | None, means: str
+) -> None:
+    """A repository that refuses us is an error that says who was asked with what, never a 404 that leads elsewhere."""
     git.publish("lib", "v1.0.0")
-    with running(config(tmp_path, git, upstream, "wrong")) as proxy:
+    wanted = config(tmp_path, git, upstream, password)
+    if password is None:
+        wanted = replace(wanted, credentials=replace(wanted.credentials, netrc=None))
+    with running(wanted) as proxy:
         found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0", check=False)
     assert "503" in found["Error"]
+    assert f"127.0.0.1 does not let the module proxy read this repository, which asks {means}" in found["Error"]
+    assert "git: fatal: could not read Username" in found["Error"]
+    assert "wrong" not in found["Error"]
     assert git.refused
+
+
+@pytest.mark.parametrize("kind", ["info", "zip"])
+def test_a_repository_that_is_not_shown_is_none(git: GitServer, proxy: Served, kind: str) -> None:
+    """It is a 404 whose words tell the developer which server was asked with what, and what git said."""
+    answer = httpx2.get(f"{proxy.url}/{git.module('none')}/@v/v1.0.0.{kind}", timeout=60)
+    assert answer.status_code == 404
+    problem = "127.0.0.1 has no such repository, or does not show it to the module proxy"
+    assert answer.text.splitlines() == [
+        f"{git.module('none')}@v1.0.0: {problem}, which asks with what its netrc has for 127.0.0.1",
+        f"git: fatal: repository 'https://127.0.0.1:{git.port}/team/none.git/' not found",
+    ]
 
 
 def test_a_build_survives_the_repository(tmp_path: Path, git: GitServer, proxy: Served) -> None:

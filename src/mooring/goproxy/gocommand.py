@@ -6,6 +6,7 @@ own module cache below `folder` holds one bare clone for each repository. What a
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.errors import Misconfigured, MooringError, NotFound, Unavailable
+from mooring.goproxy import unreadable
 from mooring.goproxy.clones import Clones
 from mooring.goproxy.faults import NoSpace
 
@@ -172,12 +174,21 @@ class GoCommand:
         except OSError as error:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
         try:
-            return await self._run(arguments, held)
+            status, output, errors = await self._run(str(self.go), *arguments, held=held)
+            if status == 0:
+                return output
+            text = _complaint(output, errors)
+            if repository := unreadable.unexplained(text):
+                _, _, errors = await self._run("git", "ls-remote", repository, "HEAD", held=held)
+                text += errors.decode(errors="replace")
         finally:
             os.close(held)
+        text = _CREDENTIALS.sub("://", text)
+        raise translated(await asyncio.to_thread(unreadable.explained, arguments[-1], text, self.credentials.netrc))
 
-    async def _run(self, arguments: tuple[str, ...], held: int) -> bytes:
-        command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", str(self.go), *arguments]
+    async def _run(self, *arguments: str, held: int) -> tuple[int, bytes, bytes]:
+        """Status, output and errors of a program."""
+        command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", *arguments]
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -202,9 +213,7 @@ class GoCommand:
             await _end(process)
             if process.returncode != 0:
                 await asyncio.to_thread(self._sweep)
-        if process.returncode != 0:
-            raise translated(errors.decode(errors="replace") + output.decode(errors="replace"))
-        return output
+        return process.returncode or 0, output, errors
 
     def _sweep(self) -> None:
         """Packs that a run did not live to finish would fill the disk, try after try."""
@@ -257,6 +266,15 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def _complaint(output: bytes, errors: bytes) -> str:
+    """What is wrong; `-json` has it in a document."""
+    try:
+        said = str(json.loads(output)["Error"])
+    except (ValueError, KeyError, TypeError):
+        said = output.decode(errors="replace")
+    return f"{errors.decode(errors='replace')}{said}\n"
 
 
 def translated(text: str) -> MooringError:
