@@ -75,6 +75,23 @@ async def test_least_connections_spares_the_busy_one(edge: Gateway) -> None:
         assert waiting.result().body == b"slow"
 
 
+async def test_a_backend_that_failed_is_not_busy(edge: Gateway) -> None:
+    """What it did not answer is over: counted as open for ever, it would never be asked again."""
+    fails = True
+
+    async def sometimes(_request: Request) -> bytes | None:
+        return None if fails else ok(b"back")
+
+    async with AsyncExitStack() as stack:
+        back = await stack.enter_async_context(backend(sometimes))
+        (other,) = await named(stack, "other")
+        both = (Backend(address=back.address), Backend(address=other.address))
+        await edge.publish(route(*both, balancing=Balancing.least_connections))
+        assert {(await edge.ask("POST", "a.test", body=b"x")).status for _ in range(4)} == {502}
+        fails = False
+        assert {(await edge.ask("POST", "a.test", body=b"x")).body for _ in range(4)} == {b"back"}
+
+
 async def test_a_backend_that_refuses_is_passed_over(edge: Gateway) -> None:
     """A request that reached nobody goes to another backend, whatever its method: it was never sent."""
     async with AsyncExitStack() as stack:

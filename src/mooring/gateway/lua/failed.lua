@@ -1,5 +1,6 @@
 -- Answers when nginx could not get an answer from a backend.
 local answers = require("answers")
+local handover = require("handover")
 local request = require("request")
 
 local _M = {}
@@ -9,6 +10,10 @@ function _M.answer(listener)
     -- The first backend took too long, and nobody else was asked: that is what happened.
     if status == 502 and upstream and string.find(upstream, "504", 1, true) then
         status = 504
+    end
+    local before = handover.kept()
+    if before then
+        handover.over(before)
     end
     return answers.failed(status, request.identify(listener))
 end

@@ -2,9 +2,9 @@
 -- survives the worker. One entry a worker and route, written by that worker alone.
 local access = require("access")
 local activity = require("activity")
-local balance = require("balance")
 local cjson = require("cjson.safe")
 local ffi = require("ffi")
+local handover = require("handover")
 local labels = require("labels")
 local raw = require("raw")
 local tunnels = require("tunnels")
@@ -97,7 +97,7 @@ function _M.log()
         return
     end
     if state.counted then
-        balance.closed(state.backend)
+        handover.over(state)
     end
     if state.subject == access.PROBE then
         return

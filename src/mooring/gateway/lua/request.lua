@@ -5,6 +5,7 @@ local answers = require("answers")
 local balance = require("balance")
 local filters = require("filters")
 local guard = require("guard")
+local handover = require("handover")
 local mirror = require("mirror")
 local ports = require("ports")
 local raw = require("raw")
@@ -99,16 +100,6 @@ local function aim(state)
     ngx.var.mooring_pass = upstream .. filters.target(state)
 end
 
--- nginx clears `ngx.ctx` on the way to a named location: the state waits here under a number.
-local handed, last = {}, 0
-
-local function hand_over(state, location)
-    last = last + 1
-    handed[last] = state
-    ngx.var.mooring_handover = last
-    return ngx.exec(location)
-end
-
 local function forward(state)
     if not located(state) then
         return answers.unavailable(state)
@@ -125,8 +116,11 @@ local function forward(state)
         state.counted = true
     end
     local location = location_of(state)
+    if location or state.counted then
+        handover.keep(state)
+    end
     if location then
-        return hand_over(state, location)
+        return ngx.exec(location)
     end
     disclose(state)
 end
@@ -207,12 +201,14 @@ end
 
 -- The same request in the location that sends it on: everything but its address is settled.
 function _M.resume()
-    local number = tonumber(ngx.var.mooring_handover)
-    local state = number and handed[number]
+    local state = handover.kept()
     if not state then
         return ngx.exit(502)
     end
-    handed[number] = nil
+    -- That of a counted one is wanted once more, at its end.
+    if not state.counted then
+        handover.over(state)
+    end
     ngx.ctx = state
     if state.backend.files then
         filters.file(state)
