@@ -55,7 +55,7 @@ def _open(workers: list[dict[str, Any]]) -> dict[str, int]:
 def _route(samples: dict[str, list[str]], label: str, counts: list[float]) -> None:
     for place, name in enumerate(_CLASSES):
         if counts[place]:
-            line = f'mooring_route_requests_total{{{label},code="{name}"}} {counts[place]:g}'
+            line = f'mooring_route_requests_total{{{label},code="{name}"}} {counts[place]:.0f}'
             samples["mooring_route_requests_total"].append(line)
     for family, place in (("sent", _BYTES_OUT), ("received", _BYTES_IN)):
         name = f"mooring_route_{family}_bytes_total"
