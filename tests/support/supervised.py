@@ -65,13 +65,15 @@ def _child(folder: Path, role: str, fds: dict[str, int]) -> None:
     behaviour = (folder / f"{role}.behaviour").read_text()
     if behaviour in {"die", "misconfigured"}:
         sys.exit(1 if behaviour == "die" else 3)
+    signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
+    signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
     if behaviour == "ready":
+        note("ready")
         os.write(fds["ready"], b"http://first\nhttp://second\n")
     if "listener" in fds:
         ports = (socket.socket(fileno=fds[name]).getsockname()[1] for name in ("listener", "modules"))
         note(f"ports-{'-'.join(map(str, ports))}")
-    signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
-    signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
+    note("stays")
     os.read(fds["lifeline"], 1)
     note("orphaned")
 
