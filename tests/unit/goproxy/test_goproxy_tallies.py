@@ -68,7 +68,9 @@ async def test_counts_are_saved_when_the_process_is_told_to_end(tmp_path: Path) 
 
     async with Tasks("role") as tasks:
         _ = tasks.spawn("serve", serve(tasks))
-        await asyncio.sleep(0.2)
+        async with asyncio.timeout(20):
+            while not tallies.outcomes:
+                await asyncio.sleep(0.01)
     again = Tallies()
     again.load((tmp_path / "tallies").read_bytes())
     assert again.outcomes == {"hit": 1}
@@ -143,7 +145,7 @@ async def test_the_file_does_not_grow_for_ever(tmp_path: Path, monkeypatch: pyte
         for number in range(200):
             tallies.pulled(f"example.com/{number % 3}", "ann")
             await asyncio.sleep(0.002)
-            longest = max(longest, file.stat().st_size)
+            longest = max(longest, file.stat().st_size if file.exists() else 0)
     assert longest < 2000 + 3 * len(tallies.dump())
     found = counted(file.read_bytes().splitlines())
     assert sum(pulls.requests for pulls in found.pulls.values()) == 200
