@@ -131,7 +131,7 @@ async def printing(edge: Gateway) -> None:
 
 
 async def acting(edge: Gateway, editor: Editor) -> None:
-    """A file opened, a cursor moved, text typed, a file saved, a terminal typed into: each is input."""
+    """A file opened, a cursor moved, text typed, a file saved, a search, a terminal typed into: each is input."""
     keyboard = editor.page.keyboard
 
     async def open_file() -> None:
@@ -151,6 +151,9 @@ async def acting(edge: Gateway, editor: Editor) -> None:
     await counts(edge, "typing in the editor", keyboard.type("x"))
     await asyncio.sleep(3)
     await counts(edge, "saving a file", keyboard.press("Control+S"))
+    await keyboard.press("Control+Shift+F")
+    await editor.page.wait_for_selector(".search-view .monaco-inputbox textarea:focus")
+    await counts(edge, "searching", keyboard.type("hello"))
     await counts(edge, "opening a terminal", editor.open_terminal())
     await counts(edge, "typing in the terminal", keyboard.type("e"))
     await keyboard.press("Backspace")

@@ -23,18 +23,34 @@ local WORDS = {
     '"isRedoing":true',
     "$acceptModelSaved",
     '"newActiveEditor":"',
-    "$provideFileSearchResults",
-    "$provideTextSearchResults",
 }
 
 -- The argument comes behind a length of four bytes.
 local ACTIVE = "$onDidChangeWindowActive"
+
+-- Of searches each says who asked: a person ("openFileHandler", "searchView"), or an extension ("startFileSearch",
+-- "startTextSearch"), as some do when a tab opens and others whenever they like.
+local REASON = '"_reason":"'
+
+local function searches(payload)
+    local _, last = find(payload, REASON, 1, true)
+    while last do
+        if string.sub(payload, last + 1, last + 5) ~= "start" then
+            return true
+        end
+        _, last = find(payload, REASON, last + 1, true)
+    end
+    return false
+end
 
 function _M.vscode(payload)
     for i = 1, #WORDS do
         if find(payload, WORDS[i], 1, true) then
             return true
         end
+    end
+    if searches(payload) then
+        return true
     end
     local _, last = find(payload, ACTIVE, 1, true)
     return last ~= nil and string.sub(payload, last + 5, last + 10) == "[true]"
