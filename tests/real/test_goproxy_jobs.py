@@ -124,9 +124,9 @@ def test_verify_finds_what_is_wrong(tmp_path: Path, upstream: Upstream) -> None:
     done = cli(*options(store, upstream), "verify", check=False)
     assert done.returncode == 5
     assert sorted(line.split()[1] for line in done.stdout.splitlines() if line.startswith("WRONG")) == [
-        "example.com/a/@v/v1.0.0.zip:",
-        "example.com/b/@v/v1.0.0.mod:",
-        "example.com/c/@v/v1.0.0.zip:",
+        "example.com/a/@v/v1.0.0.zip",
+        "example.com/b/@v/v1.0.0.mod",
+        "example.com/c/@v/v1.0.0.zip",
     ]
 
 
@@ -139,11 +139,11 @@ def test_eviction_removes_only_what_can_come_back(tmp_path: Path, upstream: Upst
         os.utime(file, (number + 1, number + 1))
     cli(*options(store, upstream), "pin", "example.com/a")
     del upstream.files["example.com/b/@v/v1.0.0.zip"]
-    assert "would go  example.com/c@v1.0.0" in cli(*options(store, upstream), "evict", "0", "--dry-run").stdout
+    assert "B  example.com/c@v1.0.0\n" in cli(*options(store, upstream), "evict", "0", "--dry-run").stdout
     assert all(file.exists() for file in zips.values())
     output = cli(*options(store, upstream), "evict", "0").stdout
-    assert "kept  example.com/a@v1.0.0: pinned" in output
-    assert "kept  example.com/b@v1.0.0: " in output
+    assert "kept  example.com/a@v1.0.0\n  pinned by example.com/a\n" in output
+    assert "kept  example.com/b@v1.0.0\n  the upstream has it no more\n" in output
     assert [name for name, file in zips.items() if file.exists()] == ["a", "b"]
     with running(Config(store, upstream=upstream.url, sumdb=upstream.sumdb, go=go())) as proxy:
         assert httpx2.get(f"{proxy.url}/example.com/c/@v/v1.0.0.zip").status_code == 200
@@ -206,8 +206,10 @@ def test_the_key_is_that_of_the_running_notary(tmp_path: Path, upstream: Upstrea
 
 
 def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> None:
-    """A port in use, a certificate that is none, a broken rule, a malformed upstream: one line that says which."""
+    """A port in use, a certificate that is none, a malformed upstream, work on what is not there: a line says which."""
     (tmp_path / "broken").write_text("no certificate and no rule\n")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "go.mod").write_text("module example.com/main\n\ngo 1.16\n\nrequire example.com/none v1.0.0\n")
     broken = tmp_path / "broken"
     port = upstream.url.rpartition(":")[2]
     store = options(tmp_path / "store", upstream)
@@ -225,6 +227,9 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> No
         ([*store, "pin", " "], "a pin is MODULE"),
         ([*store, "revoke", "nobody"], "has no token"),
         ([*store, "import", broken], "is no export"),
+        ([*store, "import", tmp_path / "empty"], "holds no module"),
+        ([*store, "export", tmp_path / "export.tar", "nothing.example"], "is covered by nothing.example"),
+        ([*store, "warm", tmp_path / "go.mod"], "reading example.com/none/@v/v1.0.0.info: 404"),
     ):
         done = cli(*arguments, check=False)
         assert done.returncode != 0

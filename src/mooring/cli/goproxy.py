@@ -171,7 +171,7 @@ def verify(context: typer.Context, *, output: Output = Format.table) -> None:
     done = asyncio.run(_verify(_config(context), output))
     view.verified(done, output)
     if done.wrong:
-        raise Conflict(f"{done.wrong} files are wrong: remove them, and the next request fetches them again")
+        raise Conflict(f"files that are wrong: {done.wrong}; remove them, and the next request fetches them again")
 
 
 async def _verify(config: Config, output: Format) -> view.Verified:

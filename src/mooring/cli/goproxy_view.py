@@ -90,12 +90,12 @@ class Revoked(BaseModel):
 def finding(item: Wrong, form: Format) -> None:
     """Say what is wrong with a file as soon as it is found; a document waits for all of them."""
     if form is Format.table:
-        _line(f"{'unsure' if item.unsure else 'WRONG'}  {item.file}: {item.problem}")
+        _line(f"{'unsure' if item.unsure else 'WRONG'}  {item.file}\n{item.problem}")
 
 
 def verified(done: Verified, form: Format) -> None:
     """The sum; the findings were told already."""
-    text = f"{done.files} files: {done.right} right, {done.wrong} wrong, {done.unsure} nobody knows about"
+    text = f"{done.files} files: {done.right} right, {done.wrong} wrong, {done.unsure} unsure"
     _said(done, text, form)
 
 
@@ -103,9 +103,9 @@ def evicted(done: Evicted, form: Format) -> None:
     """A line for each version that went or had to stay, then the sum."""
     if form is Format.table:
         for gone in done.removed:
-            _line(f"{'would go' if done.dry_run else 'removed'}  {gone.version}  {shown.size(gone.size)}")
+            _line(f"{'would go' if done.dry_run else 'removed'} {shown.size(gone.size):>8}  {gone.version}")
         for item in done.kept:
-            _line(f"kept  {item.version}: {item.why}")
+            _line(f"kept  {item.version}\n{item.why}")
     before, after, most = map(shown.size, (done.before, done.after, done.most))
     _said(done, f"{before} before, {after} after; at most {most} are wanted", form)
 

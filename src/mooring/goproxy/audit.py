@@ -62,7 +62,7 @@ async def _finding(ask: Ask, blob: Blob, recorded: Recorded) -> Finding:
         return Finding(ask.name, f"cannot be checked: {error.detail}", unsure=True)
     if wanted is None:
         return Finding(ask.name, "no hash of it is on record", unsure=True)
-    return Finding(ask.name, "" if wanted == h1 else f"its hash is {h1}, on record is {wanted}")
+    return Finding(ask.name, "" if wanted == h1 else f"its hash is {h1}\non record is {wanted}")
 
 
 async def _hash(ask: Ask, blob: Blob) -> tuple[str, str]:

@@ -251,8 +251,11 @@ def _returns(sources: Sources, recorded: Recorded, proxy: service.Proxy) -> Call
             raise Conflict("only the notary vouches for it")
         if await recorded(wanted.module, wanted.version) != await proxy.kept_hash(wanted):
             raise Conflict("its hash is not the one on record")
-        async with sources.source(wanted.module).zip(wanted):
-            """The upstream has begun to send it; that is all we wanted to know."""
+        try:
+            async with sources.source(wanted.module).zip(wanted):
+                """The upstream has begun to send it; that is all we wanted to know."""
+        except NotFound as error:
+            raise Conflict("the upstream has it no more") from error
 
     return returns
 

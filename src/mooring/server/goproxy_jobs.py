@@ -88,7 +88,9 @@ async def _graph(go: Path, file: Path, proxy: str) -> list[tuple[str, str]]:
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
     if process.returncode != 0:
-        raise InvalidInput(f"{file}: {errors.decode(errors='replace').strip()[:600]}", field="go.mod")
+        # The address of this run's own proxy, with its token, says nothing to anybody.
+        why = errors.decode(errors="replace").replace(f"{proxy}/", "").strip()
+        raise InvalidInput(f"{file}: {why[:600]}", field="go.mod")
     pairs = (line.split(" ") for line in output.decode().splitlines())
     return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[1]]  # noqa: PLR2004 - a pair
 
@@ -137,8 +139,9 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exporte
 
     Raises:
         InvalidInput: the file cannot be written.
+        NotFound: no pattern covers anything that is kept.
     """
-    count = 0
+    count = modules = 0
     async with build(config) as goproxy:
         unproved = await goproxy.database.complete(goproxy.store) if goproxy.database else 0
         try:
@@ -148,8 +151,11 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exporte
                     if blob is not None:
                         await _add(archive, entry.name, blob)
                         count += 1
+                        modules += _module_file(entry.name) is not None
         except OSError as error:
             raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
+    if patterns and not modules:
+        raise NotFound(f"nothing that is kept is covered by {', '.join(patterns)}")
     return Exported(count, unproved)
 
 
@@ -183,12 +189,14 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
     """Take over an export, or a folder such as a module cache's `cache/download`; everything is verified as if fetched.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: it is neither, or holds no module.
     """
     with _folder(source, config.root) as folder:
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         # Lists and branches of elsewhere say nothing about what is here: lists are made of the versions that are kept.
         wanted = [found for name in files if (found := _module_file(name)) is not None and found.immutable]
+        if not wanted:
+            raise InvalidInput(f"{source} holds no module: give an export, or what GOMODCACHE names", field="from")
         async with build(config, only=Folder(folder)) as goproxy:
             async for step in _all(goproxy.proxy, wanted):
                 yield step
@@ -205,8 +213,11 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="import-", dir=root) as temporary:
         try:
             _extract(source, Path(temporary) / _DOWNLOAD)
+        except tarfile.ReadError as error:
+            # Python's own text names each way of compressing in which it is none.
+            raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
         except (OSError, tarfile.TarError) as error:
-            raise InvalidInput(f"{source} is no export of a module store: {error}", field="from") from error
+            raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
         yield Path(temporary) / _DOWNLOAD
 
 
