@@ -3,26 +3,41 @@
 It goes to the network: to what `go env GOPROXY` says. Ours and the upstream take turns, now one first and now the
 other; a ratio is the median of the rounds' own ratios, since the machine and the network are slower in one minute than
 in the next. Warm, plain nginx serves the same files beside us: its row is what HTTP costs the go command, whoever
-serves. Of each peer there is one run, which does all that it does cold once more, compared with the median.
+serves; so does the gateway of `mooring up`, which knows the client by a token. Where client and server share two
+processors, what either of them spends is the other's time: the go command's own is printed beside the rounds. Of each
+peer there is one run, which does all that it does cold once more, compared with the median.
 """
 
 import asyncio
 import os
+import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from bench.goproxy_servers import Origin, Server, Start, nginx, ours, peers, started
+from bench.gateway_load import cpu_seconds, workers
+from bench.goproxy_servers import Origin, Start, nginx, ours, peers, started
+from mooring.gateway.config import Modules
+from mooring.goproxy import access, clearance
+from mooring.goproxy.config import Config
+from mooring.goproxy.policy import Filter
+from mooring.server.door import answering
+from mooring.server.goproxy import build
+from mooring.server.logs import errors_only
+from mooring.settings import Home
 from support.goupstream import go
+from support.nginx import gateway
 
 # A linter that is made of other people's linters: 194 modules, none of them large.
 _GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
@@ -34,9 +49,14 @@ Row = dict[str, Any]
 
 async def run() -> list[Row]:
     """All figures."""
+    errors_only()
     folder = Path(tempfile.mkdtemp(prefix="mooring-bench-"))
     try:
-        return await asyncio.to_thread(_graph, folder)
+        rows, direct = await asyncio.to_thread(_cold, folder)
+        store = folder / str(_RUNS - 1) / "store"
+        async with _through_gateway(folder / "up", store) as place:
+            more, floor = await asyncio.to_thread(_kept, folder, place)
+        return rows + more + await asyncio.to_thread(_peers, folder, (direct, floor))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -45,7 +65,8 @@ def _row(name: str, value: float, unit: str, limit: float | None, note: str = ""
     return {"name": f"goproxy: module graph, {name}", "value": value, "unit": unit, "limit": limit, "note": note}
 
 
-def _graph(folder: Path) -> list[Row]:
+def _cold(folder: Path) -> tuple[list[Row], float]:
+    """Rows, and how long it took from the upstream; the last run's store stays."""
     direct, cold, busy = [], [], []
     for number in range(_RUNS):
         if number % 2:
@@ -55,62 +76,123 @@ def _graph(folder: Path) -> list[Row]:
             busy.append(server.cpu())
         if number % 2 == 0:
             direct.append(_download(folder, {}))
-    kept = folder / str(_RUNS - 1)
-    files = kept / "store/cache/download"
-    with started(ours("--upstream", "off"), kept) as server, started(nginx(files), folder / "nginx") as plain:
-        warm = _warm(folder, server, plain, f"file://{files}")
-        closed = _download(folder, {"GOPROXY": server.url})
-    count, floor = len(list(files.rglob("*.zip"))), warm[2].seconds
     rows = [
-        _row("cold", _ratio(cold, direct), "times upstream", 1.15, _note(count, cold, direct)),
+        _row("cold", _ratio(cold, direct), "times upstream", 1.15, _note(cold, direct)),
         _row("cold, processor time of the proxy", statistics.median(busy), "s", None, "its start included"),
-        _row("warm", _ratio(warm[0].seconds, floor), "times file://", 1.05, _note(count, warm[0].seconds, floor)),
-        _row(
-            "warm: plain nginx",
-            _ratio(warm[1].seconds, floor),
-            "times file://",
-            None,
-            _note(count, warm[1].seconds, floor),
-        ),
-        _row("warm, processor time of the proxy", statistics.median(warm[0].busy), "s", None, f"{3 * count} files"),
-        _row("warm, processor time: plain nginx", statistics.median(warm[1].busy), "s", None),
-        _row("closed network", closed, "s", None, "complete, checksum database included"),
     ]
-    for name, peer in peers(_origin()).items():
-        rows += _peer(peer, folder, folder / name, (statistics.median(direct), statistics.median(floor)))
-    return rows
+    return rows, statistics.median(direct)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files are, and what whoever serves them has spent, in seconds."""
+
+    name: str
+    url: str
+    cpu: Callable[[], float] = lambda: 0.0
 
 
 @dataclass
 class _Rounds:
-    """The downloads from one place, and what they cost whoever serves it."""
+    """The downloads from one place: how long they took, what the go command and what the server spent on them."""
 
     seconds: list[float] = field(default_factory=list)
-    busy: list[float] = field(default_factory=list)
+    client: list[float] = field(default_factory=list)
+    server: list[float] = field(default_factory=list)
 
 
-def _warm(folder: Path, server: Server, plain: Server, files: str) -> list[_Rounds]:
-    """From ours, from nginx and from the files, taking turns: each is the first one as often as the others."""
-    rounds = [_Rounds(), _Rounds(), _Rounds()]
-    places: list[tuple[str, Callable[[], float]]]
-    places = [(server.url, server.cpu), (plain.url, plain.cpu), (files, lambda: 0.0)]
+def _kept(folder: Path, through_gateway: _Place) -> tuple[list[Row], float]:
+    """Rows of what needs no upstream, and how long it took from `file://`."""
+    kept = folder / str(_RUNS - 1)
+    files = kept / "store/cache/download"
+    with started(ours("--upstream", "off"), kept) as server, started(nginx(files), folder / "nginx") as plain:
+        places = [
+            _Place("", server.url, server.cpu),
+            _Place(": plain nginx", plain.url, plain.cpu),
+            _Place(": the gateway of mooring up", through_gateway.url, through_gateway.cpu),
+            _Place(": file://", f"file://{files}"),
+        ]
+        rounds = _warm(folder, places)
+        closed = _download(folder, {"GOPROXY": server.url})
+    rows = _warm_rows(places[:-1], rounds[:-1], rounds[-1], f"{len(list(files.rglob('*.zip')))} modules")
+    rows.append(_row("closed network", closed, "s", None, "complete, checksum database included"))
+    return rows, statistics.median(rounds[-1].seconds)
+
+
+def _warm_rows(places: list[_Place], rounds: list[_Rounds], floor: _Rounds, what: str) -> list[Row]:
+    rows = []
+    for place, each in zip(places, rounds, strict=True):
+        limit = None if place.name else 1.05
+        note = f"{what}, {_note(each.seconds, floor.seconds)}"
+        rows.append(_row(f"warm{place.name}", _ratio(each.seconds, floor.seconds), "times file://", limit, note))
+    for place, each in zip(places, rounds, strict=True):
+        name = f"warm, processor time of the go command{place.name}"
+        note = f"medians {statistics.median(each.client):.2f} and {statistics.median(floor.client):.2f} s"
+        rows.append(_row(name, _ratio(each.client, floor.client), "times file://", None, note))
+    for place, each in zip(places, rounds, strict=True):
+        name = f"warm, processor time of the server{place.name}"
+        rows.append(_row(name, statistics.median(each.server), "s", None))
+    return rows
+
+
+def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
+    """From each place, taking turns: each is the first one as often as the others."""
+    rounds = [_Rounds() for _ in places]
     for number in range(_WARM_RUNS):
         for turn in range(len(places)):
             which = (number + turn) % len(places)
-            url, cpu = places[which]
-            before = cpu()
-            rounds[which].seconds.append(_download(folder, {"GOPROXY": url, "GOSUMDB": "off"}))
-            rounds[which].busy.append(cpu() - before)
+            place, each = places[which], rounds[which]
+            before, children = place.cpu(), _children()
+            each.seconds.append(_download(folder, {"GOPROXY": place.url, "GOSUMDB": "off"}))
+            each.client.append(_children() - children)
+            each.server.append(place.cpu() - before)
     return rounds
+
+
+def _children() -> float:
+    """Seconds that processes have spent which this one has started and waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@asynccontextmanager
+async def _through_gateway(folder: Path, store: Path) -> AsyncIterator[_Place]:
+    """The store behind one worker of the gateway, for somebody with a token.
+
+    What the gateway leaves to the module proxy's role (a few paths of this graph) this process answers.
+    """
+    home = Home(folder)
+    for each in (home.run, home.modules):
+        each.mkdir(parents=True)
+    modules = replace(Modules.of(home), store=store / "cache/download")
+    token = access.make(home.modules_tokens, "somebody", ())
+    config = Config(store, upstream="off", sumdb="off", tokens=home.modules_tokens)
+    modules.policy.write_bytes(clearance.document(config, *Filter(None).now()))
+    role = socket.socket(socket.AF_UNIX)
+    role.bind(str(modules.role))
+    async with (
+        build(config) as proxy,
+        answering(proxy.app, role),
+        gateway(home.root, workers=1, modules=modules, console="127.0.0.1") as ours,
+    ):
+        (pid,) = workers(ours.nginx.pid)
+        yield _Place("", f"http://127.0.0.1:{ours.port}/goproxy/t-{token}", lambda: cpu_seconds(pid))
+
+
+def _peers(folder: Path, beside: tuple[float, float]) -> list[Row]:
+    rows = []
+    for name, peer in peers(_origin()).items():
+        rows += _peer(peer, folder, folder / name, beside)
+    return rows
 
 
 def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
 
-def _note(count: int, ours: list[float], theirs: list[float]) -> str:
+def _note(ours: list[float], theirs: list[float]) -> str:
     rounds = ", ".join(f"{mine:.2f}/{other:.2f}" for mine, other in zip(ours, theirs, strict=True))
-    return f"{count} modules, rounds in s: {rounds}"
+    return f"rounds in s: {rounds}"
 
 
 def _origin() -> Origin:
