@@ -10,32 +10,26 @@ from typing import Any
 
 import pytest
 
+from support import house
 from support.mooring import Mooring, installation
 from support.waiting import until
 
 
-@pytest.fixture
-def mooring() -> Iterator[Mooring]:
-    """A fresh installation with the template `light`, and one running workspace `steady` made from it."""
-    with installation() as running:
-        running.add_light_template()
-        running.cli("workspace", "create", "steady", "--template", "light", "--wait")
-        yield running
-
-
 @pytest.fixture(scope="module")
 def running() -> Iterator[Mooring]:
-    """The installation of the tests after which all runs below the same supervisor as before."""
+    """The installation of all tests: what one of them kills is there again at its end."""
     with installation() as started:
         started.add_light_template()
         yield started
 
 
 @pytest.fixture
-def lasting(running: Mooring) -> Iterator[Mooring]:
-    """That installation with one running workspace `steady`, gone afterwards."""
+def mooring(running: Mooring) -> Iterator[Mooring]:
+    """That installation with one running workspace `steady` from the template `light`, gone afterwards."""
     running.cli("workspace", "create", "steady", "--template", "light", "--wait")
     yield running
+    # The next tests' too, though this one may have started it.
+    house.lasting.add(running.pid)
     running.cli("workspace", "delete", "steady", "--yes", "--wait")
 
 
@@ -84,16 +78,25 @@ def works(mooring: Mooring) -> None:
     mooring.cli("workspace", "delete", "later", "--yes", "--wait")
 
 
-def test_a_killed_server_costs_no_workspace(lasting: Mooring) -> None:
+def test_a_killed_server_costs_no_workspace(mooring: Mooring) -> None:
     """The editor keeps answering while no server runs; the next server adopts it as it is."""
-    before = editor(lasting)
-    kill(lasting.processes("mooring.server.role server"))
-    assert answers(lasting)
-    until(lambda: ready(lasting))
-    assert editor(lasting) == before
-    assert shown(lasting)["phase"] == "running"
-    assert kinds(lasting).count("starting") == 1
-    works(lasting)
+    before = editor(mooring)
+    kill(mooring.processes("mooring.server.role server"))
+    assert answers(mooring)
+    until(lambda: ready(mooring))
+    assert editor(mooring) == before
+    assert shown(mooring)["phase"] == "running"
+    assert kinds(mooring).count("starting") == 1
+    works(mooring)
+
+
+def test_killed_workers_and_masters_come_back_with_all_routes(mooring: Mooring) -> None:
+    """A new worker has the table at once; a new master gets it again."""
+    kill(mooring.processes("nginx: worker"))
+    until(lambda: answers(mooring))
+    kill(mooring.processes("nginx: master"))
+    until(lambda: answers(mooring))
+    works(mooring)
 
 
 def test_a_killed_agent_leaves_nginx_serving(mooring: Mooring) -> None:
@@ -104,24 +107,17 @@ def test_a_killed_agent_leaves_nginx_serving(mooring: Mooring) -> None:
     until(lambda: len(mooring.processes("mooring.server.role gateway")) == 1)
     works(mooring)
     assert mooring.processes("nginx: master") == masters
+    # An orphan from now on, below nobody whose end would be seen as its own.
+    house.lasting.update(masters)
 
 
-def test_killed_workers_and_masters_come_back_with_all_routes(lasting: Mooring) -> None:
-    """A new worker has the table at once; a new master gets it again."""
-    kill(lasting.processes("nginx: worker"))
-    until(lambda: answers(lasting))
-    kill(lasting.processes("nginx: master"))
-    until(lambda: answers(lasting))
-    works(lasting)
-
-
-def test_a_killed_editor_is_started_again_and_the_event_says_so(lasting: Mooring) -> None:
+def test_a_killed_editor_is_started_again_and_the_event_says_so(mooring: Mooring) -> None:
     """The crash is visible, and the workspace runs again."""
-    before = editor(lasting)
+    before = editor(mooring)
     kill([before])
-    until(lambda: "crashed" in kinds(lasting))
-    until(lambda: answers(lasting) and shown(lasting)["phase"] == "running")
-    assert editor(lasting) != before
+    until(lambda: "crashed" in kinds(mooring))
+    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    assert editor(mooring) != before
 
 
 def test_children_end_with_a_killed_supervisor_and_workspaces_do_not(mooring: Mooring) -> None:
@@ -140,9 +136,7 @@ def test_everything_is_killed_at_once(mooring: Mooring) -> None:
     """Supervisor, server, agent, nginx, keeper and editor: the next start has the workspace, and it runs again."""
     marker = mooring.home / "workspaces" / shown(mooring)["id"] / "home" / "kept.txt"
     marker.write_text("kept")
-    pids = [mooring.pid, *mooring.processes()]
-    kill(list(dict.fromkeys(pids)))
-    mooring.kill()
+    mooring.kill_all()
     mooring.start()
     until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
     assert marker.read_text() == "kept"
@@ -164,4 +158,6 @@ def test_a_second_start_on_the_same_home_says_who_has_it(mooring: Mooring) -> No
     assert f"pid {mooring.pid}" in refused.stderr
     assert "mooring down" in refused.stderr
     assert mooring.cli("down").returncode == 0
+    assert mooring.stop() == 0
     assert mooring.processes() == []
+    mooring.start()

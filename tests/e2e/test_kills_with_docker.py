@@ -1,9 +1,6 @@
 """Docker and everything of Mooring are killed at once, under containers and processes that run: all is true again."""
 
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import httpx2
@@ -109,11 +106,7 @@ def texts(mooring: Mooring, name: str) -> list[str]:
 def test_everything_and_docker_are_killed_at_once(mooring: Mooring, engine: Dockerd) -> None:
     """Without Docker processes run again and containers are waited for; with it they run again, and nothing is lost."""
     before = {name: texts(mooring, name) for name in (*RUNNING, *STOPPED)}
-    for pid in dict.fromkeys((engine.pid, mooring.pid, *mooring.processes())):
-        # A child ends by itself as soon as its supervisor is gone.
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    mooring.kill()
+    mooring.kill_all(engine.pid)
     engine.stop()
     engine.socket.unlink(missing_ok=True)
 

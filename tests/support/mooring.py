@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,29 @@ class Mooring:
         self._process.kill()
         self._process.wait()
 
+    def kill_all(self, *others: int) -> None:
+        """Kill every process of it, and these, at once, and wait for their ends: a dying nginx still has the port."""
+        while pids := [*others, *self.processes()]:
+            _kill(pids)
+            others = ()
+        if self._process is not None:
+            self._process.wait()
+
+
+def _kill(pids: list[int]) -> None:
+    """Kill them, each before the first has ended."""
+    with ExitStack() as stack:
+        ends = []
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(pid))
+                stack.callback(os.close, ends[-1])
+        for end in ends:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(end, signal.SIGKILL)
+        for end in ends:
+            assert select.select([end], [], [], _WITHIN_S)[0], "a killed process does not end"
+
 
 @contextmanager
 def installation(*options: str, **variables: str) -> Iterator[Mooring]:
@@ -234,7 +258,6 @@ def installation(*options: str, **variables: str) -> Iterator[Mooring]:
         yield mooring
     finally:
         mooring.stop()
-        for pid in mooring.processes():
-            # A test that killed the supervisor leaves workspaces, as it should.
-            os.kill(pid, signal.SIGKILL)
+        # A test that killed the supervisor leaves workspaces, as it should.
+        mooring.kill_all()
         shutil.rmtree(folder, ignore_errors=True)
