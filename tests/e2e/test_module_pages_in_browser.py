@@ -8,11 +8,11 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.async_api import Page
+from playwright.async_api import Page, expect
 
 from mooring.goproxy.names import Kind, ask
 from mooring.settings import Home
-from support.browser import chromium
+from support.browser import chromium, visit
 from support.goupstream import Fault, Upstream
 from support.mooring import Mooring, installation
 
@@ -49,7 +49,7 @@ async def page(mooring: Mooring) -> AsyncIterator[Page]:
         opened.on("console", lambda message: wrong.append(message.text))
         opened.on("dialog", lambda dialog: wrong.append(dialog.message))
         link = await said(mooring, "console", "--print")
-        await opened.goto(link)
+        await visit(opened, link)
         yield opened
     assert wrong == []
 
@@ -94,21 +94,21 @@ async def test_search_open_pin_and_evict(mooring: Mooring, page: Page) -> None:
             await asyncio.sleep(0.1)
 
     await page.get_by_role("link", name="Modules", exact=True).click()
-    assert await page.get_by_role("link", name="example.com/other").count() == 1
-    assert await page.get_by_role("link", name="example.com/broken@list").count() == 1
+    await expect(page.get_by_role("link", name="example.com/other")).to_have_count(1)
+    await expect(page.get_by_role("link", name="example.com/broken@list")).to_have_count(1)
     await page.get_by_role("searchbox").fill("big/LIB")
     await page.get_by_role("button", name="Search").click()
-    assert await page.get_by_role("link", name="example.com/other").count() == 0
+    await expect(page.get_by_role("link", name="example.com/other")).to_have_count(0)
     await page.get_by_role("link", name=LIB, exact=True).click()
-    assert await page.get_by_role("heading", level=1).inner_text() == LIB
-    assert await page.locator("code", has_text="h1:").count() == 2
-    assert await page.get_by_role("cell", name="ci", exact=True).count() == 1
+    await expect(page.get_by_role("heading", level=1)).to_have_text(LIB)
+    await expect(page.locator("code", has_text="h1:")).to_have_count(2)
+    await expect(page.get_by_role("cell", name="ci", exact=True)).to_have_count(1)
 
     await page.get_by_role("button", name="Pin v1.1.0").click()
     await page.get_by_role("button", name="Unpin v1.1.0").wait_for()
-    assert await page.get_by_role("link", name="Evict v1.1.0").count() == 0
+    await expect(page.get_by_role("link", name="Evict v1.1.0")).to_have_count(0)
     await page.get_by_role("link", name="Evict…", exact=True).click()
-    assert f"pinned by {LIB}@v1.1.0" in await page.inner_text("main")
+    await expect(page.get_by_text(f"pinned by {LIB}@v1.1.0")).to_have_count(1)
     assert zip_of(mooring, "v1.0.0").exists()
     await page.get_by_role("button", name="Evict").click()
     await page.get_by_text("evicted", exact=True).wait_for()
@@ -175,6 +175,6 @@ async def test_the_pages_fit(mooring: Mooring, page: Page, width: int, scheme: s
     await page.set_viewport_size({"width": width, "height": 800})
     await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     for path in ("/modules", f"/modules/{LIB}", f"/modules/{LIB}/@evict"):
-        await page.goto(f"http://localhost:{mooring.port}{path}")
-        assert await page.get_by_role("heading", level=1).count() == 1
+        await visit(page, f"http://localhost:{mooring.port}{path}")
+        await expect(page.get_by_role("heading", level=1)).to_have_count(1)
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, path

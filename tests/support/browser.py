@@ -7,8 +7,9 @@ from pathlib import Path
 from playwright.async_api import Browser, Error, Page, Response, async_playwright
 from playwright.async_api import TimeoutError as TooLate
 
-# Without these Chromium talks to its maker's servers at every start.
+# Without these Chromium talks to its maker's servers at every start, and loads by itself what failed to load.
 _QUIET = (
+    "--disable-auto-reload",
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
@@ -17,6 +18,7 @@ _QUIET = (
     "--disable-gpu",
     "--no-sandbox",
 )
+_FAILED = "chrome-error://chromewebdata/"
 _WITHIN_MS = 90_000
 _TRIES = 5
 
@@ -47,6 +49,8 @@ async def visit(page: Page, url: str) -> Response:
         except Error as error:
             if left == 0 or "net::ERR_NETWORK_CHANGED" not in error.message:
                 raise
+            # The page that says so may come later, and would break off the next try.
+            await page.wait_for_url(_FAILED, wait_until="commit")
         else:
             assert answer is not None
             return answer
