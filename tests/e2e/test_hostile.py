@@ -328,12 +328,12 @@ def redis_server(port: int) -> Iterator[Callable[[], int]]:
 def listening_ports(mooring: Mooring) -> set[int]:
     """Every TCP port that a process of Mooring's listens on, but for those of workspaces."""
     inodes = set()
-    for pid in mooring.processes():
-        if "editor" in Path(f"/proc/{pid}/cmdline").read_text():
-            continue
-        for fd in Path(f"/proc/{pid}/fd").iterdir():
-            with suppress(OSError):
-                inodes.add(str(fd.readlink()).removeprefix("socket:[").removesuffix("]"))
+    for pid in set(mooring.processes()) - set(mooring.processes("editor")):
+        # Some live for a moment only, and so do some of what they have open.
+        with suppress(OSError):
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                with suppress(OSError):
+                    inodes.add(str(fd.readlink()).removeprefix("socket:[").removesuffix("]"))
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return {int(fields[1].partition(":")[2], 16) for fields in lines if fields[3] == "0A" and fields[9] in inodes}
 

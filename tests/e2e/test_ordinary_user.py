@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def users(mooring: Mooring) -> dict[int, str]:
     """Who its processes run as: the real, effective and saved user, by process."""
     found = {}
     for pid in {mooring.pid, *mooring.processes()}:
-        status = Path(f"/proc/{pid}/status").read_text()
-        found[pid] = next(line for line in status.splitlines() if line.startswith("Uid:"))
+        # Some live for a moment only.
+        with suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            found[pid] = next(line for line in status.splitlines() if line.startswith("Uid:"))
     return found
 
 
