@@ -111,10 +111,10 @@ def test_wrong_credentials_are_no_absence(
 
 
 @pytest.mark.parametrize("kind", ["info", "zip"])
-def test_a_repository_that_is_not_shown_is_none(git: GitServer, proxy: Served, kind: str) -> None:
-    """It is a 404 whose words tell the developer which server was asked with what, and what git said."""
+def test_a_repository_that_is_not_shown_may_be_there(git: GitServer, proxy: Served, kind: str) -> None:
+    """No absence is proved: it is a 503 that says which server was asked with what, and what git said."""
     answer = httpx2.get(f"{proxy.url}/{git.module('none')}/@v/v1.0.0.{kind}", timeout=60)
-    assert answer.status_code == 404
+    assert answer.status_code == 503
     problem = "127.0.0.1 has no such repository, or does not show it to the module proxy"
     assert answer.text.splitlines() == [
         f"{git.module('none')}@v1.0.0: {problem}, which asks with what its netrc has for 127.0.0.1",

@@ -33,10 +33,10 @@ _UNPROVEN = re.compile(
     re.IGNORECASE,
 )
 _ABSENT = re.compile(
-    r"unknown revision|no matching versions for query|repository .*not found|404 not found|410 gone|"
+    r"unknown revision|no matching versions for query|404 not found|410 gone|"
     r"no go-import meta tags|missing [^\s]*go\.mod|no commits|module path must match major version|"
     r"module declares its path as|go\.mod has (malformed|non-)|should be v|disallowed version string|"
-    r"does not match|is not a valid|returned error: (404|410)",
+    r"does not match|is not a valid",
     re.IGNORECASE,
 )
 _NO_SPACE = re.compile(r"no space left|disk quota|file (size limit|too large)", re.IGNORECASE)

@@ -1,7 +1,7 @@
 """What a developer is told about a repository that the proxy cannot read: the go command's advice is for their machine.
 
-A server's 404 proves no absence to a person: many hide what credentials may not see. For the go command it is one, as
-it is when there is no proxy (`loadRefs` in its `codehost/git.go`).
+That a server knows no repository proves no absence: many say so of what these credentials may not see. Taken for one,
+the private path would be named to the next proxy of the client's list.
 """
 
 import netrc as netrc_format

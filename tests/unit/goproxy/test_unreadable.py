@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.errors import NotFound, Unavailable
+from mooring.errors import Unavailable
 from mooring.goproxy.gocommand import translated
 from mooring.goproxy.unreadable import explained, unexplained
 
@@ -36,13 +36,12 @@ def test_who_was_asked_with_what_is_said(tmp_path: Path, entry: str | None, mean
     ]
 
 
-def test_what_a_server_hides_is_absent() -> None:
-    """A server's 404 is one of ours, and what it refuses is none; both say that other credentials may see it."""
-    hidden, refused = explained(ASKED, GO + ABSENT + ADVICE, None), explained(ASKED, GO + PROMPT, None)
+def test_what_a_server_does_not_show_is_no_absence() -> None:
+    """Many servers say of what they hide that it is not there: the words leave it open, and no other proxy is asked."""
+    hidden = explained(ASKED, GO + ABSENT + ADVICE, None)
     assert hidden.startswith(f"{ASKED}: github.com has no such repository, or does not show it to the module proxy")
     assert "git: remote: Repository not found." in hidden
-    assert isinstance(translated(hidden), NotFound)
-    assert isinstance(translated(refused), Unavailable)
+    assert isinstance(translated(hidden), Unavailable)
 
 
 @pytest.mark.parametrize(
