@@ -185,7 +185,7 @@ def test_an_upstream_that_is_too_slow_is_no_absence(upstream: Upstream, config: 
     upstream.faults[f"{SMALL}.info"] = Fault(pace=lambda _: gate.wait(10))
     upstream.faults[BIG] = Fault(pace=lambda at: gate.wait(10) if at > 300_000 else None)
     try:
-        with running(replace(config, upstream_timeout_s=0.5)) as proxy:
+        with running(replace(config, upstream_timeout_s=2.0)) as proxy:
             assert get(proxy, f"{SMALL}.info").status_code == 503
             with pytest.raises(httpx2.RemoteProtocolError):
                 get(proxy, BIG)
@@ -200,7 +200,7 @@ def test_an_upstream_that_drips_is_cut_off(upstream: Upstream, config: Config) -
     drip = Fault(piece=20, pace=lambda at: gate.wait(0.1) and None if at > 300_000 else None)
     upstream.faults[name] = replace(drip, times=1)
     try:
-        with running(replace(config, upstream_timeout_s=0.7)) as proxy:
+        with running(replace(config, upstream_timeout_s=2.0)) as proxy:
             with pytest.raises(httpx2.RemoteProtocolError):
                 get(proxy, name)
             upstream.faults.clear()
