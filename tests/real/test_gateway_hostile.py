@@ -203,7 +203,7 @@ async def test_refusals_are_counted(tmp_path: Path, running: Running) -> None:
             text = (await edge.sink.read()).metrics
 
 
-@pytest.mark.parametrize("place", ["@api", "@files", "@other", "/elsewhere", "/.mooring/ticket"])
+@pytest.mark.parametrize("place", ["@api", "@files", "@unverified", "/elsewhere", "/.mooring/ticket"])
 async def test_a_backend_cannot_send_a_request_to_another_location(shared: Gateway, place: str) -> None:
     """The X-Accel headers mean nothing in an answer of a backend, and reach nobody."""
     async with (

@@ -63,19 +63,11 @@ local function located(state)
 end
 
 -- The location that sends the request on, nil when it is the one that the request is in.
-local function location_of(state)
-    local backend, route = state.backend, state.route
+local function location_of(backend)
     if backend.files then
         return "@files"
     end
-    state.idempotent = IDEMPOTENT[ngx.req.get_method()]
-    if backend.tls then
-        return backend.tls.verify and "@other" or "@unverified"
-    end
-    if backend.listener_of then
-        return "@other"
-    end
-    return (route.rewrite or not state.idempotent) and "@other" or nil
+    return backend.tls and not backend.tls.verify and "@unverified" or nil
 end
 
 -- What may be said of the person, for `proxy_set_header`.
@@ -88,16 +80,20 @@ local function disclose(state)
     end
 end
 
--- The address for `proxy_pass`, its path the raw bytes of the request but for a rewritten prefix.
+-- The address for `proxy_pass`, its path the raw bytes of the request but for a rewritten prefix. "http://kept" stands
+-- there already.
 local function aim(state)
     local tls = state.backend.tls
+    state.idempotent = IDEMPOTENT[ngx.req.get_method()]
     if tls then
         ngx.var.mooring_name = tls.name
     end
     -- Behind a kept connection to a workspace's port may be whoever listened there before.
     local keeps = not tls and state.idempotent and not state.backend.listener_of
-    local upstream = keeps and "http://kept" or tls and "https://fresh" or "http://fresh"
-    ngx.var.mooring_pass = upstream .. filters.target(state)
+    if not keeps or state.route.rewrite then
+        local upstream = keeps and "http://kept" or tls and "https://fresh" or "http://fresh"
+        ngx.var.mooring_pass = upstream .. filters.target(state)
+    end
 end
 
 local function forward(state)
@@ -115,7 +111,7 @@ local function forward(state)
         balance.opened(state.backend)
         state.counted = true
     end
-    local location = location_of(state)
+    local location = location_of(state.backend)
     if location or state.counted then
         handover.keep(state)
     end
@@ -123,6 +119,7 @@ local function forward(state)
         return ngx.exec(location)
     end
     disclose(state)
+    aim(state)
 end
 
 local function passes_to_starting(state)
