@@ -57,7 +57,7 @@ function request()
     local i = math.random(0, {active} - 1)
     headers["Host"] = "{host}:{port}"
     headers["Cookie"] = cookies[i + 1]
-    return wrk.format("{method}", "{path}", headers, "{body}")
+    return wrk.format("{method}", "{path}", headers, {body})
 end
 """
 
@@ -118,7 +118,9 @@ async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS, as
     headers = ", ".join(f'["{name}"] = "{value}"' for name, value in asked.headers.items())
     # Lua joins what Python has cut: its `gsub` would keep wrk busier than what it measures.
     host, path = (text.replace("#", '" .. i .. "') for text in (asked.host, asked.path))
-    values = {"method": asked.method, "host": host, "path": path, "body": asked.body, "headers": headers}
+    # For an empty text wrk would send a Content-Length, which no browser's GET has.
+    body = f'"{asked.body}"' if asked.body else "nil"
+    values = {"method": asked.method, "host": host, "path": path, "body": body, "headers": headers}
     script = folder / "load.lua"
     script.write_text(_WRK.format(cookies=cookies, port=port, active=active, **values))
     child = await asyncio.create_subprocess_exec(
