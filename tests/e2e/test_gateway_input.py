@@ -161,7 +161,7 @@ async def acting(edge: Gateway, editor: Editor) -> None:
 
 async def cursor_in(editor: Editor, line: int) -> None:
     """Wait until the cursor stands at the beginning of that line, as the status bar says."""
-    await editor.page.wait_for_selector(f".statusbar-item:has-text('Ln {line}, Col 1')")
+    await editor.page.wait_for_selector(f".statusbar-item :text-is('Ln {line}, Col 1')")
 
 
 @waits_for(a_tab)
