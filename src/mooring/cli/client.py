@@ -7,7 +7,7 @@ in between is no error as long as it comes back in time.
 import contextlib
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import NoReturn, Self, TypeVar
 from urllib.parse import urlencode
@@ -126,22 +126,28 @@ class Api:
         `resume` is the query's name of that id. An event called `end` is the end.
 
         Raises:
-            Unavailable: the server has been away for a minute.
+            Unavailable: the server has been away for a minute, or has ended every answer before it said anything.
         """
         asked = dict(query)
         heard = time.monotonic()
+
+        def said() -> None:
+            nonlocal heard
+            heard = time.monotonic()
+
         while True:
             try:
-                for sent in self.stream(path, asked, patience_s=SILENT_S):
-                    heard = time.monotonic()
+                for sent in self.stream(path, asked, patience_s=SILENT_S, said=said):
                     if sent.event == "end":
                         return
                     asked[resume] = sent.id
                     yield sent
-                heard = time.monotonic()
             except Unavailable:
                 if time.monotonic() - heard > AWAY_S:
                     raise
+            if time.monotonic() - heard > AWAY_S:
+                text = _("{url} ends every answer before it says anything: its log says why")
+                raise Unavailable(text.format(url=self.endpoint.url))
             # A server that ends every stream at once must not be asked without a pause.
             threading.Event().wait(AGAIN_S)
 
@@ -151,9 +157,14 @@ class Api:
             yield Event.model_validate_json(sent.data)
 
     def stream(
-        self, path: str, query: Mapping[str, Query], *, patience_s: float | None = None
+        self,
+        path: str,
+        query: Mapping[str, Query],
+        *,
+        patience_s: float | None = None,
+        said: Callable[[], None] | None = None,
     ) -> Iterator[httpx2.ServerSentEvent]:
-        """Server-sent events of one connection."""
+        """Server-sent events of one connection; at its end `said` is called if the server said anything in it."""
         timeout = httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S, read=patience_s)
         headers = {"Accept": "text/event-stream"}
         try:
@@ -162,7 +173,12 @@ class Api:
                 if response.is_error:
                     response.read()
                     _refuse(response)
-                yield from httpx2.EventSource(response)
+                try:
+                    yield from httpx2.EventSource(response)
+                finally:
+                    # Also the comment that it sends in quiet times, which is no event.
+                    if said is not None and response.num_bytes_downloaded:
+                        said()
         except httpx2.ReadTimeout:
             return
         except httpx2.TransportError as error:

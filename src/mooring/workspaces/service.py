@@ -236,10 +236,8 @@ class WorkspaceService:
         self, caller: Caller, workspace_id: str, *, offset: int = 0, follow: bool = False
     ) -> AsyncIterator[tuple[int, bytes]]:
         """Its output from `offset` on, each chunk with the offset behind it."""
-        workspace = await self.get(caller, workspace_id)
-        engine = await self.engine(workspace)
-        async for chunk in engine.read(workspace_id, offset=offset, follow=follow):
-            yield chunk
+        engine = await self._engine_of(await self.get(caller, workspace_id))
+        return engine.read(workspace_id, offset=offset, follow=follow)
 
     async def exec(
         self, caller: Caller, workspace_id: str, command: Sequence[str], environment: Mapping[str, str], *, tty: bool
@@ -252,7 +250,7 @@ class WorkspaceService:
             raise InvalidInput("command must have at least one word", field="command")
         if workspace.phase not in _ALIVE:
             raise Conflict(f"the workspace is {workspace.phase}: start it first", field="phase")
-        engine = await self.engine(workspace)
+        engine = await self._engine_of(workspace)
         return await engine.exec(workspace_id, command, environment=environment, tty=tty)
 
     async def listener(self, workspace_id: str, port: int) -> str | None:
@@ -261,7 +259,7 @@ class WorkspaceService:
             workspace = await self._store.get(workspace_id)
         except NotFound:
             return None
-        return await (await self.engine(workspace)).owns_port(workspace_id, port)
+        return await (await self._engine_of(workspace)).owns_port(workspace_id, port)
 
     async def count(self, owner: str) -> int:
         """How many workspaces of the owner still exist."""
@@ -281,8 +279,7 @@ class WorkspaceService:
         activity = self._activity(workspace)
         return IdleStatus(stops_at(activity, workspace.spec.idle), explain(activity, workspace.spec.idle))
 
-    async def engine(self, workspace: Workspace) -> Engine:
-        """What runs it."""
+    async def _engine_of(self, workspace: Workspace) -> Engine:
         template = await self._templates.get(workspace.spec.template, workspace.spec.template_version)
         return self._engines[template.runtime]
 

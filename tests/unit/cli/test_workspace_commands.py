@@ -5,6 +5,8 @@ import contextlib
 import dataclasses
 import json
 import sys
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +15,11 @@ from mooring.api.http.schemas import Workspace
 from mooring.cli.output import Format
 from mooring.cli.workspace_view import shown
 from mooring.model.workspace import Phase
-from support.cli import Cli, runs
+from mooring.settings import Home
+from mooring.workspaces.docker.late import LateDocker
+from mooring.workspaces.output import Log
+from mooring.workspaces.ports import Engine
+from support.cli import Cli, command_line, runs
 from support.pseudo_terminal import terminal
 
 NEW = ("workspace", "create", "demo", "--template", "light")
@@ -240,6 +246,22 @@ async def test_the_output_of_the_editor(cli: Cli) -> None:
     command = (sys.executable, "-m", "mooring", "workspace", "logs", "demo")
     async with terminal(*command, environment=cli.environment()) as screen:
         await screen.shows("\x1b[31mred\x1b[0m[2J")
+
+
+async def test_the_output_without_an_engine(tmp_path: Path) -> None:
+    """Where the engine is gone `logs` prints what it has, and ends."""
+    home = Home(tmp_path / "docker")
+
+    async def never() -> AbstractAsyncContextManager[Engine]:
+        raise AssertionError("there is no engine")
+
+    async with (
+        LateDocker(home, tmp_path / "docker.sock", never) as docker,
+        command_line(tmp_path / "person", runtime=docker) as cli,
+    ):
+        made = await cli.api.workspace("ada", "demo")
+        Log(str(home.workspace(made.id) / "log")).append(b"its last words\n")
+        assert (await cli.good("workspace", "logs", "demo")).out == "its last words\n"
 
 
 async def test_urls_and_links(cli: Cli) -> None:

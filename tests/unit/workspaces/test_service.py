@@ -80,7 +80,7 @@ async def test_another_persons_workspace_does_not_exist() -> None:
             service.move_to_template(BOB, made.id),
             service.events(BOB, made.id),
             service.exec(BOB, made.id, ["id"], {}, tty=False),
-            anext(service.logs(BOB, made.id)),
+            service.logs(BOB, made.id),
             anext(service.follow(BOB, made.id)),
         ]
         for call in calls:
@@ -219,7 +219,7 @@ async def test_output_and_commands_pass_through() -> None:
     async with stage() as it:
         made = await it.create()
         await it.until(made.id, Phase.running)
-        assert [data async for _, data in it.service.logs(ADA, made.id)] == [b"started generation 1\n"]
+        assert [data async for _, data in await it.service.logs(ADA, made.id)] == [b"started generation 1\n"]
         session = await it.service.exec(ADA, made.id, ["cat"], {}, tty=False)
         await session.write(b"hello")
         await session.write(b"")

@@ -110,9 +110,8 @@ async def logs(  # noqa: PLR0913 - one parameter a part of the request
 ) -> Response:
     """The output of its editor: server-sent events, or the bytes themselves as `text/plain`."""
     subject = as_subject(caller)
-    await services.workspaces.engine(await services.workspaces.get(subject, workspace_id))
     start = offset if last is None else last
-    chunks = services.workspaces.logs(subject, workspace_id, offset=start, follow=follow)
+    chunks = await services.workspaces.logs(subject, workspace_id, offset=start, follow=follow)
     if "text/plain" in accept and SSE not in accept:
         return stream(services, caller, _bytes(chunks), media_type="text/plain; charset=utf-8")
     return sse(services, caller, _log_events(chunks))

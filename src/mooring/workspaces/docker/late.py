@@ -20,6 +20,7 @@ from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home
 from mooring.workspaces.docker import crashes as deaths
 from mooring.workspaces.ports import Engine, ExecSession, Observation, Usage
+from mooring.workspaces.tail import chunks
 
 log = structlog.get_logger(__name__)
 
@@ -29,7 +30,8 @@ LOOK_S = 1.0
 class LateDocker:
     """An `Engine`: what `make` gives, made as soon as there is a `socket`. Enter it with `async with`.
 
-    Before, and whenever the engine does not answer, only what has not run there can be stopped and deleted.
+    Before, and whenever the engine does not answer, only what it never began to start can be stopped and deleted;
+    output is read from files, which need no engine.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class LateDocker:
         try:
             return await (await self._here()).apply(workspace, template)
         except Unavailable:
-            if workspace.desired is Desired.running or self._has_run(workspace.id):
+            if workspace.desired is Desired.running or self._was_begun(workspace.id):
                 raise
             return Observation(workspace.id, workspace.generation, Phase.stopped)
 
@@ -75,7 +77,7 @@ class LateDocker:
         try:
             await (await self._here()).delete(workspace_id)
         except Unavailable:
-            if self._has_run(workspace_id):
+            if self._was_begun(workspace_id):
                 raise
 
     async def watch(self) -> AsyncIterator[Observation]:
@@ -97,9 +99,8 @@ class LateDocker:
 
     # Logs
 
-    async def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        async for chunk in (await self._here()).read(workspace_id, offset=offset, follow=follow):
-            yield chunk
+    def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
+        return chunks(self._home.workspace(workspace_id) / "log", offset=offset, follow=follow)
 
     # Exec
 
@@ -118,5 +119,5 @@ class LateDocker:
                 log.info("the docker runtime begins", socket=str(self._socket))
             return self._runtime
 
-    def _has_run(self, workspace_id: str) -> bool:
+    def _was_begun(self, workspace_id: str) -> bool:
         return deaths.are_kept(self._home.workspace(workspace_id))

@@ -13,6 +13,7 @@ from mooring.model.routes import RouteState
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home
+from mooring.workspaces import output
 from mooring.workspaces.docker import crashes
 from mooring.workspaces.docker.late import LateDocker
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
@@ -113,6 +114,24 @@ async def test_an_engine_that_comes_later_is_found(tmp_path: Path) -> None:
         await it.until(made.id, Phase.running)
         assert it.clock.monotonic() - began < 5
         await it.until((await it.create("two")).id, Phase.running)
+
+
+@simulated
+async def test_what_an_engine_is_asked_is_answered_without_one(tmp_path: Path) -> None:
+    """Output is read from files; a command, its use and its ports are refused at once, with what to do."""
+    machine = Machine(tmp_path)
+    made = await machine.ran()
+    folder = machine.home.workspace(made.id) / "log"
+    output.Log(str(folder)).append(b"said\n")
+    async with machine.server() as it:
+        assert [data async for _, data in await it.service.logs(ADA, made.id)] == [b"said\n"]
+        for refused in (
+            it.service.exec(ADA, made.id, ["ls"], {}, tty=False),
+            it.service.listener(made.id, 3000),
+            it.runtime.usage(made.id),
+        ):
+            with pytest.raises(Unavailable, match="there is no Docker engine"):
+                await refused
 
 
 @simulated
