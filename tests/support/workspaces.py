@@ -114,23 +114,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def stage(  # noqa: PLR0913 - each is a part that a test may replace
     *,
     runtime: Engine | None = None,
+    docker: Engine | None = None,
     store: WorkspaceStore | None = None,
     events: EventLog | None = None,
     clock: Clock | None = None,
     light: Template = LIGHT,
     templates: Catalogue | None = None,
 ) -> AsyncIterator[Stage]:
-    """Everything wired as the server does it, and running; both kinds of runtime are one."""
+    """Everything wired as the server does it, and running; both kinds of runtime are one unless `docker` is given."""
     clock = clock or SystemClock()
     log = events or MemoryEventLog(clock)
     kept = store or MemoryStore(log if isinstance(log, MemoryEventLog) else None)
     outbox = Outbox(log, clock)
     engine = runtime or MemoryRuntime()
     catalogue = templates or StageTemplates(light)
-    engines = {"process": engine, "docker": engine}
+    engines = {"process": engine, "docker": docker or engine}
     table = RouteTable()
     probe = StageProbe(table)
     activity: dict[str, Activity] = {}

@@ -145,6 +145,8 @@ class LostTurn(Turn):
         return Observation(wanted.id, wanted.generation, Phase.stopped)
 
     async def delete(self) -> None:
+        # Each engine removes the one folder: no process may run in it by then, whoever has started it.
+        await self.apply(Desired.stopped)
         for engine in self._parts.engines.values():
             await self._bounded(engine.delete(self.workspace.id))
         await self._forget()

@@ -287,6 +287,37 @@ async def test_a_workspace_whose_template_is_lost_can_be_stopped_and_deleted() -
         assert it.route(made.id) is None
 
 
+class FolderRuntime(MemoryRuntime):
+    """Deletes a folder that it has in common with `others`, and keeps what ran in it then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.others: tuple[MemoryRuntime, ...] = ()
+        self.ran: list[MemoryRuntime] = []
+
+    async def delete(self, workspace_id: str) -> None:
+        self.ran += [other for other in self.others if await other.usage(workspace_id) is not None]
+        await super().delete(workspace_id)
+
+
+@simulated
+async def test_what_lost_its_template_is_ended_before_any_file_of_it_goes() -> None:
+    """Whichever runtime it had: one that removes files first does so under no running editor of the other."""
+    process, docker = FolderRuntime(), FolderRuntime()
+    process.others, docker.others = (docker,), (process,)
+    # It runs on the one that is asked last.
+    templates = LosingTemplates(LIGHT.model_copy(update={"runtime": "docker"}))
+    async with stage(runtime=process, docker=docker, templates=templates) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+        templates.lost = True
+        await it.service.delete(ADA, made.id)
+        async with asyncio.timeout(10):
+            while made.id in docker.world.files or it.route(made.id) is not None:
+                await asyncio.sleep(0.01)
+        assert docker.ran == process.ran == []
+
+
 @simulated
 async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
     """A workspace whose start has only been asked for when Mooring stops does not run on without it."""
