@@ -9,9 +9,7 @@ from mooring.control.clock import Clock
 from mooring.errors import Conflict, NotFound, StaleRevision
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Workspace
-from mooring.workspaces.ports import Event, Page
-
-KEPT_EVENTS = 500
+from mooring.workspaces.ports import KEPT_EVENTS, Event, Page
 
 
 class MemoryStore:
@@ -88,7 +86,7 @@ class MemoryEventLog:
         self._changed = asyncio.Event()
         return event
 
-    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = 500) -> tuple[Event, ...]:
+    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
         found = [e for e in self._events if e.id > event_id and workspace_id in (None, e.workspace)]
         return tuple(found[:limit])
 

@@ -9,6 +9,8 @@ from mooring.model.routes import Backend
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 
+KEPT_EVENTS = 500
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -53,7 +55,7 @@ class Event:
 
 
 class EventLog(Protocol):
-    """Events kept per workspace; the newest 500 of each."""
+    """Events kept per workspace; the newest `KEPT_EVENTS` of each."""
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -63,8 +65,11 @@ class EventLog(Protocol):
         Whoever wants none lost tells the `Outbox`.
         """
 
-    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = 500) -> tuple[Event, ...]:
-        """Events above `event_id`, oldest first; of all workspaces when the id is None."""
+    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
+        """Events above `event_id`, oldest first; of all workspaces when the id is None.
+
+        The default `limit` is all that is kept of one.
+        """
 
     def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
         """The same, then new ones for ever. A slow reader misses none: it reads the store, not a queue."""

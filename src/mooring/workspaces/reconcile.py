@@ -239,7 +239,8 @@ class WorkspaceReconciler:
         timeout_s = turn.template.editor.start_timeout_s
         start = Start(seen.generation, seen.restarts, now - max(0.0, since), now + timeout_s)
         if known is None:
-            start.adopt(answered=workspace.phase is Phase.running, ran=not begun and await turn.ran())
+            answered = workspace.phase is Phase.running
+            start.adopt(answered=answered, ran=not answered and not begun and await turn.ran())
         if known is not None and known.generation == seen.generation:
             start.began = now
             await turn.event("crashed", known.ended(seen), at=self._seen_at[workspace.id])

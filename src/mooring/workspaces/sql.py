@@ -14,10 +14,9 @@ from mooring.errors import Conflict, NotFound, StaleRevision
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.store.database import Database
-from mooring.workspaces.ports import Event, Page
+from mooring.workspaces.ports import KEPT_EVENTS, Event, Page
 from mooring.workspaces.tables import events, templates, workspaces
 
-KEPT_EVENTS = 500
 # Another server's events are not told to this one: its followers look for themselves this often.
 _LOOK_EVERY_S = 2.0
 _EVENTS_LOCK = 7_246_120_932
@@ -112,7 +111,7 @@ class SqlEventLog:
         self._changed = asyncio.Event()
         return replace(event, id=event_id)
 
-    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = 500) -> tuple[Event, ...]:
+    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
         wanted = select(events).where(events.c.id > event_id).order_by(events.c.id).limit(limit)
         if workspace_id is not None:
             wanted = wanted.where(events.c.workspace == workspace_id)
