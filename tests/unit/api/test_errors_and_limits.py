@@ -98,7 +98,7 @@ async def test_an_unforeseen_error_tells_nothing(it: Api, monkeypatch: pytest.Mo
     monkeypatch.setattr(MemoryAccounts, "users", broken)
     with capture_logs() as logs:
         response = await it.client("ada").get("/api/v1/users")
-    assert [entry["path"] for entry in logs] == ["/api/v1/users"]
+    assert [(entry["path"], type(entry["exc_info"])) for entry in logs] == [("/api/v1/users", ZeroDivisionError)]
     assert response.status_code == 500
     assert response.json()["code"] == "internal"
     assert "secret" not in response.text
@@ -113,9 +113,12 @@ async def test_a_database_that_is_away_is_said_to_be(it: Api, monkeypatch: pytes
 
     monkeypatch.setattr(MemoryAccounts, "token", away)
     monkeypatch.setattr(MemoryAccounts, "users", away)
-    with capture_logs():
+    with capture_logs() as logs:
         response = await client.get("/api/v1/me")
         ready = await client.get("/readyz")
+    assert [(entry["error"], entry["exc_info"]) for entry in logs if entry["event"] == "request failed"] == [
+        ("the database does not answer", None)
+    ]
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
     assert ready.status_code == 503
     database = next(watch for watch in ready.json()["watches"] if watch["name"] == "database")

@@ -30,7 +30,14 @@ async def answer(connection: Request | WebSocket, error: Exception) -> Response 
     """The answer to a request that ended in `error`; what we did not foresee goes to the log, not to the caller."""
     response = render(error)
     if response.status_code >= 500:  # noqa: PLR2004 - the server's own faults
-        log.error("request failed", path=connection.url.path, status=response.status_code, exc_info=error)
+        # Our own errors say what is wrong; of a foreign one the place is what one needs.
+        log.error(
+            "request failed",
+            path=connection.url.path,
+            status=response.status_code,
+            error=str(error),
+            exc_info=None if isinstance(error, MooringError) else error,
+        )
     if isinstance(connection, WebSocket) and connection.application_state is not WebSocketState.CONNECTING:
         # It is no HTTP exchange any more.
         await connection.close(1011)
