@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.errors import Conflict, Misconfigured
+from mooring.errors import Conflict, Misconfigured, Unavailable
 from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Listen
@@ -312,6 +312,21 @@ async def test_the_output_is_whole_across_servers(harness: DockerHarness) -> Non
                 if b"alone-2" in read:
                     break
     assert [line for line in read.decode().splitlines() if line.startswith(("turn-", "alone-"))] == lines
+
+
+async def test_a_start_that_cannot_be_kept_makes_nothing(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A workspace whose folder takes no file has nothing on the engine that nobody would know of, and starts later."""
+    wanted = workspace()
+    folder = harness.home.workspace(wanted.id)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.touch()
+    with pytest.raises(Unavailable, match="File exists"):
+        await runtime.apply(wanted, harness.template("healthy"))
+    assert wanted.id not in harness.dockerd.cli("volume", "ls", "-q")
+    assert wanted.id not in harness.dockerd.cli("ps", "--all", "--format", "{{.Names}}")
+    folder.unlink()
+    await started(runtime, harness, wanted)
+    assert wanted.id in harness.dockerd.cli("volume", "ls", "-q")
 
 
 async def test_an_absent_image_is_an_operators_matter(runtime: DockerRuntime, harness: DockerHarness) -> None:

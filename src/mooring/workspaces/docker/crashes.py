@@ -58,7 +58,7 @@ def load(folder: Path, generation: int) -> Crashes:
 
 
 def are_kept(folder: Path) -> bool:
-    """Whether any are: they are kept before anything of a workspace is made on the engine, and go with it."""
+    """Whether any are: nothing of a workspace is made on the engine before they are kept, and they go with it."""
     return (folder / _FILE).exists()
 
 

@@ -184,8 +184,7 @@ class DockerRuntime:
             raise Misconfigured(f"template {template.name}: runtime docker needs image and editor.listen = port")
         guard = self._tasks.spawn(f"guard for {workspace.id}", self._guard.ensure())
         crashes = deaths.Crashes(workspace.generation)
-        # A start anew of the same generation, as after `mooring down`: what was kept of the one before is not its own.
-        await self._keep(workspace.id, crashes)
+        await self._begin(workspace.id, crashes)
         container = await self._create(workspace, template.image, plan)
         # Fail closed: a workspace never runs on a machine that is not kept from it.
         await guard
@@ -200,6 +199,18 @@ class DockerRuntime:
         for step in plan.first_start:
             _ = self._tasks.spawn(f"{step.name} in {workspace.id}", self._step(seen, step.name, step.argv))
         return (await self._settle(seen))[0]
+
+    async def _begin(self, workspace_id: str, crashes: deaths.Crashes) -> None:
+        """Keep that a start begins; of a start anew, as after `mooring down`, what was kept before is not its own.
+
+        Raises:
+            Unavailable: it cannot be kept. A delete while the engine is away would leave what a start makes there.
+        """
+        try:
+            await asyncio.to_thread(deaths.save, self._home.workspace(workspace_id), crashes)
+        except OSError as error:
+            where = f" ({error.filename})" if error.filename else ""
+            raise Unavailable(f"{error.strerror or error}{where}") from error
 
     async def _create(self, workspace: Workspace, image_name: str, plan: Launch) -> str:
         image = await self._engine.image(image_name)
