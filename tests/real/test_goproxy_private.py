@@ -92,7 +92,10 @@ def test_info_and_mod_do_not_build_a_zip(tmp_path: Path, git: GitServer, proxy: 
     assert not list((tmp_path / "store").rglob("*.zip"))
 
 
-@pytest.mark.parametrize(("password", "means"), [("wrong", "with what its netrc has for 127.0.0.1"), (None, "without")])
+@pytest.mark.parametrize(
+    ("password", "means"),
+    [("wrong", "which asks with what its netrc has for 127.0.0.1"), (None, "whose netrc has nothing for 127.0.0.1")],
+)
 def test_wrong_credentials_are_no_absence(
     tmp_path: Path, git: GitServer, upstream: Upstream, password: str | None, means: str
 ) -> None:
@@ -104,7 +107,7 @@ def test_wrong_credentials_are_no_absence(
     with running(wanted) as proxy:
         found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0", check=False)
     assert "503" in found["Error"]
-    assert f"127.0.0.1 does not let the module proxy read this repository, which asks {means}" in found["Error"]
+    assert f"127.0.0.1 does not let the module proxy read this repository, {means}" in found["Error"]
     assert "git: fatal: could not read Username" in found["Error"]
     assert "wrong" not in found["Error"]
     assert git.refused

@@ -21,6 +21,10 @@ class UpstreamRefused(Forbidden):
     code = "upstream_refused"
 
 
+class Unreadable(Unavailable):
+    """A repository is not there, or not for us: only somebody's change of either makes a later try succeed."""
+
+
 class NoSpace(Unavailable):
     """The store is full; what is kept can still be read."""
 

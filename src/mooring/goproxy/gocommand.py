@@ -24,17 +24,20 @@ from mooring.goproxy.faults import NoSpace
 _MAX_FILE = 4 * 2**30
 _SSH = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15")
 _MAX_OUTPUT = 8 * 2**20
-_CREDENTIALS = re.compile(r"://[^/@\s]+@")
+_MAX_TEXT = 8 * 2**10
+_MAX_LINE = 1000
+_CREDENTIALS = re.compile(r"://[^/\s]+@")
 _UNPROVEN = re.compile(
-    r"could not resolve host|no such host|timed? ?out|connection (refused|reset)|network is unreachable|"
-    r"authentication failed|could not read (username|password)|permission denied|terminal prompts disabled|"
-    r"certificate|host key verification failed|internal server error|bad gateway|service unavailable|"
+    r"could not resolve host|no such host|timed out|i/o timeout|handshake timeout|connection (refused|reset)|"
+    r"network is unreachable|authentication failed|could not read (username|password)|permission denied|"
+    r"terminal prompts disabled|x509:|certificate (problem|verification failed)|verify certificate|"
+    r"host key verification failed|internal server error|bad gateway|service unavailable|"
     r"returned error: (4(?!04|10)|5)\d\d|status code (4(?!04|10)|5)\d\d",
     re.IGNORECASE,
 )
 _ABSENT = re.compile(
     r"unknown revision|no matching versions for query|404 not found|410 gone|"
-    r"no go-import meta tags|missing [^\s]*go\.mod|no commits|module path must match major version|"
+    r"no go-import meta tags \(meta tags? |missing [^\s]*go\.mod|no commits|module path must match major version|"
     r"module declares its path as|go\.mod has (malformed|non-)|should be v|disallowed version string|"
     r"does not match|is not a valid",
     re.IGNORECASE,
@@ -166,9 +169,11 @@ class GoCommand:
         """What `go ARGUMENTS` prints.
 
         Raises:
-            NotFound: the repository proved that it is not there.
+            NotFound: the go command proved that it is not there.
+            Unreadable: the repository is not there, or not for us.
             Unavailable: anything else that went wrong.
         """
+        asked = arguments[-1]
         try:
             held = await asyncio.to_thread(self.clones.hold)
         except OSError as error:
@@ -178,13 +183,13 @@ class GoCommand:
             if status == 0:
                 return output
             text = _complaint(output, errors)
-            if repository := unreadable.unexplained(text):
+            if repository := unreadable.unexplained(asked, text):
                 _, _, errors = await self._run("git", "ls-remote", repository, "HEAD", held=held)
-                text += errors.decode(errors="replace")
+                text += _bounded(errors.decode(errors="replace"))
         finally:
             os.close(held)
-        text = _CREDENTIALS.sub("://", text)
-        raise translated(await asyncio.to_thread(unreadable.explained, arguments[-1], text, self.credentials.netrc))
+        about_access = await asyncio.to_thread(unreadable.explained, asked, text, self.credentials.netrc)
+        raise about_access or translated(asked, text)
 
     async def _run(self, *arguments: str, held: int) -> tuple[int, bytes, bytes]:
         """Status, output and errors of a program."""
@@ -274,16 +279,27 @@ def _complaint(output: bytes, errors: bytes) -> str:
         said = str(json.loads(output)["Error"])
     except (ValueError, KeyError, TypeError):
         said = output.decode(errors="replace")
-    return f"{errors.decode(errors='replace')}{said}\n"
+    return _bounded(errors.decode(errors="replace")) + _bounded(said)
 
 
-def translated(text: str) -> MooringError:
-    """What the go command complained about, as an error of ours, without credentials."""
-    text = _CREDENTIALS.sub("://", text).strip()
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("go: downloading")]
-    reason = "\n".join(lines[:8])[:600] or "the go command failed"
-    if _NO_SPACE.search(text):
+def _bounded(text: str) -> str:
+    """The beginning of `text`, without credentials: a server may say megabytes, which patterns would take hours for."""
+    lines = _CREDENTIALS.sub("://", text)[:_MAX_TEXT].splitlines()
+    return "".join(f"{line[:_MAX_LINE]}\n" for line in lines)
+
+
+def translated(asked: str, text: str) -> MooringError:
+    """What the go command complained about when it was asked for `asked`, as an error of ours, without credentials.
+
+    No word of a server makes an absence or a full disk: the one would name a private path elsewhere.
+    """
+    text = _bounded(text)
+    lines = (line for line in text.splitlines() if line.strip() and not line.startswith("go: downloading"))
+    reason = unreadable.excerpt(lines).strip() or "the go command failed"
+    # A path may be made of such words.
+    text = text.replace(asked, "").replace(asked.partition("@")[0], "")
+    if _NO_SPACE.search(unreadable.of_this_machine(text)):
         return NoSpace(reason)
-    if _ABSENT.search(text) and not _UNPROVEN.search(text):
+    if _ABSENT.search(unreadable.of_the_go_command(text)) and not _UNPROVEN.search(text):
         return NotFound(reason)
     return Unavailable(reason)

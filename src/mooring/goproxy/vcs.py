@@ -88,7 +88,7 @@ class VersionControl:
             output = await self._command.run("mod", "download", "-json", f"{ask.module}@{ask.version}")
             found = json.loads(output)
             if found.get("Error"):
-                raise translated(found["Error"])
+                raise translated(ask.label, found["Error"])
             if "Zip" not in found:
                 raise NotFound(f"{ask.label}: the go command made no zip")
             await self._used(found)
