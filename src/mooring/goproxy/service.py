@@ -15,7 +15,7 @@ from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
 from mooring.goproxy.changing import Changing
 from mooring.goproxy.checks import checked
-from mooring.goproxy.faults import BadUpstream, NoSpace
+from mooring.goproxy.faults import BadUpstream, NoSpace, Unreadable
 from mooring.goproxy.flight import HELD, Flight, Once
 from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import Ask, Kind
@@ -35,7 +35,8 @@ class Lifetimes:
     mutable_s: float = 30.0
     """Lists, latest, branches: half of the 60 s within which a new tag must be visible."""
     absent_s: float = 30.0
-    """Proven absence: the go command asks for every prefix of an import path, nearly all of which are misses."""
+    """Proven absence, and repositories that cannot be read: the go command asks for every prefix of an import path,
+    nearly all of which are misses."""
     failed_s: float = 5.0
     """A source that failed is left alone for so long where an older answer can be served."""
     absences: int = 100_000
@@ -101,7 +102,12 @@ class Proxy:
     def _raise_if_absent(self, ask: Ask) -> None:
         if (error := self._absent.get(ask.name, self._clock.monotonic())) is not None:
             # A new error each time: one that is raised again and again collects a traceback of every request.
-            raise NotFound(error.detail)
+            raise type(error)(error.detail)
+
+    def _remember(self, ask: Ask, error: MooringError) -> None:
+        # Each try at a repository that refuses us is a run of git, and has one of the few turns.
+        if isinstance(error, NotFound | Unreadable):
+            self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
 
     async def mod_hash(self, module: str, version: str) -> str:
         """The verified hash of a go.mod, fetched where need be. Raises as `get`."""
@@ -172,8 +178,8 @@ class Proxy:
     async def _small(self, ask: Ask) -> bytes:
         try:
             return await self._parts.source(ask.module).small(ask)
-        except NotFound as error:
-            self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
+        except MooringError as error:
+            self._remember(ask, error)
             raise
 
     def _flight(self, ask: Ask) -> Flight:
@@ -192,12 +198,11 @@ class Proxy:
         failure: MooringError = Unavailable("the proxy is stopping")
         try:
             await self._receive_zip(ask, flight)
-        except NotFound as error:
-            self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
-            failure = error
         except MooringError as error:
             failure = error
-            log.warning("zip refused", ask=ask.label, error=error.detail)
+            self._remember(ask, error)
+            if not isinstance(error, NotFound):
+                log.warning("zip refused", ask=ask.label, error=error.detail)
         except Exception:
             failure = Unavailable("the proxy could not finish this request")
             raise

@@ -13,7 +13,7 @@ import pytest
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
-from mooring.goproxy.faults import Mismatch
+from mooring.goproxy.faults import Mismatch, Unreadable
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.names import Ask, Kind, ask
@@ -114,6 +114,23 @@ async def test_a_failure_is_no_absence(proxy: Proxy, source: Scripted) -> None:
         with pytest.raises(Unavailable):
             await proxy.get(INFO)
     assert source.asked[INFO.name] == 3
+
+
+@pytest.mark.parametrize("kind", [Kind.list, Kind.info, Kind.zip])
+async def test_a_repository_that_cannot_be_read_is_left_alone(
+    proxy: Proxy, source: Scripted, hands: Hands, kind: Kind
+) -> None:
+    """It is refused as it was for as long as absence is believed, without another run of git; then it is asked."""
+    wanted = ask("example.com/x", "" if kind is Kind.list else "v1.0.0", kind)
+    source.answers[wanted.name] = Unreadable("no such repository, or not shown")
+    for _ in range(3):
+        with pytest.raises(Unreadable, match="not shown"):
+            await body(proxy, wanted)
+    assert source.asked[wanted.name] == 1
+    hands.seconds += 31
+    with pytest.raises(Unreadable):
+        await body(proxy, wanted)
+    assert source.asked[wanted.name] == 2
 
 
 async def test_a_failed_source_is_left_alone_while_there_is_an_old_answer(
