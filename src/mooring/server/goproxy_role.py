@@ -172,7 +172,9 @@ class InForce:
         """What the file says cannot be served."""
         if self._switch.goproxy is None:
             self._switch.refuse(f"the module proxy does not work: {why}")
-            self._withdraw()
+            # On a disk that became read-only it stays; nobody would look at the settings ever again.
+            with suppress(OSError):
+                self._withdraw()
         else:
             self._switch.problem = f"{why} (the settings before that are in force)"
         log.error("settings not taken", error=why)

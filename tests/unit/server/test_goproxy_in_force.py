@@ -1,6 +1,7 @@
 """The settings in force of the module proxy's role, where the disk lets nothing be removed."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,20 @@ async def taken_away(home: Home, in_force: InForce) -> None:
         # A folder is as hard to unlink as a file of a disk that became read-only.
         home.modules_policy.unlink()
         home.modules_policy.mkdir()
+
+
+async def test_settings_are_looked_at_again_on_a_disk_that_keeps_every_file(tmp_path: Path) -> None:
+    """What is wrong with them is told, also where the gateway's file cannot be taken back."""
+    with short_home() as home:
+        make_folders(home)
+        home.modules_policy.mkdir()
+        switch = Switch()
+        async with AsyncExitStack() as ending:
+            ending.enter_context(pytest.raises(IsADirectoryError))
+            in_force = InForce(Installation(home, Listen(), editor=tmp_path), switch, Telemetry(Tallies()))
+            await ending.enter_async_context(in_force)
+            in_force.stay("line 3 is wrong")
+            assert switch.problem == "the module proxy does not work: line 3 is wrong"
 
 
 async def test_the_parts_end_on_a_disk_that_keeps_every_file(tmp_path: Path) -> None:
