@@ -10,12 +10,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from mooring.errors import InvalidInput
 from mooring.goproxy import tallies
 from mooring.goproxy.audit import Finding, audit
 from mooring.goproxy.config import Config
+from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.gocommand import Credentials
 from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import build
+from mooring.server.goproxy_jobs import export, import_
 from support.gitserver import HOST, GitServer
 from support.goproxies import get, running
 from support.goupstream import Fault, GoUser, Upstream, go
@@ -138,3 +141,23 @@ def test_a_private_module_on_a_full_disk(tmp_path: Path, disk: SmallDisk, config
             assert "no space left" in refused
             disk.clear()
             assert ann.download(git.module("other") + "@v1.0.0")["Sum"]
+
+
+async def test_archives_on_a_full_disk(tmp_path: Path, disk: SmallDisk) -> None:
+    """An export that does not fit leaves the earlier one and all of the room; an import says whose disk is full."""
+    kept = tmp_path / "store/cache/download/example.com/x/@v/v1.0.0.zip"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(os.urandom(3_000_000))
+    outside = Config(tmp_path / "store", upstream="off", sumdb="off")
+    to = disk.folder / "modules.tar"
+    to.write_bytes(b"earlier")
+    disk.fill(leave=1_000_000)
+    with pytest.raises(InvalidInput, match="No space left on device"):
+        await export(outside, to, ())
+    assert to.read_bytes() == b"earlier"
+    assert sorted(path.name for path in disk.folder.iterdir()) == ["filler", "modules.tar"]
+    await export(outside, tmp_path / "modules.tar", ())
+    inside = Config(disk.folder / "store", upstream="off", sumdb="off")
+    with pytest.raises(NoSpace, match="has no room for what"):
+        _ = [step async for step in import_(inside, tmp_path / "modules.tar")]
+    assert list(inside.root.iterdir()) == []

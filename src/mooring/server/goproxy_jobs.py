@@ -1,9 +1,14 @@
 """Work on a module store beside serving it: filling it ahead, and carrying it into a closed network and out of one."""
 
 import asyncio
+import errno
+import lzma
+import os
+import secrets
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,15 +18,17 @@ from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
+from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.folder import Folder
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
-from mooring.goproxy.ports import Blob
+from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
 from mooring.server.goproxy import build, serving
 from mooring.settings import environment
 
 _AT_ONCE = 16
 _GRAPH_WITHIN_S = 1800.0
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWNLOAD = "cache/download/"
 _SUMDB = "sumdb/"
 _FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
@@ -135,28 +142,56 @@ class Exported:
 
 
 async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exported:
-    """Write what is kept, or the modules that a pattern covers, into a tar file.
+    """Write what is kept, or the modules that a pattern covers, into a tar file, which is there whole or as it was.
 
     Raises:
         InvalidInput: the file cannot be written.
         NotFound: no pattern covers anything that is kept.
     """
-    count = modules = 0
     async with build(config) as goproxy:
         unproved = await goproxy.database.complete(goproxy.store) if goproxy.database else 0
         try:
-            with await asyncio.to_thread(tarfile.open, to, "w") as archive:
-                async for entry in goproxy.store.entries():
-                    blob = await goproxy.store.open(entry.name) if _exported(entry.name, patterns) else None
-                    if blob is not None:
-                        await _add(archive, entry.name, blob)
-                        count += 1
-                        modules += _module_file(entry.name) is not None
+            with _replacing(to) as beside:
+                return Exported(await _write(goproxy.store, beside, patterns), unproved)
         except OSError as error:
             raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
+
+
+@contextmanager
+def _replacing(to: Path) -> Iterator[Path]:
+    """A name whose file takes the place of `to` when the block succeeds."""
+    target = to.resolve()
+    if target.exists() and not target.is_file():
+        # Renamed over a device it would be the end of it.
+        raise InvalidInput(f"{to} cannot be written: it is there, and no file", field="to")
+    beside = target.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        yield beside
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+async def _write(store: FullStore, to: Path, patterns: tuple[str, ...]) -> int:
+    """Into a new file; how many files it has."""
+    count = modules = 0
+    with await asyncio.to_thread(tarfile.open, to, "x") as archive:
+        async for entry in store.entries():
+            blob = await store.open(entry.name) if _exported(entry.name, patterns) else None
+            if blob is not None:
+                await _add(archive, entry.name, blob)
+                count += 1
+                modules += _module_file(entry.name) is not None
     if patterns and not modules:
         raise NotFound(f"nothing that is kept is covered by {', '.join(patterns)}")
-    return Exported(count, unproved)
+    await asyncio.to_thread(_flush, to)
+    return count
+
+
+def _flush(file: Path) -> None:
+    # A crash of the machine after the rename would leave neither the new content nor the old.
+    with file.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 async def _add(archive: tarfile.TarFile, name: str, blob: Blob) -> None:
@@ -190,6 +225,7 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
 
     Raises:
         InvalidInput: it is neither, or holds no module.
+        NoSpace: the store's disk does not take what is in it.
     """
     with _folder(source, config.root) as folder:
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -213,10 +249,12 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="import-", dir=root) as temporary:
         try:
             _extract(source, Path(temporary) / _DOWNLOAD)
-        except tarfile.ReadError as error:
+        except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:
             # Python's own text names each way of compressing in which it is none.
             raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
         except (OSError, tarfile.TarError) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
             raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
         yield Path(temporary) / _DOWNLOAD
 

@@ -1,0 +1,62 @@
+"""Archives of a module store: what is there before a refused export, and what is no whole archive."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import InvalidInput, NotFound
+from mooring.goproxy.config import Config
+from mooring.server.goproxy_jobs import export, import_
+
+NAME = "example.com/x/@v/v1.0.0"
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    """A store with a module, and no way out."""
+    kept = tmp_path / "store/cache/download" / NAME
+    kept.parent.mkdir(parents=True)
+    kept.with_name("v1.0.0.info").write_bytes(b'{"Version":"v1.0.0"}')
+    kept.with_name("v1.0.0.zip").write_bytes(os.urandom(300_000))
+    return Config(tmp_path / "store", upstream="off", sumdb="off")
+
+
+async def test_an_export_that_is_refused_leaves_what_was_there(tmp_path: Path, config: Config) -> None:
+    """The earlier file is whole, and nothing lies beside it; one that succeeds takes its place, by a link as well."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    to = folder / "modules.tar"
+    to.write_bytes(b"earlier")
+    with pytest.raises(NotFound, match=r"covered by nothing\.example"):
+        await export(config, to, ("nothing.example",))
+    assert to.read_bytes() == b"earlier"
+    link = tmp_path / "newest"
+    link.symlink_to(to)
+    done = await export(config, link, ("example.com",))
+    assert link.is_symlink()
+    assert list(folder.iterdir()) == [to]
+    with tarfile.open(to) as archive:
+        assert len(archive.getnames()) == done.files == 2
+
+
+async def test_an_export_takes_the_place_of_files_only(tmp_path: Path, config: Config) -> None:
+    """A pipe, a device or a folder of that name stays."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for to in (pipe, tmp_path):
+        with pytest.raises(InvalidInput, match="is there, and no file"):
+            await export(config, to, ())
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("compressed", ["", ":gz", ":xz", ":bz2"])
+async def test_an_archive_that_was_cut_off_is_told(tmp_path: Path, config: Config, compressed: str) -> None:
+    """However it is compressed, half an export is named as that."""
+    source = tmp_path / "modules.tar"
+    with tarfile.open(source, f"w{compressed}") as archive:
+        archive.add(tmp_path / "store/cache", "cache")
+    source.write_bytes(source.read_bytes()[:150_000])
+    with pytest.raises(InvalidInput, match="is no export of a module store, or not all of one"):
+        _ = [step async for step in import_(config, source)]
