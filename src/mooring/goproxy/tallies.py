@@ -7,7 +7,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -155,6 +155,26 @@ class Tallies:
         for failure in state.errors:
             _put(self.errors, failure.what, failure, ERRORS)
 
+    def add(self, before: "Tallies") -> None:
+        """Count as well what `before` counted, which is used up."""
+        self.since = min(self.since, before.since)
+        self.outcomes.update(before.outcomes)
+        pulls, self.pulls = self.pulls, before.pulls
+        for module, own in pulls.items():
+            _put(self.pulls, module, _sum(self.pulls.get(module, Pulls()), own), MODULES)
+        errors, self.errors = self.errors, before.errors
+        for what, failure in errors.items():
+            times = failure.times + (self.errors[what].times if what in self.errors else 0)
+            _put(self.errors, what, replace(failure, times=times), ERRORS)
+
+
+def _sum(before: Pulls, own: Pulls) -> Pulls:
+    subjects = dict(before.subjects)
+    for subject, requests in own.subjects.items():
+        subjects[subject] = subjects.pop(subject, 0) + requests
+    newest = dict(list(subjects.items())[-SUBJECTS:])
+    return Pulls(before.requests + own.requests, before.misses + own.misses, max(before.last, own.last), newest)
+
 
 def _line(state: _State) -> bytes:
     return _STATE.dump_json(state) + b"\n"
@@ -171,23 +191,19 @@ def _put(into: OrderedDict[str, T], name: str, value: T, most: int) -> None:
 async def kept(tallies: Tallies, file: Path, tasks: Tasks) -> AsyncIterator[None]:
     """Go on from what `file` holds, and save into it each second and at the end; a kill loses what came since.
 
-    Of the processes that serve one folder the first one keeps its counts; two would take turns to overwrite them.
+    Of the processes that serve one folder the first one keeps its counts, and the next one adds its own when that has
+    ended; two at once would take turns to overwrite them.
     """
-    lock = await asyncio.to_thread(_locked, file)
-    if lock is None:
-        log.warning("counts are kept by another process, or cannot be", file=str(file))
-        yield
-        return
     saving = _Saving(tallies, file)
+    if not await saving.begin():
+        log.warning("counts are kept by another process, or cannot be", file=str(file), again_in_s=_AGAIN_S)
+    keeping = tasks.spawn("tallies", _keep(saving))
     try:
-        await asyncio.to_thread(_read, tallies, file)
-        tasks.forever("tallies", _keep(saving))
         yield
     finally:
         # A role ends by being cancelled: what is awaited here could be cut short.
-        saving.save()
-        saving.close()
-        os.close(lock)
+        keeping.cancel()
+        saving.end()
 
 
 def _locked(file: Path) -> int | None:
@@ -201,6 +217,13 @@ def _locked(file: Path) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def _found(file: Path) -> Tallies:
+    """What the processes before counted."""
+    found = Tallies()
+    _read(found, file)
+    return found
 
 
 def _read(tallies: Tallies, file: Path) -> None:
@@ -223,7 +246,8 @@ def _read(tallies: Tallies, file: Path) -> None:
 
 async def _keep(saving: "_Saving") -> None:
     while True:
-        took_it = saving.save()
+        # `warm` on this store may have had the lock, or a full disk none to give.
+        took_it = await saving.begin() and saving.save()
         await asyncio.sleep(_SAVE_EVERY_S if took_it else _AGAIN_S)
 
 
@@ -237,7 +261,31 @@ class _Saving:
         self._tallies = tallies
         self._file = file
         self._fd = -1
+        self._lock: int | None = None
         self._room = 0
+
+    async def begin(self) -> bool:
+        """Have the file to ourselves, and what is in it counted; False while another process has it."""
+        if self._lock is not None:
+            return True
+        if (lock := _locked(self._file)) is None:
+            return False
+        try:
+            self._tallies.add(await asyncio.to_thread(_found, self._file))
+        except BaseException:
+            # Ended in between, it must not save what lacks the counts before.
+            os.close(lock)
+            raise
+        self._lock = lock
+        return True
+
+    def end(self) -> None:
+        """Save what changed, and let others have the file."""
+        if self._lock is not None:
+            self.save()
+            self.close()
+            os.close(self._lock)
+            self._lock = None
 
     def save(self) -> bool:
         """Save what changed; False when the disk does not take it."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,36 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
         assert second.errors == first.errors
     assert file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tallies", "tallies.lock"]
+
+
+async def test_counts_of_who_came_second_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the process that keeps its counts has ended, another one saves its own together with them."""
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    file = tmp_path / "tallies"
+    first, second = Tallies(), Tallies()
+    async with Tasks("second") as tasks, AsyncExitStack() as ending:
+        async with kept(first, file, tasks):
+            first.ended("hit", 3)
+            for number in range(module.SUBJECTS):
+                first.pulled("example.com/x", f"user-{number}")
+            first.failed("example.com/x", "example.com/x@list", "unavailable", "no answer")
+            await ending.enter_async_context(kept(second, file, tasks))
+            second.ended("hit", 2)
+            for subject in ("ann", "user-0"):
+                second.pulled("example.com/x", subject, missed=True)
+            second.failed("example.com/x", "example.com/x@list", "unavailable", "still none")
+            await asyncio.sleep(0.05)
+            assert second.outcomes == {"hit": 2}
+        async with asyncio.timeout(20):
+            while second.outcomes["hit"] != 5:
+                await asyncio.sleep(0.01)
+    found = counted(file.read_bytes().splitlines())
+    pulls = found.pulls["example.com/x"]
+    assert (found.outcomes, found.since) == ({"hit": 5}, first.since)
+    assert (pulls.requests, pulls.misses) == (module.SUBJECTS + 2, 2)
+    assert list(pulls.subjects.items())[-2:] == [("ann", 1), ("user-0", 2)]
+    assert len(pulls.subjects) == module.SUBJECTS
+    assert [(failure.why, failure.times) for failure in found.errors.values()] == [("still none", 2)]
 
 
 async def test_counts_are_saved_when_the_process_is_told_to_end(tmp_path: Path) -> None:
