@@ -22,7 +22,7 @@ class UpstreamRefused(Forbidden):
 
 
 class Unreadable(Unavailable):
-    """A repository is not there, or not for us: only somebody's change of either makes a later try succeed."""
+    """A repository is not there, or not for us, until somebody changes either. Clients see the code of its parent."""
 
 
 class NoSpace(Unavailable):
