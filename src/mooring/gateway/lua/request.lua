@@ -107,7 +107,8 @@ local function forward(state)
     if state.route.mirror then
         mirror.request(state)
     end
-    if state.route.balancing then
+    -- A folder has no connections; and what nginx's own filters refuse (If-Match) comes to its end without its state.
+    if state.route.balancing and not state.backend.files then
         balance.opened(state.backend)
         state.counted = true
     end
