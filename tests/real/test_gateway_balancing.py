@@ -8,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from mooring.model.routes import Access, Backend, Balancing, Cors, Filters, HeaderFilter, Redirect, Route, Timeouts
+from mooring.model.routes import (
+    Access,
+    Backend,
+    BackendTls,
+    Balancing,
+    Cors,
+    Filters,
+    HeaderFilter,
+    Redirect,
+    Route,
+    Timeouts,
+)
+from support.certificates import server_context
 from support.nginx import Backend as Running
 from support.nginx import Gateway, Request, backend, gateway, ok
 
@@ -92,6 +104,19 @@ async def test_a_backend_that_failed_is_not_busy(edge: Gateway) -> None:
         assert {(await edge.ask("POST", "a.test", body=b"x")).body for _ in range(4)} == {b"back"}
 
 
+async def test_a_folder_is_never_busy(edge: Gateway, tmp_path: Path) -> None:
+    """A request that nginx itself refuses leaves no count: that folder would be asked less for ever."""
+    folders = [tmp_path / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "x").write_text(folder.name)
+    both = (Backend(files=str(folder)) for folder in folders)
+    await edge.publish(route(*both, balancing=Balancing.least_connections))
+    before = (await edge.get("a.test", "/x")).body
+    assert {(await edge.get("a.test", "/x", If_Match='"no"')).status for _ in range(3)} == {412}
+    assert {(await edge.get("a.test", "/x")).body for _ in range(3)} == {before}
+
+
 async def test_a_backend_that_refuses_is_passed_over(edge: Gateway) -> None:
     """A request that reached nobody goes to another backend, whatever its method: it was never sent."""
     async with AsyncExitStack() as stack:
@@ -100,6 +125,31 @@ async def test_a_backend_that_refuses_is_passed_over(edge: Gateway) -> None:
         for method in ("GET", "POST", "PUT"):
             replies = [await edge.ask(method, "a.test", "/", {}, b"body" if method != "GET" else b"") for _ in range(4)]
             assert {reply.status for reply in replies} == {200}
+
+
+async def test_the_next_backend_is_asked_at_its_own_address(edge: Gateway) -> None:
+    """The port in the request's host is for the backend that asks for it, not for whoever takes over."""
+    port = refusing().rpartition(":")[2]
+    async with AsyncExitStack() as stack:
+        (good,) = await named(stack, "good")
+        both = (Backend(address="127.0.0.1:{port}"), Backend(address=good.address))
+        await edge.publish(route(*both, host="p{port}--a.test"))
+        assert {(await edge.get(f"p{port}--a.test")).status for _ in range(4)} == {200}
+
+
+async def test_a_backend_to_verify_takes_over_from_none_that_is_not_verified(edge: Gateway, tmp_path: Path) -> None:
+    """Whoever refuses one backend's connections would else have the other one's requests without its certificate."""
+    context, _ = server_context(tmp_path, "backend.test")
+    lax, strict = (BackendTls(server_name="backend.test", verify=verify) for verify in (False, True))
+    async with backend(tls=context) as untrusted:
+        await edge.publish(
+            route(
+                Backend(address=refusing(), protocol="https", tls=lax),
+                Backend(address=untrusted.address, protocol="https", tls=strict),
+            )
+        )
+        assert {(await edge.get("a.test")).status for _ in range(4)} == {502}
+        assert untrusted.seen == []
 
 
 async def test_what_was_sent_is_sent_again_only_when_that_is_safe(edge: Gateway) -> None:

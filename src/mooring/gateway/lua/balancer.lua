@@ -38,7 +38,15 @@ local function may_retry(state)
     return status ~= 504 and state.idempotent
 end
 
--- Another backend that can take over: nginx has already chosen between http and https, and the name to verify.
+-- nginx has already chosen between http and https, the name to expect, and whether to verify it.
+local function agree(one, other)
+    if one and other then
+        return one.name == other.name and one.verify == other.verify
+    end
+    return one == other
+end
+
+-- Another backend that can take over.
 local function next_backend(state)
     local tried = state.tried or {}
     tried[state.backend] = true
@@ -46,7 +54,7 @@ local function next_backend(state)
     local first = state.backend
     local found = balance.pick(state.route, tried)
     while found do
-        if (found.unix or found.port) and (found.tls and found.tls.name) == (first.tls and first.tls.name) then
+        if (found.unix or found.port) and agree(found.tls, first.tls) then
             return found
         end
         tried[found] = true
@@ -78,6 +86,8 @@ function _M.pick()
             balance.opened(found)
         end
         state.backend = found
+        -- The first one's: this one has an address of its own.
+        state.host_of_peer, state.peer_port = nil, nil
     end
     connect_to(state)
 end
