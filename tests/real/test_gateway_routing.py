@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from mooring.gateway.config import Modules
 from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Match, Route
+from mooring.settings import Home
 from support.certificates import server_context
 from support.nginx import Backend as Running
 from support.nginx import Gateway, Request, backend, gateway, ok, settings
@@ -142,9 +144,10 @@ async def test_unix_sockets_and_tls_backends_are_reached(edge: Gateway, tmp_path
 
 
 async def test_a_verified_tls_backend_must_have_the_name_that_the_route_expects(tmp_path: Path) -> None:
-    """The certificate's authority and name are both checked."""
+    """The certificate's authority and name are both checked, at the module proxy's path too."""
     context, authority = server_context(tmp_path, "backend.test")
-    async with gateway(tmp_path / "g", trusted_ca=authority) as edge, backend(tls=context) as secure:
+    modules = Modules.of(Home(tmp_path / "g"))
+    async with gateway(tmp_path / "g", trusted_ca=authority, modules=modules) as edge, backend(tls=context) as secure:
         await edge.publish(
             *(
                 route(
@@ -155,8 +158,9 @@ async def test_a_verified_tls_backend_must_have_the_name_that_the_route_expects(
                 for name in ("backend.test", "other.test")
             )
         )
-        assert (await edge.get("b.test")).status == 200
-        assert (await edge.get("o.test")).status == 502
+        for path in ("/", "/goproxy/x"):
+            assert (await edge.get("b.test", path)).status == 200
+            assert (await edge.get("o.test", path)).status == 502
         # A WebSocket goes another way: what answers here is no 101 of the backend's, but it was asked.
         upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
         assert (await edge.ask("GET", "b.test", "/", upgrade)).status == 200
