@@ -95,6 +95,9 @@ async def measured(name: str) -> list[dict[str, Any]]:
             task.cancel()
 
     for number in _ENDINGS:
+        # `nohup` and a shell's `&` have some ignored, which is to stay so.
+        if signal.getsignal(number) is signal.SIG_IGN:
+            continue
         asyncio.get_running_loop().add_signal_handler(number, end)
     rows: list[dict[str, Any]] = await importlib.import_module(f"bench.{name}").run()
     return rows
