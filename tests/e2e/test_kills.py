@@ -28,6 +28,10 @@ def mooring(running: Mooring) -> Iterator[Mooring]:
     """That installation with one running workspace `steady` from the template `light`, gone afterwards."""
     running.cli("workspace", "create", "steady", "--template", "light", "--wait")
     yield running
+    if not running.runs():
+        # A test that failed before it had started it again takes no other one with it.
+        running.kill_all()
+        running.start()
     # The next tests' too, though this one may have started it.
     house.lasting.add(running.pid)
     running.cli("workspace", "delete", "steady", "--yes", "--wait")

@@ -204,6 +204,10 @@ class Mooring:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.toml").write_text(text)
 
+    def runs(self) -> bool:
+        """Whether its supervisor does."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> int:
         """Ctrl-C; the exit status."""
         if self._process is None:
