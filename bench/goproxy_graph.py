@@ -52,11 +52,11 @@ async def run() -> list[Row]:
     errors_only()
     folder = Path(tempfile.mkdtemp(prefix="mooring-bench-"))
     try:
-        rows, direct = await asyncio.to_thread(_cold, folder)
+        rows, direct = await _cold(folder)
         store = folder / str(_RUNS - 1) / "store"
         async with _through_gateway(folder / "up", store) as place:
-            more, floor = await asyncio.to_thread(_kept, folder, place)
-        return rows + more + await asyncio.to_thread(_peers, folder, (direct, floor))
+            more, floor = await _kept(folder, place)
+        return rows + more + await _peers(folder, (direct, floor))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -65,17 +65,17 @@ def _row(name: str, value: float, unit: str, limit: float | None, note: str = ""
     return {"name": f"goproxy: module graph, {name}", "value": value, "unit": unit, "limit": limit, "note": note}
 
 
-def _cold(folder: Path) -> tuple[list[Row], float]:
+async def _cold(folder: Path) -> tuple[list[Row], float]:
     """Rows, and how long it took from the upstream; the last run's store stays."""
     direct, cold, busy = [], [], []
     for number in range(_RUNS):
         if number % 2:
-            direct.append(_download(folder, {}))
+            direct.append(await _download(folder, {}))
         with started(ours(), folder / str(number)) as server:
-            cold.append(_download(folder, {"GOPROXY": server.url}))
+            cold.append(await _download(folder, {"GOPROXY": server.url}))
             busy.append(server.cpu())
         if number % 2 == 0:
-            direct.append(_download(folder, {}))
+            direct.append(await _download(folder, {}))
     rows = [
         _row("cold", _ratio(cold, direct), "times upstream", 1.15, _note(cold, direct)),
         _row("cold, processor time of the proxy", statistics.median(busy), "s", None, "its start included"),
@@ -101,7 +101,7 @@ class _Rounds:
     server: list[float] = field(default_factory=list)
 
 
-def _kept(folder: Path, through_gateway: _Place) -> tuple[list[Row], float]:
+async def _kept(folder: Path, through_gateway: _Place) -> tuple[list[Row], float]:
     """Rows of what needs no upstream, and how long it took from `file://`."""
     kept = folder / str(_RUNS - 1)
     files = kept / "store/cache/download"
@@ -112,8 +112,8 @@ def _kept(folder: Path, through_gateway: _Place) -> tuple[list[Row], float]:
             _Place(": the gateway of mooring up", through_gateway.url, through_gateway.cpu),
             _Place(": file://", f"file://{files}"),
         ]
-        rounds = _warm(folder, places)
-        closed = _download(folder, {"GOPROXY": server.url})
+        rounds = await _warm(folder, places)
+        closed = await _download(folder, {"GOPROXY": server.url})
     rows = _warm_rows(places[:-1], rounds[:-1], rounds[-1], f"{len(list(files.rglob('*.zip')))} modules")
     rows.append(_row("closed network", closed, "s", None, "complete, checksum database included"))
     return rows, statistics.median(rounds[-1].seconds)
@@ -135,7 +135,7 @@ def _warm_rows(places: list[_Place], rounds: list[_Rounds], floor: _Rounds, what
     return rows
 
 
-def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
+async def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
     """From each place, taking turns: each is the first one as often as the others."""
     rounds = [_Rounds() for _ in places]
     for number in range(_WARM_RUNS):
@@ -143,7 +143,7 @@ def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
             which = (number + turn) % len(places)
             place, each = places[which], rounds[which]
             before, children = place.cpu(), _children()
-            each.seconds.append(_download(folder, {"GOPROXY": place.url, "GOSUMDB": "off"}))
+            each.seconds.append(await _download(folder, {"GOPROXY": place.url, "GOSUMDB": "off"}))
             each.client.append(_children() - children)
             each.server.append(place.cpu() - before)
     return rounds
@@ -179,10 +179,10 @@ async def _through_gateway(folder: Path, store: Path) -> AsyncIterator[_Place]:
         yield _Place("", f"http://127.0.0.1:{ours.port}/goproxy/t-{token}", lambda: cpu_seconds(pid))
 
 
-def _peers(folder: Path, beside: tuple[float, float]) -> list[Row]:
+async def _peers(folder: Path, beside: tuple[float, float]) -> list[Row]:
     rows = []
     for name, peer in peers(_origin()).items():
-        rows += _peer(peer, folder, folder / name, beside)
+        rows += await _peer(peer, folder, folder / name, beside)
     return rows
 
 
@@ -202,24 +202,24 @@ def _origin() -> Origin:
     return Origin(proxy, sumdb, f"{proxy.partition(',')[0]}/sumdb/{sumdb.partition('+')[0]}")
 
 
-def _peer(peer: Start, folder: Path, store: Path, beside: tuple[float, float]) -> list[Row]:
+async def _peer(peer: Start, folder: Path, store: Path, beside: tuple[float, float]) -> list[Row]:
     """Its client asks no checksum database: not every peer can lead it to one here."""
     direct, floor = beside
     with started(peer, store) as server:
         settings = {"GOPROXY": server.url, "GOSUMDB": "off"}
         try:
-            cold = _download(folder, settings)
-        except subprocess.SubprocessError as error:
+            cold = await _download(folder, settings)
+        except (subprocess.SubprocessError, TimeoutError) as error:
             why = str(getattr(error, "stderr", None) or "it took too long")[-80:]
             return [_row(f"cold: {server.name}", _PATIENCE_S / direct, "times upstream", None, f"failed: {why}")]
-        warm = _download(folder, settings)
+        warm = await _download(folder, settings)
         return [
             _row(f"cold: {server.name}", cold / direct, "times upstream", None, f"{cold:.1f} s"),
             _row(f"warm: {server.name}", warm / floor, "times file://", None, f"{warm:.1f} s"),
         ]
 
 
-def _download(folder: Path, settings: dict[str, str]) -> float:
+async def _download(folder: Path, settings: dict[str, str]) -> float:
     """Seconds of `go mod download all` with an empty cache.
 
     In a folder of its own that goes at the end of all: for minutes after files were removed ext4 makes new ones slowly.
@@ -230,5 +230,16 @@ def _download(folder: Path, settings: dict[str, str]) -> float:
     own = {"GOMODCACHE": str(work / "modcache"), "GOPATH": str(work / "go"), "GOFLAGS": "-modcacherw"}
     command = [go(), "mod", "download", "all"]
     began = time.perf_counter()
-    subprocess.run(command, cwd=work, env=kept | own | settings, check=True, capture_output=True, timeout=_PATIENCE_S)
+    child = await asyncio.create_subprocess_exec(
+        *command, cwd=work, env=kept | own | settings, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        async with asyncio.timeout(_PATIENCE_S):
+            _, told = await child.communicate()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if child.returncode:
+        raise subprocess.CalledProcessError(child.returncode, command, stderr=told.decode(errors="replace"))
     return time.perf_counter() - began
