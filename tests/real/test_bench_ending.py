@@ -46,7 +46,8 @@ async def publishing(folder: Path, *through: str) -> AsyncIterator[asyncio.subpr
             yield child
     finally:
         if child.returncode is None:
-            child.kill()
+            # Killed it would leave its nginx.
+            child.terminate()
             await child.wait()
 
 
