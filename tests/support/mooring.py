@@ -70,11 +70,11 @@ class Mooring:
     url: str = ""
     output: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
-    _ready: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Start it and wait for its ready line; its signed-in link is then in `url`."""
-        self._ready.clear()
+        # Each start's own: the end of a killed one's output, heard late, would pass for this one's ready line.
+        self.url, ready = "", threading.Event()
         self._process = subprocess.Popen(
             [str(MOORING), "up", "--port", str(self.port), *self.options],
             stdin=subprocess.DEVNULL,
@@ -84,20 +84,20 @@ class Mooring:
             env=self.environment(),
             **self._identity(),
         )
-        threading.Thread(target=self._read, args=(self._process,), daemon=True).start()
-        if not self._ready.wait(_WITHIN_S) or not self.url:
+        threading.Thread(target=self._read, args=(self._process, ready), daemon=True).start()
+        if not ready.wait(_WITHIN_S) or not self.url:
             self.stop()
             raise AssertionError("mooring up did not become ready:\n" + "\n".join(self.output) + self.logs())
 
-    def _read(self, process: subprocess.Popen[str]) -> None:
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
                 self.output.append(line.rstrip())
                 if line.startswith(_READY):
                     self.url = line.removeprefix(_READY).strip()
-                    self._ready.set()
-        self._ready.set()
+                    ready.set()
+        ready.set()
 
     def environment(self) -> dict[str, str]:
         """What its commands run with."""
