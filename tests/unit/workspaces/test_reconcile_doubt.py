@@ -23,11 +23,16 @@ QUICK = LIGHT.model_copy(update={"editor": LIGHT.editor.model_copy(update={"star
 
 
 class AwayRuntime(MemoryRuntime):
-    """Sees nothing and does nothing as long as it is away; what is left dead it tells before it starts it again."""
+    """Sees nothing and does nothing until it is `back`; what is left dead it tells before it starts it again."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self.away = True
+        self._hidden, world.seen = world.seen, {}
+
+    def back(self) -> None:
+        """See again what was there before."""
+        self.world.seen, self.away = self._hidden, False
 
     async def apply(self, workspace: Workspace, template: Template) -> Observation:
         if self.away and workspace.desired is Desired.running:
@@ -81,14 +86,13 @@ async def test_a_new_server_without_its_engine_calls_nothing_running() -> None:
     world = World()
     log, store = database()
     before = await ran(log, store, MemoryRuntime(world))
-    seen, world.seen = world.seen, {}
     runtime = AwayRuntime(world)
     async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
         doubted = await it.until(before.id, lambda w: w.reason == AWAY)
         assert doubted.phase is Phase.starting
         assert AWAY in await it.texts(before.id)
         it.probe.silent = True
-        world.seen, runtime.away = seen, False
+        runtime.back()
         await it.until(before.id, lambda w: w.reason != AWAY or it.probe.asked > 3)
         await asyncio.sleep(1.5)
         assert (await it.store.get(before.id)).phase is Phase.starting
@@ -102,13 +106,12 @@ async def test_what_ran_is_remembered_by_every_server() -> None:
     world = World()
     log, store = database()
     before = await ran(log, store, MemoryRuntime(world))
-    seen, world.seen = world.seen, {}
     runtime = AwayRuntime(world)
     async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
         await it.until(before.id, lambda w: w.reason == AWAY)
     async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
         it.probe.silent = True
-        world.seen, runtime.away = seen, False
+        runtime.back()
         await asyncio.sleep(5)
         assert (await it.store.get(before.id)).phase is Phase.starting
     async with stage(runtime=runtime, store=store, events=log, light=QUICK) as it:
