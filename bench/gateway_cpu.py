@@ -20,8 +20,8 @@ from support.nginx import gateway
 
 # A client's connection carries requests for one host, so as many hosts as connections are busy at a time.
 _ACTIVE = CONNECTIONS
-# On a machine that others use single rounds differ by a tenth, and one minute from the next: many short rounds, not a few
-# long ones. 2 s are some 100,000 requests, beside which opening 64 connections is nothing.
+# On a machine that others use single rounds differ by a tenth, and one minute from the next: many short rounds, not
+# a few long ones. 2 s are some 100,000 requests, beside which opening 64 connections is nothing.
 _ROUNDS = 16
 _SECONDS = 2
 _LIMIT = 1.4

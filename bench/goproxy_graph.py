@@ -2,10 +2,13 @@
 
 It goes to the network: to what `go env GOPROXY` says. Ours and the upstream take turns, now one first and now the
 other; a ratio is the median of the rounds' own ratios, since the machine and the network are slower in one minute than
-in the next. Warm, plain nginx serves the same files beside us: its row is what HTTP costs the go command, whoever
-serves; so does the gateway of `mooring up`, which knows the client by a token. Where client and server share two
-processors, what either of them spends is the other's time: the go command's own is printed beside the rounds. Of each
-peer there is one run, which does all that it does cold once more, compared with the median.
+in the next. Each peer is filled once, compared with the median. Warm, all of them take turns, beside plain nginx with
+the same files: its row is what HTTP costs the go command, whoever serves; and beside the gateway of `mooring up`, which
+knows the client by a token. Where client and server share two processors, what either of them spends is the other's
+time: it is printed beside the rounds.
+
+The go command's own cache is in memory: on a disk, what one download wrote is still being written while the next one
+is timed, and the same one took 1.3 s in one round and 1.9 in another.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,7 @@ _GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/gol
 _RUNS = 3
 _WARM_RUNS = 7
 _PATIENCE_S = 150.0
+_MEMORY = Path("/dev/shm")  # noqa: S108 - each download makes a folder of its own there
 Row = dict[str, Any]
 
 
@@ -54,9 +58,11 @@ async def run() -> list[Row]:
     try:
         rows, direct = await _cold(folder)
         store = folder / str(_RUNS - 1) / "store"
+        filled = {
+            name: peer for name, peer in peers(_origin()).items() if await _fill(peer, folder / name, direct, rows)
+        }
         async with _through_gateway(folder / "up", store) as place:
-            more, floor = await _kept(folder, place)
-        return rows + more + await _peers(folder, (direct, floor))
+            return rows + await _kept(folder, place, filled)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -70,12 +76,12 @@ async def _cold(folder: Path) -> tuple[list[Row], float]:
     direct, cold, busy = [], [], []
     for number in range(_RUNS):
         if number % 2:
-            direct.append(await _download(folder, {}))
+            direct.append(await _download({}))
         with started(ours(), folder / str(number)) as server:
-            cold.append(await _download(folder, {"GOPROXY": server.url}))
+            cold.append(await _download({"GOPROXY": server.url}))
             busy.append(server.cpu())
         if number % 2 == 0:
-            direct.append(await _download(folder, {}))
+            direct.append(await _download({}))
     rows = [
         _row("cold", _ratio(cold, direct), "times upstream", 1.15, _note(cold, direct)),
         _row("cold, processor time of the proxy", statistics.median(busy), "s", None, "its start included"),
@@ -101,22 +107,25 @@ class _Rounds:
     server: list[float] = field(default_factory=list)
 
 
-async def _kept(folder: Path, through_gateway: _Place) -> tuple[list[Row], float]:
-    """Rows of what needs no upstream, and how long it took from `file://`."""
+async def _kept(folder: Path, through_gateway: _Place, filled: dict[str, Start]) -> list[Row]:
+    """Rows of what needs no upstream."""
     kept = folder / str(_RUNS - 1)
     files = kept / "store/cache/download"
-    with started(ours("--upstream", "off"), kept) as server, started(nginx(files), folder / "nginx") as plain:
+    with ExitStack() as running:
+        server = running.enter_context(started(ours("--upstream", "off"), kept))
+        plain = running.enter_context(started(nginx(files), folder / "nginx"))
         places = [
             _Place("", server.url, server.cpu),
             _Place(": plain nginx", plain.url, plain.cpu),
-            _Place(": the gateway of mooring up", through_gateway.url, through_gateway.cpu),
-            _Place(": file://", f"file://{files}"),
+            replace(through_gateway, name=": the gateway of mooring up"),
         ]
-        rounds = await _warm(folder, places)
-        closed = await _download(folder, {"GOPROXY": server.url})
-    rows = _warm_rows(places[:-1], rounds[:-1], rounds[-1], f"{len(list(files.rglob('*.zip')))} modules")
-    rows.append(_row("closed network", closed, "s", None, "complete, checksum database included"))
-    return rows, statistics.median(rounds[-1].seconds)
+        for name, peer in filled.items():
+            each = running.enter_context(started(peer, folder / name))
+            places.append(_Place(f": {each.name}", each.url, each.cpu))
+        rounds = await _warm([*places, _Place(": file://", f"file://{files}")])
+        closed = await _download({"GOPROXY": server.url})
+    rows = _warm_rows(places, rounds[:-1], rounds[-1], f"{len(list(files.rglob('*.zip')))} modules")
+    return [*rows, _row("closed network", closed, "s", None, "complete, checksum database included")]
 
 
 def _warm_rows(places: list[_Place], rounds: list[_Rounds], floor: _Rounds, what: str) -> list[Row]:
@@ -135,7 +144,7 @@ def _warm_rows(places: list[_Place], rounds: list[_Rounds], floor: _Rounds, what
     return rows
 
 
-async def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
+async def _warm(places: list[_Place]) -> list[_Rounds]:
     """From each place, taking turns: each is the first one as often as the others."""
     rounds = [_Rounds() for _ in places]
     for number in range(_WARM_RUNS):
@@ -143,7 +152,7 @@ async def _warm(folder: Path, places: list[_Place]) -> list[_Rounds]:
             which = (number + turn) % len(places)
             place, each = places[which], rounds[which]
             before, children = place.cpu(), _children()
-            each.seconds.append(await _download(folder, {"GOPROXY": place.url, "GOSUMDB": "off"}))
+            each.seconds.append(await _download({"GOPROXY": place.url, "GOSUMDB": "off"}))
             each.client.append(_children() - children)
             each.server.append(place.cpu() - before)
     return rounds
@@ -179,13 +188,6 @@ async def _through_gateway(folder: Path, store: Path) -> AsyncIterator[_Place]:
         yield _Place("", f"http://127.0.0.1:{ours.port}/goproxy/t-{token}", lambda: cpu_seconds(pid))
 
 
-async def _peers(folder: Path, beside: tuple[float, float]) -> list[Row]:
-    rows = []
-    for name, peer in peers(_origin()).items():
-        rows += await _peer(peer, folder, folder / name, beside)
-    return rows
-
-
 def _ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(mine / other for mine, other in zip(ours, theirs, strict=True))
 
@@ -202,36 +204,37 @@ def _origin() -> Origin:
     return Origin(proxy, sumdb, f"{proxy.partition(',')[0]}/sumdb/{sumdb.partition('+')[0]}")
 
 
-async def _peer(peer: Start, folder: Path, store: Path, beside: tuple[float, float]) -> list[Row]:
-    """Its client asks no checksum database: not every peer can lead it to one here."""
-    direct, floor = beside
+async def _fill(peer: Start, store: Path, direct: float, rows: list[Row]) -> bool:
+    """Whether the peer served all of it cold; adds its row.
+
+    Its client asks no checksum database: not every peer can lead it to one here.
+    """
     with started(peer, store) as server:
-        settings = {"GOPROXY": server.url, "GOSUMDB": "off"}
         try:
-            cold = await _download(folder, settings)
+            cold = await _download({"GOPROXY": server.url, "GOSUMDB": "off"})
         except (subprocess.SubprocessError, TimeoutError) as error:
             why = str(getattr(error, "stderr", None) or "it took too long")[-80:]
-            return [_row(f"cold: {server.name}", _PATIENCE_S / direct, "times upstream", None, f"failed: {why}")]
-        warm = await _download(folder, settings)
-        return [
-            _row(f"cold: {server.name}", cold / direct, "times upstream", None, f"{cold:.1f} s"),
-            _row(f"warm: {server.name}", warm / floor, "times file://", None, f"{warm:.1f} s"),
-        ]
+            rows.append(_row(f"cold: {server.name}", _PATIENCE_S / direct, "times upstream", None, f"failed: {why}"))
+            return False
+    rows.append(_row(f"cold: {server.name}", cold / direct, "times upstream", None, f"{cold:.1f} s"))
+    return True
 
 
-async def _download(folder: Path, settings: dict[str, str]) -> float:
-    """Seconds of `go mod download all` with an empty cache.
+async def _download(settings: dict[str, str]) -> float:
+    """Seconds of `go mod download all` with an empty cache."""
+    with tempfile.TemporaryDirectory(prefix="mooring-bench-", dir=_MEMORY) as folder:
+        work = Path(folder)
+        (work / "go.mod").write_text(_GRAPH)
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GO")}  # noqa: TID251 - of this machine
+        own = {"GOMODCACHE": str(work / "modcache"), "GOPATH": str(work / "go"), "GOFLAGS": "-modcacherw"}
+        began = time.perf_counter()
+        await _run([go(), "mod", "download", "all"], work, kept | own | settings)
+        return time.perf_counter() - began
 
-    In a folder of its own that goes at the end of all: for minutes after files were removed ext4 makes new ones slowly.
-    """
-    work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
-    (work / "go.mod").write_text(_GRAPH)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("GO")}  # noqa: TID251 - of this machine
-    own = {"GOMODCACHE": str(work / "modcache"), "GOPATH": str(work / "go"), "GOFLAGS": "-modcacherw"}
-    command = [go(), "mod", "download", "all"]
-    began = time.perf_counter()
+
+async def _run(command: list[Path | str], folder: Path, environment: dict[str, str]) -> None:
     child = await asyncio.create_subprocess_exec(
-        *command, cwd=work, env=kept | own | settings, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+        *command, cwd=folder, env=environment, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )
     try:
         async with asyncio.timeout(_PATIENCE_S):
@@ -242,4 +245,3 @@ async def _download(folder: Path, settings: dict[str, str]) -> float:
             await child.wait()
     if child.returncode:
         raise subprocess.CalledProcessError(child.returncode, command, stderr=told.decode(errors="replace"))
-    return time.perf_counter() - began
