@@ -1,16 +1,19 @@
 """Who gets in: tokens, cookies, tickets, origins; and what a hostile caller tries."""
 
 import asyncio
+import hmac
+from collections.abc import Callable
 
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
 from mooring.model.grants import Claims, SigningKey, sign
 from mooring.settings import Listen
-from support.api import CONSOLE, Api, api, ticket_of
+from support.api import CONSOLE, GATEWAY_TOKEN, Api, api, ticket_of
 
 OPEN = {"/healthz", "/readyz"}
-PAGES = {"/", "/open", "/open/{workspace_id}", "/.mooring/ticket", "/.mooring/sign-out"}
+PAGES = {"/", "/open", "/open/{workspace_id}", "/modules"}
+"""Of the console: a person without a session finds there how to get one."""
 
 
 async def test_every_path_but_two_asks_for_a_credential(it: Api) -> None:
@@ -27,8 +30,29 @@ async def test_every_path_but_two_asks_for_a_credential(it: Api) -> None:
             assert "<button" in response.text
         else:
             assert response.status_code == 401, (method, path, response.text)
+            assert method != "GET" or path not in PAGES or "mooring console</code> opens this page" in response.text
         asked += 1
     assert asked > 30
+    assert {path for path, method in paths_of(it) if method == "GET"} >= PAGES
+
+
+async def test_secrets_are_compared_in_constant_time(it: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a refusal takes tells nobody how much of a guess was right: of a session and of the gateways' token."""
+    compared: list[object] = []
+
+    def compare(one: bytes, other: bytes, real: Callable[[bytes, bytes], bool] = hmac.compare_digest) -> bool:
+        compared.append(other)
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    guess = {"Authorization": "Bearer " + "x" * len(GATEWAY_TOKEN)}
+    assert (await it.client().get("/api/v1/gateway/sections", headers=guess)).status_code == 401
+    assert compared == [GATEWAY_TOKEN.encode()]
+    browser = await it.browser("bob")
+    good = browser.headers["Cookie"].rpartition(".")[2]
+    browser.headers["Cookie"] = browser.headers["Cookie"][: -len(good)] + "A" * len(good)
+    assert (await browser.get("/api/v1/me")).status_code == 401
+    assert compared[-1] == good
 
 
 def paths_of(it: Api) -> list[tuple[str, str]]:
