@@ -20,16 +20,14 @@ class Remembered:
         self._known: OrderedDict[str, tuple[float, MooringError]] = OrderedDict()
 
     def get(self, name: str, now: float) -> MooringError | None:
-        """The error that `name` met, None when it met none or that is over. Do not raise it: copy it."""
+        """The error that `name` met, to be raised; None when it met none or that is over."""
         found = self._known.get(name)
-        return None if found is None or found[0] < now else found[1]
+        return None if found is None or found[0] < now else _unraised(found[1])
 
     def put(self, name: str, until: float, error: MooringError) -> None:
         """Remember `error` until then, on the clock that `get` is asked with."""
-        # What led to the error would keep a response and its connection in memory for as long.
-        error.__traceback__ = error.__cause__ = error.__context__ = None
         self.forget(name)
-        self._known[name] = (until, error)
+        self._known[name] = (until, _unraised(error))
         self._room -= _letters(name, error)
         while len(self._known) > self._size or self._room < 0:
             self.forget(next(iter(self._known)))
@@ -38,6 +36,11 @@ class Remembered:
         """It works again."""
         if (found := self._known.pop(name, None)) is not None:
             self._room += _letters(name, found[1])
+
+
+def _unraised(error: MooringError) -> MooringError:
+    """The same without its way: each request that it was raised to would stay in memory, with its connection."""
+    return type(error)(error.detail, field=error.field)
 
 
 def _letters(name: str, error: MooringError) -> int:

@@ -101,8 +101,7 @@ class Proxy:
 
     def _raise_if_absent(self, ask: Ask) -> None:
         if (error := self._absent.get(ask.name, self._clock.monotonic())) is not None:
-            # A new error each time: one that is raised again and again collects a traceback of every request.
-            raise type(error)(error.detail)
+            raise error
 
     def _remember(self, ask: Ask, error: MooringError) -> None:
         # Each try at a repository that refuses us is a run of git, and has one of the few turns.

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import time
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -200,6 +202,23 @@ async def test_the_memory_of_absence_is_bounded() -> None:
     for number in range(3000):
         remembered.put(f"{number}", 1.0, NotFound("not found"))
     assert sum(remembered.get(f"{number}", 0.0) is not None for number in range(3000)) == 1000
+
+
+async def test_what_is_remembered_holds_nobody(proxy: Proxy) -> None:
+    """An absence outlives those who asked for it, and nothing of what they had in hand."""
+    held: weakref.WeakSet[Scripted] = weakref.WeakSet()
+
+    async def request(wanted: Ask) -> None:
+        in_hand = Scripted()
+        held.add(in_hand)
+        with contextlib.suppress(NotFound):
+            await proxy.ensure(wanted)
+
+    for wanted in (LIST, LATEST, BRANCH, INFO, INFO.sibling(Kind.mod), INFO.sibling(Kind.zip)):
+        await request(wanted)
+        await request(wanted)
+    gc.collect()
+    assert len(held) == 0
 
 
 async def test_a_list_is_made_of_what_is_kept(proxy: Proxy, source: Scripted) -> None:
