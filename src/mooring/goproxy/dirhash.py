@@ -57,7 +57,10 @@ def of_zip(path: Path | IO[bytes], prefix: str) -> str:
 
 
 def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
-    return path.open("rb") if isinstance(path, Path) else nullcontext(path)
+    """A small zip as bytes: each of its files would be two seeks and a read, during which other threads take turns."""
+    if not isinstance(path, Path):
+        return nullcontext(path)
+    return io.BytesIO(path.read_bytes()) if path.stat().st_size <= _SMALL else path.open("rb")
 
 
 class _Bounded:
@@ -72,13 +75,6 @@ class _Bounded:
         if size > MAX_DIRECTORY:
             raise BadZip(f"the zip's list of files has more than {MAX_DIRECTORY} bytes")
         return self._file.read(size)
-
-
-def _in_memory(path: Path | IO[bytes]) -> Path | IO[bytes]:
-    """A small zip as bytes: each of its files would be two seeks and a read, during which other threads take turns."""
-    if isinstance(path, Path) and path.stat().st_size <= _SMALL:
-        return io.BytesIO(path.read_bytes())
-    return path
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
