@@ -1,6 +1,7 @@
 """The administration of a module proxy keeps the same promises in its process and over its socket."""
 
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from mooring.goproxy.administration import Administration, Pull, Removed
 from mooring.goproxy.names import Kind
 from mooring.goproxy.remote import RemoteOperations
 from support.administration import EVERYTHING, Modules, administered, modules
+from support.nginx import backend, ok
 
 STRANGER = Subject("bob")
 TEAM = Subject("ann", ("git.corp.example/team",))
@@ -208,8 +210,20 @@ async def test_an_eviction_of_what_must_stay_says_why(it: It) -> None:
 
 async def test_a_proxy_that_is_away(folder: Path) -> None:
     """No socket, a dead one, and nonsense behind it are an error that says where to look."""
-    async with RemoteOperations(folder / "none.sock", where="look there") as ask:
+    path = folder / "proxy.sock"
+    async with RemoteOperations(path, where="look there") as ask:
         with pytest.raises(Unavailable, match="the module proxy does not answer: look there"):
+            await ask.overview(STRANGER)
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+        with pytest.raises(Unavailable, match="the module proxy does not answer: look there"):
+            await ask.overview(STRANGER)
+    path.unlink()
+    async with (
+        backend(ok(b"<html>"), unix=path),
+        RemoteOperations(path, where="look there") as ask,
+    ):
+        with pytest.raises(Unavailable, match="the module proxy answers something strange: look there"):
             await ask.overview(STRANGER)
 
 

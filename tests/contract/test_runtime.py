@@ -154,8 +154,13 @@ async def test_deleting_ends_it_and_is_repeatable(harness: Harness, engine: Engi
     """Delete stops what runs, says so to the watch, and is no error when there is nothing."""
     wanted = workspace()
     await answered(harness, await engine.apply(wanted, harness.template("healthy")))
-    await engine.delete(wanted.id)
-    assert harness.alive(wanted) == 0
+    async with asyncio.timeout(WITHIN_S), aclosing(engine.watch()) as watch:
+        assert (await anext(watch)).id == wanted.id
+        await engine.delete(wanted.id)
+        assert harness.alive(wanted) == 0
+        async for seen in watch:
+            if (seen.id, seen.phase) == (wanted.id, Phase.stopped):
+                break
     await engine.delete(wanted.id)
 
 

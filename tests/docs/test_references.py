@@ -72,7 +72,9 @@ def test_each_inner_key_of_a_route_is_named(model: type[BaseModel]) -> None:
 @pytest.mark.parametrize("name", ["routes.md", "sources.md"])
 def test_the_examples_of_routes_are_routes(name: str) -> None:
     """What stands on the page can be published."""
-    for example in _code(_page(name), "yaml"):
+    examples = _code(_page(name), "yaml")
+    assert examples
+    for example in examples:
         for route in yaml.safe_load(example)["routes"]:
             Route.model_validate(route)
 
