@@ -143,10 +143,12 @@ def test_down_ends_no_process_that_only_has_the_number(home: Home) -> None:
     """A pid that a killed supervisor left may be another program's by now."""
     home.root.mkdir()
     with subprocess.Popen(["sleep", "1000"]) as other:
-        (home.root / "lock").write_text(f'{{"pid": {other.pid}}}')
-        assert not down(home)
-        assert other.poll() is None
-        other.kill()
+        try:
+            (home.root / "lock").write_text(f'{{"pid": {other.pid}}}')
+            assert not down(home)
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def test_a_lock_with_anything_in_it(home: Home) -> None:
