@@ -1,5 +1,6 @@
 """Who is let in, what is said to the others, and what of a credential reaches the backend."""
 
+import hashlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from mooring.model.grants import Grants, SigningKey
+from mooring.model.grants import Grants, SigningKey, TokenGrant
 from mooring.model.routes import Access, Backend, Route
 from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
 from support.nginx import CONSOLE, Gateway, Reply, Request, anew, backend, gateway, lasting, ok
@@ -70,6 +71,13 @@ async def test_a_session_or_a_token_of_the_right_person_enters(edge: Gateway) ->
     assert "authorization" not in headers(by_token)
 
 
+def other_digit(text: str, at: int) -> str:
+    """The text with another character of base64url there."""
+    changed = list(text)
+    changed[at] = "A" if text[at] != "A" else "E"
+    return "".join(changed)
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -79,11 +87,16 @@ async def test_a_session_or_a_token_of_the_right_person_enters(edge: Gateway) ->
         cookie(key=SigningKey("k1", b"x" * 32, 2**31)),
         cookie(key=SigningKey("k2", KEY.secret, 2**31)),
         cookie(key=SigningKey("k1", KEY.secret, 2**31)).replace(".ann.", ".bob."),
+        other_digit(cookie(), -1),
+        other_digit(cookie(), -43),
         cookie()[:-1],
         cookie() + ".x",
         "mooring=" + "v1." * 400,
     ],
-    ids=["nonsense", "expired", "other-host", "other-key", "unknown-key", "changed", "cut", "longer", "huge"],
+    ids=[
+        *("nonsense", "expired", "other-host", "other-key", "unknown-key", "changed", "last-digit", "first-digit"),
+        *("cut", "longer", "huge"),
+    ],
 )
 async def test_a_forged_or_expired_session_is_no_session(edge: Gateway, bad: str) -> None:
     """Whatever is not signed for this host, by a known key, and still valid, is nobody."""
@@ -91,6 +104,15 @@ async def test_a_forged_or_expired_session_is_no_session(edge: Gateway, bad: str
     assert reply.status == 401
     assert reply.headers["www-authenticate"].startswith("Bearer")
     assert reply.json()["code"] == "unauthenticated"
+
+
+@pytest.mark.parametrize(("left_s", "status"), [(-1, 401), (60, 200)])
+async def test_a_token_past_its_end_is_no_token(edge: Gateway, left_s: int, status: int) -> None:
+    """The server tells of an end only when something else changes: until then the gateway itself knows it."""
+    sha256 = hashlib.sha256(b"short-lived").hexdigest()
+    short = TokenGrant(sha256, "ann", "session-s", int(time.time()) + left_s)
+    await edge.publish(grants=Grants(keys=GRANTS.keys, tokens=(short,)))
+    assert (await edge.get("a.test", Authorization="Bearer short-lived")).status == status
 
 
 async def test_a_key_past_its_end_signs_nothing(edge: Gateway, running: Running) -> None:
