@@ -13,9 +13,10 @@ The pattern is a path or a glob for the leading elements; the longest one that c
 equally long ones the first whose versions hold. The text after `#` is what the developer reads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -45,16 +46,20 @@ class Rule:
     versions: tuple[str, ...] = ()
     reason: str = ""
 
-    def covers(self, module: str, version: str) -> bool:
-        """Whether it speaks about this version; about a whole module only without version queries."""
-        if self.pattern and not matches_any((self.pattern,), module):
-            return False
+    def about(self, module: str) -> bool:
+        """Whether it speaks about this module, or versions of it."""
+        return not self.pattern or matches_any((self.pattern,), module)
+
+    def covers(self, version: str) -> bool:
+        """Whether it speaks about this version of its module; about all of it only without version queries."""
         if not self.versions:
             return True
         return semver.is_valid(version) and any(semver.matches(version, query) for query in self.versions)
 
 
 _INCLUDE = Rule(Mark.include)
+_MODULES = 4096
+"""Whose rules are remembered: to find them among hundreds takes a millisecond, and a list asks for each version."""
 
 
 def parse(text: str) -> list[Rule]:
@@ -93,6 +98,7 @@ class Filter:
         self._file = file
         self._seen: Stamp | None = None
         self._rules: list[Rule] = []
+        self._about: Callable[[str], list[Rule]] = lambda _module: []
         self.problem = ""
         """Why what the file says now is not in force; empty when it is."""
         if file is not None:
@@ -128,7 +134,7 @@ class Filter:
     def _rule(self, module: str, version: str) -> Rule:
         if self._file is not None:
             self._read_again(self._file)
-        return next((rule for rule in self._rules if rule.covers(module, version)), _INCLUDE)
+        return next((rule for rule in self._about(module) if rule.covers(version)), _INCLUDE)
 
     def _read(self, file: Path) -> None:
         seen = stamp(file)
@@ -138,8 +144,9 @@ class Filter:
             raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="filter") from error
         except UnicodeDecodeError as error:
             raise InvalidInput(f"{file} is no text in UTF-8: byte {error.start} is wrong", field="filter") from error
-        self._rules = parse(text)
-        self._seen = seen
+        rules = parse(text)
+        self._about = lru_cache(_MODULES)(lambda module: [rule for rule in rules if rule.about(module)])
+        self._rules, self._seen = rules, seen
 
     def _read_again(self, file: Path) -> None:
         if stamp(file) == self._seen:

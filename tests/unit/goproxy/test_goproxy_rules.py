@@ -79,6 +79,18 @@ def test_a_change_counts_at_once_and_a_mistake_leaves_the_last_rules(tmp_path: P
     assert found.mark("example.com/x") is Mark.include
 
 
+def test_a_change_counts_for_modules_that_were_asked_about(tmp_path: Path) -> None:
+    """Which rules are about a module is remembered for as long as the file stays as it is."""
+    found = rules(tmp_path, "-\n+ example.com/a\n- example.com/a <v1.2.0\n")
+    # Of two rules that are equally long the first one decides.
+    assert found.allows("example.com/a", "v1.1.0")
+    assert not found.allows("example.com/b", "v1.1.0")
+    (tmp_path / "filter").write_text("- example.com/a <v1.2.0\n")
+    assert not found.allows("example.com/a", "v1.1.0")
+    assert found.allows("example.com/a", "v1.2.0")
+    assert found.allows("example.com/b", "v1.1.0")
+
+
 def basic(token: str) -> bytes:
     """What the go command sends for a line of .netrc."""
     return b"Basic " + base64.b64encode(f"ann:{token}".encode())
