@@ -286,15 +286,20 @@ async def test_a_listener_is_told_while_it_belongs_to_the_workspace(it: Api) -> 
 
 
 async def test_the_metrics_hold_no_path_that_a_caller_made_up(it: Api) -> None:
-    """Paths that do not exist are counted as one, so that nobody can fill the memory with labels."""
-    client = it.client("ada")
+    """Paths that do not exist are counted as one, others as they are described, so that nobody fills the memory."""
+    client, stranger = it.client("ada"), it.client()
     for number in range(5):
+        for path in ("/modules", "/api/v1/modules", "/open", "/api/v1/users"):
+            await stranger.get(f"{path}/made-up-{number}/with/slashes")
+            await stranger.get(f"{path}/made-up-{number}")
         await client.get(f"/made-up-{number}")
         await client.get(f"/api/v1/templates/made-up-{number}")
         await client.request(f"MADE-UP-{number}", "/api/v1/me")
     text = (await client.get("/metrics")).text
     assert "made-up" not in text.lower()
-    assert 'mooring_api_requests_total{method="any",path="unknown",status="404"} 5.0' in text
+    assert 'mooring_api_requests_total{method="GET",path="/api/v1/modules/{module:path}",status="401"} 10.0' in text
+    assert 'mooring_api_requests_total{method="GET",path="/api/v1/users/{name}",status="401"} 5.0' in text
+    assert 'mooring_api_requests_total{method="any",path="unknown",status="404"} 15.0' in text
 
 
 async def test_mistakes_of_templates_are_for_administrators(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -57,7 +58,7 @@ def create_app(services: Services) -> FastAPI:
     app.state.services = services
     app.add_middleware(Bounded)
     app.add_middleware(Guarded)
-    app.add_middleware(metrics.Counted, registry=services.registry)
+    app.add_middleware(metrics.Counted, registry=services.registry, paths=_paths())
     return app
 
 
@@ -84,6 +85,12 @@ def _routes() -> tuple[BaseRoute, ...]:
         router.include_router(part.router)
     router.include_router(_api())
     return tuple(router.routes)
+
+
+@cache
+def _paths() -> dict[int, str]:
+    """The whole path of each route by its identity: it knows only what stands behind its routers' prefixes."""
+    return {id(context.route): context.path for context in iter_route_contexts(_routes()) if context.path}
 
 
 class Guarded:

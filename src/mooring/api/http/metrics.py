@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
@@ -45,10 +45,14 @@ def merged(reports: Iterable[tuple[str, str]]) -> str:
 
 
 class Counted:
-    """Counts requests and how long they took until the answer began, by route: never by what a caller wrote."""
+    """Counts requests and how long they took until the answer began, by route: never by what a caller wrote.
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+    `paths` has the whole path of each route, by the route's identity.
+    """
+
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, paths: Mapping[int, str]) -> None:
         self._app = app
+        self._paths = paths
         self._requests = Counter(
             "mooring_api_requests", "Answered requests.", ["method", "path", "status"], registry=registry
         )
@@ -64,18 +68,16 @@ class Counted:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                method, path = _labels(scope, message["status"])
+                method, path = self._labels(scope, message["status"])
                 self._requests.labels(method, path, message["status"]).inc()
                 self._seconds.labels(method, path).observe(time.perf_counter() - began)
             await send(message)
 
         await self._app(scope, receive, counted)
 
-
-def _labels(scope: Scope, status: int) -> tuple[str, str]:
-    """Method and path of a request without anything that the caller chose: each label costs memory for ever."""
-    if "endpoint" not in scope:
-        return "any", "unknown"
-    names = {str(value): f"{{{name}}}" for name, value in scope["path_params"].items()}
-    path = "/".join(names.get(segment, segment) for segment in scope["path"].split("/"))
-    return "any" if status == HTTPStatus.METHOD_NOT_ALLOWED else scope["method"], path
+    def _labels(self, scope: Scope, status: int) -> tuple[str, str]:
+        """Method and path of a request without anything that the caller chose: each label costs memory for ever."""
+        path = self._paths.get(id(scope.get("route")))
+        if path is None:
+            return "any", "unknown"
+        return "any" if status == HTTPStatus.METHOD_NOT_ALLOWED else scope["method"], path
