@@ -129,6 +129,7 @@ async def test_a_hostile_page_drives_nothing_but_its_own_workspace(options: tupl
             await visit(page, origin(homes[4]) + "/page")
             results = await page.evaluate(ATTACK, targets)
             assert results == {}
+            assert "/cookies" in {it["path"] for it in seen(mooring, "evil")}, "the attack did not come to its end"
             arrived = seen(mooring, "good")[before:]
             # Without TLS a browser does not say who causes a GET; its answer stays unread, and nothing else passes.
             assert [it for it in arrived if it["method"] != "GET" or options != PLAIN_HTTP] == []
@@ -390,8 +391,8 @@ def test_nobody_publishes_a_way_into_mooring_itself(plain: Mooring, tmp_path: Pa
     for backend, why in (
         ({"files": str(home / "keys")}, "operator"),
         ({"files": "/etc"}, "operator"),
-        ({"unix": str(home / "run/api.sock")}, "own"),
-        ({"address": f"127.0.0.1:{plain.port}"}, "own"),
+        ({"unix": str(home / "run/api.sock")}, "is Mooring's own"),
+        ({"address": f"127.0.0.1:{plain.port}"}, "is Mooring's own"),
         ({"address": "169.254.169.254:80"}, "metadata"),
     ):
         route = {"name": "r", "host": "r.localhost", "access": {"kind": "public"}, "backends": [backend]}
@@ -428,7 +429,9 @@ def test_no_log_holds_a_secret(plain: Mooring) -> None:
     ask(plain, "good--admin.localhost", f"/.mooring/ticket?{ticket}")
     ask(plain, "good--admin.localhost", "/x", Cookie=cookie)
     secrets += [ticket.partition("=")[2], cookie.partition("=")[2]]
-    for path in plain.home.rglob("*.log*"):
+    logs = list(plain.home.rglob("*.log*"))
+    assert {"server.log", "gateway.log"} <= {path.name for path in logs}
+    for path in logs:
         text = path.read_text(errors="replace")
         for secret in secrets:
             assert secret not in text, path

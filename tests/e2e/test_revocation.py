@@ -209,5 +209,9 @@ async def test_a_person_who_is_removed(mooring: Mooring, guest: dict[str, Any]) 
 
 async def test_a_workspace_that_is_stopped(mooring: Mooring) -> None:
     """Its sockets end with it, for its owner too."""
-    async with open_until_then(mooring, **bearer(mooring.token)):
-        await api(mooring, "POST", f"workspaces/{await workspace_id(mooring)}/stop")
+    try:
+        async with open_until_then(mooring, **bearer(mooring.token)):
+            await api(mooring, "POST", f"workspaces/{await workspace_id(mooring)}/stop")
+    finally:
+        # The other tests' too, whichever comes next.
+        await asyncio.to_thread(mooring.cli, "workspace", "start", "own", "--wait")
