@@ -59,7 +59,7 @@ class Client:
         *lines, self._text = self._text.split(b"\n")
         try:
             return [json.loads(line) for line in lines]
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
     def send(self, message: dict[str, Any]) -> bool:
@@ -147,7 +147,7 @@ class Keeper:
         for message in messages:
             try:
                 self._obey(descriptor, message)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            except (LookupError, TypeError, ValueError, AttributeError, OSError):
                 # Any program of the workspace's user may connect: what it says must not end the keeper.
                 self._disconnect(descriptor)
                 return
