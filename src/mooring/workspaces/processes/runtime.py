@@ -50,7 +50,7 @@ log = structlog.get_logger(__name__)
 _END_WITHIN_S = 22.0
 _SURVEY_S = 5.0
 _RUNNING_ANSWERS_S = 3.0
-_RECOVER_TRIES = 8
+_RECOVER = Backoff(first=0.2, most=5.0)
 _FREE_TRIES = 9
 
 
@@ -234,6 +234,8 @@ class ProcessRuntime:
             link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             _ = await self._until_free(workspace_id)
+            if not link.is_final:
+                raise Unavailable(f"workspace {workspace_id}: what should end its processes was killed")
             if link.state["left"]:
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
         await asyncio.to_thread(remove, tuple(saved["folders"]))
@@ -297,15 +299,15 @@ class ProcessRuntime:
             _ = self._tasks.spawn(f"recover/{link.id}", self._recover(link.id))
 
     async def _recover(self, workspace_id: str) -> None:
-        for attempt in range(_RECOVER_TRIES):
-            wanted = self._wanted.get(workspace_id)
-            if wanted is None:
-                return  # it is being stopped, or the reconciler has not asked for it yet
+        attempt = 0
+        # Without a wanted start it is being stopped, or the reconciler has not asked for it yet.
+        while (wanted := self._wanted.get(workspace_id)) is not None:
             try:
                 await self.apply(*wanted)
             except MooringError as error:
                 log.warning("no new keeper yet", workspace=workspace_id, error=error.detail)
-                await self._clock.sleep(Backoff(first=0.2, most=10.0).delay(attempt))
+                await self._clock.sleep(_RECOVER.delay(attempt))
+                attempt += 1
             else:
                 return
 
