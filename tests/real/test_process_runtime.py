@@ -430,7 +430,11 @@ async def test_nonsense_on_its_socket_does_not_end_a_keeper(world: ProcessHarnes
     async with world.engine() as runtime:
         pid = await answered(await runtime.apply(wanted, world.template("healthy")))
         keeper = keeper_pid(world, wanted)
-        for said in (b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b"{}\n", b'{"op":"signal"}\n', b'{"op":"keep","order":{}}\n'):
+        nonsense = (
+            b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b"{}\n", b'{"op":"signal"}\n', b'{"op":"keep","order":{}}\n',
+            b'{"op":"exec","key":"1","argv":["true"],"environment":{},"tty":false}\n', b"[" * 100_000 + b"\n",
+        )  # fmt: skip
+        for said in nonsense:
             reader, writer = await asyncio.open_unix_connection(world.place(wanted) / "keeper.sock")
             writer.write(said)
             writer.write_eof()
@@ -440,6 +444,50 @@ async def test_nonsense_on_its_socket_does_not_end_a_keeper(world: ProcessHarnes
             await writer.wait_closed()
         assert await answered(await runtime.apply(wanted, world.template("healthy"))) == pid
         assert keeper_pid(world, wanted) == keeper
+
+
+async def test_an_editor_that_ends_with_a_high_status_is_one_that_ends(world: ProcessHarness) -> None:
+    """255, which -1 becomes, is no signal: it counts as any other death, under one keeper, until the fifth."""
+    template = Template(name="light", editor=Editor(command=("sh", "-c", "exit 255", "{socket}")))
+    async with world.engine() as runtime:
+        await runtime.apply(workspace(), template)
+        keeper = keeper_pid(world, workspace())
+        seen = await until(runtime, workspace(), lambda seen: seen.phase is Phase.failed)
+        assert "ended 5 times in 10 minutes; the last one ended with exit status 255" in seen.reason
+        assert keeper_pid(world, workspace()) == keeper
+
+
+async def test_a_delete_reaches_the_deepest_folder(world: ProcessHarness) -> None:
+    """Folders in folders by the thousand, and such as nobody may open, go with their workspace."""
+    wanted = workspace()
+    nested = "import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]; os.mkdir('e'); os.mkdir('e/f')"
+    async with world.engine() as runtime:
+        await runtime.apply(wanted, world.template("healthy"))
+        await run(runtime, wanted, f"python3 -c \"{nested}; os.chmod('e/f', 0); os.chmod('e', 0)\"")
+        await runtime.delete(wanted.id)
+        assert not world.home.workspace(wanted.id).exists()
+
+
+async def test_a_stop_whose_sweep_is_killed_is_none(world: ProcessHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the keeper killed, and what ends the rest without it killed too, nobody says that it is stopped."""
+    monkeypatch.setattr("mooring.workspaces.processes.orders.GRACE_S", 2.0)
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime, Tasks("test") as tasks:
+        await answered(await runtime.apply(wanted, template))
+        await run(runtime, wanted, "(trap '' TERM; setsid sleep 1000 >/dev/null 2>&1 &)")
+        first = keeper_pid(world, wanted)
+        os.kill(first, signal.SIGSTOP)
+        os.kill(first, signal.SIGKILL)
+        stopping = tasks.spawn("stop", runtime.apply(stopped(wanted), template))
+        async with asyncio.timeout(WITHIN_S):
+            while keeper_pid(world, wanted) == first or world.state(wanted)["phase"] != "stopping":
+                await asyncio.sleep(0.01)
+        os.kill(keeper_pid(world, wanted), signal.SIGKILL)
+        with pytest.raises(Unavailable, match="was killed"):
+            await stopping
+        assert world.alive(wanted) > 0
+        assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        assert world.alive(wanted) == 0
 
 
 async def test_a_shell_in_a_terminal_does_not_hold_up_a_stop(world: ProcessHarness) -> None:

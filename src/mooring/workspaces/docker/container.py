@@ -1,6 +1,7 @@
 """What a workspace is to the engine: the container's document made from it, and the observation read back. Pure."""
 
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -191,7 +192,7 @@ def why_dead(container: Mapping[str, Any]) -> str:
     if state.get("OOMKilled"):
         return _STATUS_OOM
     status = int(state["ExitCode"])
-    if status > 128:  # noqa: PLR2004 - sh(1): killed by signal status - 128
+    if 128 < status <= 128 + signal.SIGRTMAX:  # noqa: PLR2004 - sh(1): killed by signal status - 128
         return f"was killed by signal {status - 128}"
     return f"ended with exit status {status}" + (f": {state['Error']}" if state.get("Error") else "")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ROUND_S = 0.05
 SIGNALLED = 128
+_SIGNALS = {SIGNALLED + number: number.name for number in signal.Signals}
 FIFO_BYTES = 256 * 1024
 FINAL = ("stopped", "failed")
 
@@ -169,12 +170,11 @@ class Life:
     def _how(self, status: int | None) -> str:
         if status is None:
             return "ended, with a status that nobody saw"
-        if status <= SIGNALLED:
-            return f"ended with exit status {status}"
-        name = signal.Signals(status - SIGNALLED).name
         if status == SIGNALLED + signal.SIGKILL and membership.memory_kills(self._order.folders) > self._memory_kills:
             return f"was killed because the workspace's memory limit of {self._order.memory} was reached"
-        return f"was killed by {name}"
+        # A program may end with such a number by itself: 255 is what -1 becomes.
+        name = _SIGNALS.get(status)
+        return f"was killed by {name}" if name else f"ended with exit status {status}"
 
     # The steps of the first start
 
