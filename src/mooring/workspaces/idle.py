@@ -1,7 +1,7 @@
 """Stops workspaces in which nobody types and nothing works. What counts is in `model.activity`; this gathers it.
 
-In doubt nobody is stopped: not before a gateway has told what it saw since this server started, and not before the
-runtime has told twice what the workspace's processes use.
+In doubt nobody is stopped: not before a gateway has told for a while what it sees, and not before the runtime has told
+twice what the workspace's processes use. A machine that slept begins anew with both: while it sleeps nobody is idle.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +25,8 @@ HEARD_WITHIN_S = 15.0
 """A gateway reports every two seconds: one that is silent for longer may know of input that we do not."""
 GRACE_S = 60.0
 """Seconds after the first report in which nobody is stopped: a gateway that was restarted too has to hear first."""
+JUMP_S = 5.0
+"""Seconds by which the clocks must part to be a sleep or a clock that was set: NTP slews both of them."""
 KEEP_EVERY_S = 300.0
 _SOONEST_S = 1.0
 _PAGE = 500
@@ -61,6 +63,7 @@ class IdleLoop:
         self._clock = parts.clock
         self._work: dict[str, _Work] = {}
         self._first_heard: float | None = None
+        self._ahead_s = self._clock.now() - self._clock.monotonic()
 
     def activity(self, workspace: Workspace) -> Activity:
         """The last seconds at which each kind of activity was seen."""
@@ -88,6 +91,7 @@ class IdleLoop:
         Raises:
             Unavailable: the database does not answer.
         """
+        self._doubt_after_a_jump()
         running = [workspace for workspace in await self._all() if _runs(workspace)]
         known = {workspace.id for workspace in running}
         self._work = {workspace_id: work for workspace_id, work in self._work.items() if workspace_id in known}
@@ -99,8 +103,9 @@ class IdleLoop:
             except (StaleRevision, NotFound):
                 # Somebody changed it meanwhile; the next look sees what.
                 continue
-            except MooringError as error:
-                log.warning("idle rule not applied", workspace=workspace.id, error=error.detail)
+            except Exception as error:  # one that cannot be judged must not keep all others running for ever
+                foreign = None if isinstance(error, MooringError) else error
+                log.warning("idle rule not applied", workspace=workspace.id, error=str(error), exc_info=foreign)
                 continue
             soonest = min(soonest, max(_SOONEST_S, left))
         return soonest
@@ -120,9 +125,19 @@ class IdleLoop:
             await self._parts.stop(workspace, f"idle for {_span(rule)}")
         return LOOK_EVERY_S
 
+    def _doubt_after_a_jump(self) -> None:
+        ahead_s = self._clock.now() - self._clock.monotonic()
+        if abs(ahead_s - self._ahead_s) > JUMP_S:
+            # A build seems to have rested while the laptop slept; after a step back the next measurement is far off.
+            self._work.clear()
+            self._first_heard = None
+        self._ahead_s = ahead_s
+
     def _heard_for_s(self) -> float:
         """For how long gateways have told this server what they see; negative when that is not known now."""
         if self._parts.input.heard_s() > HEARD_WITHIN_S:
+            # Who could not reach an editor could not type either, and is about to come back.
+            self._first_heard = None
             return -1.0
         now = self._clock.monotonic()
         if self._first_heard is None:

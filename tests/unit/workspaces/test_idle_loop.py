@@ -167,6 +167,55 @@ async def test_a_restart_in_the_middle_of_a_build_does_not_stop_it(room: Room) -
     assert room.stopped == []
 
 
+async def test_a_machine_that_slept_goes_on_with_its_build(room: Room) -> None:
+    """A night with the lid closed is no idle time of what worked before it and works on; later the rule holds."""
+    await room.passes(60, cpu=0.5)
+    room.hands.slept += 8 * 3600
+    await room.passes(60, cpu=0.5)
+    assert room.stopped == []
+    await room.passes(33)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_clock_that_is_set_back_ends_no_rule(room: Room) -> None:
+    """What is idle by the new time is stopped by it: nobody waits until it is that late again."""
+    room.hands.slept = 7 * 86400
+    await room.passes(5, cpu=0.5)
+    room.hands.slept = 0.0
+    now = await room.store.get(WORKSPACE.id)
+    await room.store.update(replace(now, active_at=None), expected=now.revision)
+    await room.passes(35)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_gateway_that_was_away_is_heard_for_a_while_first(room: Room) -> None:
+    """Who could not reach an editor for an hour has a minute to come back."""
+    await room.passes(10, typing=True)
+    room.inputs.heard = math.inf
+    await room.passes(60)
+    room.inputs.heard = 1.0
+    await room.passes(0.9)
+    assert room.stopped == []
+    await room.passes(2)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_one_that_cannot_be_judged_does_not_end_the_loop(room: Room) -> None:
+    """An error that nobody thought of is that workspace's alone: the others are still looked at."""
+
+    class Strange(MemoryRuntime):
+        async def usage(self, workspace_id: str) -> Usage | None:
+            if workspace_id == "workspace0":
+                raise KeyError(workspace_id)
+            return await super().usage(workspace_id)
+
+    room.runtime = Strange(room.runtime.world)
+    room.loop = room.server()
+    await room.store.create(replace(WORKSPACE, id="workspace0", name="zero"))
+    await room.passes(33)
+    assert room.stopped == ["idle for 30 min"]
+
+
 async def test_activity_is_kept_sparingly(room: Room) -> None:
     """An hour of typing is a dozen writes, and what is kept is never older than a quarter of the rule."""
     await room.passes(60, typing=True)
