@@ -26,11 +26,12 @@ git clone --progress -- "$1" "$2.part"
 mv -- "$2.part" "$2"
 : > "$3"
 """
-# Written only when absent: what a person has changed in the editor stays.
+# Written only when absent: what a person has changed in the editor stays. What a full disk took half of is no first
+# setting, and would be taken for a person's.
 _SEED = """
 set -eu
 while test "$1" != "--"; do
-  test -e "$1" || { mkdir -p -- "$(dirname -- "$1")" && printf %s "$2" > "$1"; }
+  test -e "$1" || { mkdir -p -- "$(dirname -- "$1")" && printf %s "$2" > "$1.part" && mv -- "$1.part" "$1"; }
   shift 2
 done
 shift
