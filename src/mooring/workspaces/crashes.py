@@ -6,7 +6,7 @@ Imported by the keeper: no typing, no dataclasses.
 MOST = 5
 WINDOW_S = 600.0
 _FIRST_DELAY_S = 0.2
-_MOST_DELAY_S = 30.0
+MOST_DELAY_S = 30.0
 
 
 def judged(times: list[float], now: float, how: str) -> tuple[list[float], float | None, str]:
@@ -14,9 +14,10 @@ def judged(times: list[float], now: float, how: str) -> tuple[list[float], float
 
     Returns the deaths that still count, the seconds until the next start (None: no more), and the reason for a person.
     """
-    counted = [at for at in times if at > now - WINDOW_S] + [now]
+    # Deaths to come are of a clock that was set back since: they would count until it is that late again.
+    counted = [at for at in times if now - WINDOW_S < at <= now] + [now]
     count = len(counted)
     if count >= MOST:
         return counted, None, f"the editor ended {count} times in {WINDOW_S / 60:.0f} minutes; the last one {how}"
-    delay = min(_MOST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
+    delay = min(MOST_DELAY_S, _FIRST_DELAY_S * 2 ** (count - 1))
     return counted, delay, f"the editor {how}; it starts again in {delay:.1f} s"

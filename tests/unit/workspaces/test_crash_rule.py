@@ -20,3 +20,8 @@ def test_the_fifth_death_in_ten_minutes_is_the_last() -> None:
 def test_a_death_of_long_ago_does_not_count() -> None:
     """Ten minutes later everything begins anew."""
     assert judged([1.0, 2.0, 3.0, 4.0], 700.0, "ended")[:2] == ([700.0], 0.2)
+
+
+def test_a_death_to_come_does_not_count() -> None:
+    """A clock that was set back does not make a broken past out of the future."""
+    assert judged([9000.0, 9001.0, 9002.0, 9003.0], 700.0, "ended")[:2] == ([700.0], 0.2)

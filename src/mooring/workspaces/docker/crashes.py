@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from mooring.workspaces.crashes import judged
+from mooring.workspaces.crashes import MOST_DELAY_S, judged
 
 _FILE = "crashes.json"
 
@@ -41,6 +41,11 @@ class Crashes:
         self.failed = delay is None
         self.due = now + (delay or 0.0)
         return True
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until it is to start again; never more than any delay is, however the clock was set since."""
+        left = self.due - now
+        return left if left <= MOST_DELAY_S else 0.0
 
     def fail(self, reason: str) -> None:
         """Give up for another reason than the number of deaths."""

@@ -27,8 +27,6 @@ class Inspection:
             stats = await self._engine.document(f"containers/{name}/stats", one)
         except (NotFound, Conflict):
             return None
-        if not stats["memory_stats"]:
-            return None
         return Usage(
             cpu_s=stats["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9,
             memory_bytes=_resident(stats["memory_stats"]),
@@ -56,6 +54,7 @@ def _port(local: str) -> int:
 
 def _resident(memory: Mapping[str, Any]) -> int:
     # What the kernel would give back at once is not the workspace's need; the names are those of cgroup v1 and v2.
+    # An engine without the memory cgroup tells none: its workspaces work, and are idle, all the same.
     counts = memory.get("stats", {})
     cache = counts.get("total_inactive_file", counts.get("inactive_file", 0))
-    return max(0, int(memory["usage"]) - int(cache))
+    return max(0, int(memory.get("usage", 0)) - int(cache))

@@ -59,7 +59,8 @@ class Copy:
         self.position = _load(folder, container)
         end = end_of(str(folder))
         # Appended by a follower that was killed before it kept its position: the same bytes come again.
-        self._skip_bytes = end - self.position.end if self.position.stamp else 0
+        # Less is there than was kept, when somebody removed the files or a power cut took their end: that is gone.
+        self._skip_bytes = max(0, end - self.position.end) if self.position.stamp else 0
         self._skip_messages = self.position.count
         self._resume = self.position.stamp
 

@@ -297,7 +297,7 @@ class DockerRuntime:
             if not crashes.failed:
                 # By the time its output was read it may be due already; why it died must be told all the same.
                 self._publish(self._with(shape.observed(container), crashes))
-        wait_s = crashes.due - self._clock.now()
+        wait_s = crashes.wait_s(self._clock.now())
         if not crashes.failed and wait_s <= 0:
             return await self._start_again(container, crashes)
         if crashes.failed:

@@ -57,10 +57,11 @@ class Watch:
                 await self._everything(known)
                 failures = 0
                 await self._events()
-            except MooringError as error:
+            except Exception as error:  # whatever it is, a watch that ended would freeze every state
                 if failures == 0:
-                    log.warning("the Docker engine is not watched", error=error.detail)
-                self._lost(error.detail)
+                    foreign = None if isinstance(error, MooringError) else error
+                    log.warning("the Docker engine is not watched", error=str(error), exc_info=foreign)
+                self._lost(str(error))
             self._connected = False
             await self._clock.sleep(self._backoff.delay(failures))
             failures += 1

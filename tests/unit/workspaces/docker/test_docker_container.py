@@ -34,6 +34,7 @@ def test_a_limit_is_in_force_or_said_not_to_be() -> None:
     [
         ({"ExitCode": 137, "OOMKilled": True}, "memory limit"),
         ({"ExitCode": 137}, "signal 9"),
+        ({"ExitCode": 255}, "exit status 255"),
         ({"ExitCode": 3, "Error": "no such folder"}, "status 3: no such folder"),
     ],
 )
@@ -55,6 +56,14 @@ def test_five_deaths_in_ten_minutes_are_too_many() -> None:
     crashes.count("death 4", "ended with exit status 1", 1010.0)
     assert crashes.failed
     assert crashes.reason == "the editor ended 5 times in 10 minutes; the last one ended with exit status 1"
+
+
+def test_a_clock_that_is_set_back_delays_no_start() -> None:
+    """No start is waited for longer than the longest delay."""
+    crashes = Crashes(1)
+    crashes.count("death", "ended", 90_000.0)
+    assert crashes.wait_s(90_000.0) == pytest.approx(0.2)
+    assert crashes.wait_s(1000.0) == 0.0
 
 
 def test_deaths_long_ago_are_forgotten() -> None:
@@ -115,6 +124,19 @@ def test_a_copy_killed_before_it_kept_its_position_skips_what_is_there(tmp_path:
     second.append([_message(1, "a"), _message(2, "b"), _message(3, "c"), _message(4, "d")])
     second.close()
     assert read_at(str(tmp_path), 0)[1] == b"a\nb\nc\nd\n"
+
+
+def test_a_copy_whose_files_were_removed_goes_on(tmp_path: Path) -> None:
+    """What somebody removed is gone; nothing that comes is left out for it."""
+    first = Copy(tmp_path, "c")
+    first.append([_message(1, "a line")])
+    first.close()
+    for path in tmp_path.glob("*.log"):
+        path.unlink()
+    second = Copy(tmp_path, "c")
+    second.append([_message(2, "first"), _message(3, "second, a longer one")])
+    second.close()
+    assert read_at(str(tmp_path), 0)[1] == b"first\nsecond, a longer one\n"
 
 
 def test_another_container_is_copied_from_its_beginning(tmp_path: Path) -> None:
