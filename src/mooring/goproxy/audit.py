@@ -5,9 +5,10 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
-from mooring.errors import MooringError, NotFound
+from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
 from mooring.goproxy.checks import checked
+from mooring.goproxy.faults import BadUpstream, BadZip
 from mooring.goproxy.names import Ask, Kind, parse
 from mooring.goproxy.ports import Blob, Entry, FullStore
 
@@ -22,22 +23,39 @@ class Finding:
     name: str
     problem: str = ""
     unsure: bool = False
-    """The file may be right, but nobody could be asked."""
+    """The file may be right, but nobody could be asked, or the storage does not hand it out now."""
 
 
 async def audit(store: FullStore, recorded: Recorded) -> AsyncIterator[Finding]:
     """Every file of a module, as it is checked."""
     async for entry in store.entries():
         ask = _ask(entry)
-        if ask is None:
-            continue
-        blob = await store.open(entry.name)
-        if blob is None:
-            continue
-        try:
-            yield await _finding(ask, blob, recorded)
-        finally:
-            blob.close()
+        finding = await _looked_at(store, entry.name, ask, recorded) if ask else None
+        if finding is not None:
+            yield finding
+
+
+async def _looked_at(store: FullStore, name: str, ask: Ask, recorded: Recorded) -> Finding | None:
+    """None: it was removed meanwhile."""
+    try:
+        return await _opened(store, name, ask, recorded)
+    except (BadZip, BadUpstream) as error:
+        return Finding(name, error.detail)
+    except Unavailable as error:
+        return Finding(name, f"cannot be read: {error.detail}", unsure=True)
+    except OSError as error:
+        # A disk that begins to fail: those behind this file are to be looked at all the same.
+        return Finding(name, f"cannot be read: {error.strerror}")
+
+
+async def _opened(store: FullStore, name: str, ask: Ask, recorded: Recorded) -> Finding | None:
+    blob = await store.open(name)
+    if blob is None:
+        return None
+    try:
+        return await _finding(ask, blob, recorded)
+    finally:
+        blob.close()
 
 
 def _ask(entry: Entry) -> Ask | None:
@@ -50,10 +68,7 @@ def _ask(entry: Entry) -> Ask | None:
 
 
 async def _finding(ask: Ask, blob: Blob, recorded: Recorded) -> Finding:
-    try:
-        h1, subject = await _hash(ask, blob)
-    except MooringError as error:
-        return Finding(ask.name, error.detail)
+    h1, subject = await _hash(ask, blob)
     if not subject:
         return Finding(ask.name)
     try:
