@@ -13,6 +13,7 @@ local _M = {}
 local CHUNK = 16384
 local DAY_MS = 86400 * 1000
 local SEND_MS = 60 * 1000
+local GOODBYE_S = 5
 
 -- Whether the request asks for a WebSocket.
 function _M.wanted()
@@ -21,15 +22,21 @@ function _M.wanted()
         and ngx.req.get_method() == "GET"
 end
 
+-- Until `from` has closed, or `to` takes no more: gives whether it is that.
 local function carry(from, to, passed)
     while true do
-        local data = from:receiveany(CHUNK)
-        if not data then
-            return
-        end
-        passed(data)
-        if not to:send(data) then
-            return
+        local data, err = from:receiveany(CHUNK)
+        if data then
+            passed(data)
+            local sent, why = to:send(data)
+            if not sent then
+                -- What a side said before it went is being carried the other way: why it went, as a rule.
+                ngx.sleep(why == "timeout" and 0 or GOODBYE_S)
+                return true
+            end
+        -- A side that only listens says nothing for days.
+        elseif err ~= "timeout" then
+            return false
         end
     end
 end
@@ -54,8 +61,8 @@ local function from_client(state, tally)
     end
 end
 
--- Until either side has closed, what it said before having been passed on, or the tunnel must end. WebSockets say
--- goodbye in frames: a side that has closed its connection reads no more.
+-- Until either side has closed, what it said before having been passed on, or the tunnel must end: gives whether it
+-- must. WebSockets say goodbye in frames: a side that has closed its connection reads no more.
 local function carry_both(state, client, backend, tally)
     local ended = tunnels.enter(state)
     local to_backend = ngx.thread.spawn(carry, client, backend, from_client(state, tally))
@@ -66,9 +73,11 @@ local function carry_both(state, client, backend, tally)
         repeat
             local posted = ended:wait(3600)
         until posted
+        return true
     end)
-    ngx.thread.wait(to_backend, to_client, watch)
+    local _, must_end = ngx.thread.wait(to_backend, to_client, watch)
     tunnels.leave(state)
+    return must_end
 end
 
 -- Answers the request: 101 and the tunnel, or what the backend said instead.
@@ -90,12 +99,14 @@ function _M.serve(state)
     backend:settimeouts(SEND_MS, SEND_MS, DAY_MS)
     local tally = { bytes_in = 0, bytes_out = 0 }
     state.tally = tally
-    if client:send(handshake.switching(answer)) then
+    local must_end = not client:send(handshake.switching(answer))
+    if not must_end then
         metrics.opened(state)
-        carry_both(state, client, backend, tally)
+        must_end = carry_both(state, client, backend, tally)
     end
     backend:close()
-    return ngx.exit(444)
+    -- 444 resets the connection, which throws away what the client has not read yet.
+    return ngx.exit(must_end and 444 or ngx.HTTP_OK)
 end
 
 return _M

@@ -11,13 +11,6 @@ local _M = {}
 local CHECK_S = 0.2
 local open = {}
 
--- Keeps the tunnel's state; gives a semaphore that is posted when it must end.
-function _M.enter(state)
-    local ended = assert(semaphore.new())
-    open[state] = ended
-    return ended
-end
-
 function _M.leave(state)
     open[state] = nil
 end
@@ -28,6 +21,17 @@ local function may_stay(state)
         return false
     end
     return access.still(state, route)
+end
+
+-- Keeps the tunnel's state; gives a semaphore that is posted when it must end.
+function _M.enter(state)
+    local ended = assert(semaphore.new())
+    open[state] = ended
+    -- What changed while its backend was asked has been looked at without it.
+    if not may_stay(state) then
+        ended:post()
+    end
+    return ended
 end
 
 local seen_changes, seen_generation
