@@ -17,7 +17,7 @@ from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.ledger import Ledger
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
-from support.goproxies import running, wait_for
+from support.goproxies import get, running, wait_for
 from support.goupstream import GoUser, Upstream, go
 from support.sshd import ssh_server
 
@@ -83,6 +83,32 @@ def test_lists_branches_and_commits_resolve(tmp_path: Path, git: GitServer, prox
     assert ann.go("list", "-m", "-versions", git.module("lib")).stdout.split()[1:] == ["v1.0.0", "v1.1.0"]
     assert ann.go("list", "-m", git.module("lib") + "@latest").stdout.split()[1] == "v1.1.0"
     assert ann.go("list", "-m", git.module("lib") + "@main").stdout.split()[1].startswith("v1.1.1-0.")
+
+
+def test_a_retracted_version_is_listed(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """Whoever uses one is warned, also where the version that says so retracts itself; new users get none of them."""
+    module = git.module("lib")
+    git.publish("lib", "v1.0.0")
+    git.publish("lib", "v1.1.0")
+    git.publish(
+        "lib", "v1.1.1", {"go.mod": f"module {module}\n\ngo 1.21\n\nretract [v1.1.0, v1.1.1] // It loses data.\n"}
+    )
+    ann = user(tmp_path, proxy)
+    assert get(proxy, f"{module}/@v/list").text.split() == ["v1.0.0", "v1.1.0", "v1.1.1"]
+    why = ann.go("list", "-m", "-retracted", "-f", "{{.Retracted}}", f"{module}@v1.1.0").stdout
+    assert why == "[It loses data.]\n"
+    assert ann.go("list", "-m", f"{module}@latest").stdout.split()[1] == "v1.0.0"
+    assert ann.go("list", "-m", "-versions", module).stdout.split()[1:] == ["v1.0.0"]
+
+
+def test_the_server_is_asked_once_for_a_version(git: GitServer, proxy: Served) -> None:
+    """A go.mod comes from what its info had fetched, whether or not the repository still answers."""
+    git.publish("lib", "v1.0.0")
+    assert get(proxy, f"{git.module('lib')}/@v/v1.0.0.info").status_code == 200
+    git.delete("lib")
+    asked = git.asked.total()
+    assert get(proxy, f"{git.module('lib')}/@v/v1.0.0.mod").status_code == 200
+    assert git.asked.total() == asked
 
 
 def test_info_and_mod_do_not_build_a_zip(tmp_path: Path, git: GitServer, proxy: Served) -> None:

@@ -32,20 +32,25 @@ class VersionControl:
         self._turn = asyncio.Semaphore(command.limits.at_once)
 
     async def small(self, ask: Ask) -> bytes:
-        query = ask.version or "latest"
-        key = f"go list {ask.module}@{query}"
-        # List and latest, info and mod come from the same run: the go command asks for them at the same time.
-        found = json.loads(await self._once.do(key, lambda: self._list(ask.module, query)))
         if ask.kind is Kind.list:
+            # Without retracted ones nobody would hear of a version that retracts itself, nor of what else it retracts.
+            found = await self._found(f"{ask.module}@latest", "-versions", "-retracted")
             return "".join(f"{version}\n" for version in found.get("Versions", [])).encode()
+        # Info and mod come from the same run: the go command asks for them at the same time.
+        found = await self._found(f"{ask.module}@{ask.version or 'latest'}")
         if ask.kind is Kind.mod:
             return await self._mod(ask, found)
         info = {name: found[name] for name in ("Version", "Time", "Origin") if name in found}
         return json.dumps(info, separators=(",", ":")).encode()
 
-    async def _list(self, module: str, query: str) -> bytes:
+    async def _found(self, query: str, *options: str) -> dict[str, Any]:
+        arguments = ("list", "-m", "-json", *options, query)
+        found: dict[str, Any] = json.loads(await self._once.do(" ".join(arguments), lambda: self._list(arguments)))
+        return found
+
+    async def _list(self, arguments: tuple[str, ...]) -> bytes:
         async with self._turn:
-            output = await self._command.run("list", "-m", "-json", "-versions", f"{module}@{query}")
+            output = await self._command.run(*arguments)
             await self._used(json.loads(output))
             return output
 
