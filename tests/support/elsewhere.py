@@ -42,3 +42,4 @@ def elsewhere(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
         if not loop.is_closed():
             loop.call_soon_threadsafe(stop.set)
         thread.join(_WITHIN_S)
+        assert not thread.is_alive(), "what was open elsewhere does not end"

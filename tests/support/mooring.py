@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -22,6 +23,7 @@ from mooring.settings import cache
 MOORING = cache() / "venv/bin/mooring"
 _READY = "Mooring is ready: "
 _WITHIN_S = 120.0
+_LOWEST_PORT = 10_000
 # First settings that draw the terminal as text in the page, where a test can read it.
 _READABLE_TERMINAL = '{"terminal.integrated.gpuAcceleration": "off", "chat.disableAIFeatures": true, \
 "workbench.startupEditor": "none", "security.workspace.trust.enabled": false, \
@@ -52,10 +54,20 @@ after_s = 0
 
 
 def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nothing listens on now.
+
+    None of those that the kernel gives to connections, where there are others: until its server listens, and while that
+    is away for a test's sake, any client on this machine could get one of them.
+    """
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    everywhere = range(_LOWEST_PORT, 2**16)
+    found = [port for port in everywhere if not first <= port <= last] or list(everywhere)
+    random.shuffle(found)
+    for port in found:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("every port is in use")
 
 
 @dataclass
@@ -254,14 +266,13 @@ def _kill(pids: list[int]) -> None:
 @contextmanager
 def installation(*options: str, **variables: str) -> Iterator[Mooring]:
     """A home in a short folder (sockets have short names), gone afterwards with every process of it."""
-    folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
-    folder.chmod(0o755)
-    mooring = Mooring(folder / "home", free_port(), options, variables)
-    try:
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)
+        mooring = Mooring(folder / "home", free_port(), options, variables)
+        # A test that killed the supervisor leaves workspaces, as it should; and a stop that takes too long all of it.
+        stack.callback(mooring.kill_all)
+        stack.callback(mooring.stop)
         mooring.start()
         yield mooring
-    finally:
-        mooring.stop()
-        # A test that killed the supervisor leaves workspaces, as it should.
-        mooring.kill_all()
-        shutil.rmtree(folder, ignore_errors=True)

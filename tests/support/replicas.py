@@ -63,4 +63,7 @@ class Replica:
     def stop(self) -> None:
         """As an administrator does."""
         self._process.terminate()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        finally:
+            self.kill()

@@ -11,6 +11,7 @@ from pathlib import Path
 from mooring.goproxy.s3 import Bucket
 from mooring.settings import cache
 from support.mooring import free_port
+from support.waiting import pause
 
 _SERVER = cache() / "versitygw/versitygw"
 _WITHIN_S = 30.0
@@ -57,4 +58,4 @@ def _wait(server: S3Server, log: Path) -> None:
                 return
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the S3 server did not start:\n{log.read_text()}")
-        _ = server.process.poll()
+        pause(0.02)

@@ -53,5 +53,5 @@ def ssh_server(folder: Path) -> Iterator[SshServer]:
                 raise AssertionError((folder / "log").read_text())
         yield SshServer(port, folder / "key", folder / "known_hosts")
     finally:
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
