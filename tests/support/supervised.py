@@ -13,18 +13,24 @@ import sys
 from pathlib import Path
 
 from mooring.errors import Misconfigured
+from mooring.server.logs import to_terminal
 from mooring.server.supervisor import Supervisor, account, bind
 from mooring.settings import Home, Installation, Listen, load
 
 _HERE = Path(__file__)
 
 
-def start(folder: Path, *, server: str = "stay", gateway: str = "stay", goproxy: str = "stay") -> subprocess.Popen[str]:
-    """Start a supervisor whose children behave so."""
+def start(
+    folder: Path, *by: str, server: str = "stay", gateway: str = "stay", goproxy: str = "stay"
+) -> subprocess.Popen[str]:
+    """Start a supervisor whose children behave so, through the program `by` when one is given."""
     (folder / "server.behaviour").write_text(server)
     (folder / "gateway.behaviour").write_text(gateway)
     (folder / "goproxy.behaviour").write_text(goproxy)
-    command = [sys.executable, "-P", str(_HERE), "supervisor", str(folder)]
+    # What starts the children, which a test may take away.
+    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (folder / "python").chmod(0o755)
+    command = [*by, sys.executable, "-P", str(_HERE), "supervisor", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -36,7 +42,8 @@ def told(folder: Path) -> list[list[str]]:
 
 def _supervise(folder: Path) -> None:
     installation = Installation(Home(folder), Listen(port=1234), Path("editor"), database_url="postgresql://secret@x/y")
-    program = (sys.executable, "-P", str(_HERE), "child", str(folder))
+    to_terminal()
+    program = (str(folder / "python"), "-P", str(_HERE), "child", str(folder))
     supervisor = Supervisor(installation, _myself(), lambda url: print(f"ready {url}", flush=True), program)  # noqa: T201
     with bind("127.0.0.1", 0) as listener, bind("127.0.0.1", 0) as modules:
         try:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mooring.errors import Conflict, Misconfigured
 from mooring.gateway.leftover import end_leftover_nginx
+from mooring.server.logs import to_terminal
 from mooring.server.loopback import open_port
 from mooring.server.supervisor import Account, Supervisor, account, bind
 from mooring.settings import Home, Installation, cgroup_name
@@ -29,6 +30,7 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
         Misconfigured: the home or the port cannot be used; says what to type.
         Conflict: Mooring already runs on this home.
     """
+    to_terminal()
     who = account(user)
     make_home(installation.home, who)
     with locked(installation.home):

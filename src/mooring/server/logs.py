@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from mooring.server.lines import Lines, rendered
+from mooring.settings import environment
 
 _MAX_BYTES = 16 * 2**20
 _KEPT_FILES = 3
@@ -40,6 +41,24 @@ def to_file(path: Path) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
+    )
+
+
+def to_terminal() -> None:
+    """Send this process's log to its standard error, for a person, who may go away: logging never raises."""
+    lines = Lines(sys.stderr.fileno())
+    atexit.register(lines.flush)
+    colors = sys.stderr.isatty() and not environment().get("NO_COLOR")
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.dev.set_exc_info,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
+            lambda _logger, _level, text: f"{text}\n".encode(),
+        ],
+        logger_factory=lambda *_: lines,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
     )
 
 

@@ -121,7 +121,11 @@ class Supervisor:
             Misconfigured: a child cannot work with these settings.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        numbers = [signal.SIGTERM, signal.SIGINT]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # With nohup the terminal's end is not ours.
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
             loop.add_signal_handler(number, self._stopping.set)
         fds = {"--listener": listener.fileno()}
         if modules is not None:
@@ -151,8 +155,11 @@ class Supervisor:
                 log.warning("not ready yet; mooring doctor says why", log=str(self._installation.home.logs))
                 line = await reader.readline()
             transport.close()
-        self._announce(line.decode().strip())
         self._announced.set()
+        try:
+            self._announce(line.decode().strip())
+        except OSError as error:
+            log.warning("nobody reads where Mooring is; mooring console signs in", error=error.strerror)
 
     async def _keep_modules(self) -> None:
         # Nobody waits for modules before there is a workspace; the processors are the others' until then.
@@ -164,9 +171,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
             started = loop.time()
-            child = await self._start(role, fds)
-            self._children[role] = child
-            status = await child.wait()
+            status = await self._lived(role, fds)
             if self._stopping.is_set():
                 break
             if status == _MISCONFIGURED and role != "goproxy":
@@ -180,6 +185,16 @@ class Supervisor:
         await self._stopping.wait()
         # Stays until cancelled: an eternal task's end would be reported as an incident.
         await asyncio.Event().wait()
+
+    async def _lived(self, role: str, fds: Mapping[str, int]) -> int | None:
+        """The status with which one life of a child ended; None when it could not begin: there is no memory for it."""
+        try:
+            child = await self._start(role, fds)
+        except OSError as error:
+            log.error("child not started", role=role, error=str(error))  # noqa: TRY400 - no stack helps
+            return None
+        self._children[role] = child
+        return await child.wait()
 
     async def _start(self, role: str, fds: Mapping[str, int]) -> asyncio.subprocess.Process:
         settings = os.memfd_create("mooring-settings", 0)

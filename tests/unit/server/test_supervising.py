@@ -30,6 +30,10 @@ def _both_run(folder: Path) -> bool:
     return {"server", "gateway"} <= set(_events(folder, "stays"))
 
 
+def _first(folder: Path, role: str) -> int:
+    return next(int(pid) for who, pid, what in supervised.told(folder) if (who, what) == (role, "started"))
+
+
 def _alive(pid: str) -> bool:
     stat = Path(f"/proc/{pid}/stat")
     return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] not in "ZX"
@@ -46,9 +50,9 @@ def test_a_child_that_dies_is_started_again_after_pauses(tmp_path: Path, started
     assert len(_events(tmp_path, "started")) - first < 8
     (tmp_path / "server.behaviour").write_text("stay")
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=WITHIN_S)
+    _, errors = process.communicate(timeout=WITHIN_S)
     assert process.returncode == 0
-    assert "child ended" in output
+    assert "child ended" in errors
     assert _events(tmp_path, "started").count("gateway") == 1
 
 
@@ -57,10 +61,55 @@ def test_a_killed_child_comes_back_with_the_same_sockets(tmp_path: Path, started
     process = supervised.start(tmp_path)
     started.append(process)
     until(lambda: _both_run(tmp_path))
-    pid = next(int(pid) for role, pid, what in supervised.told(tmp_path) if (role, what) == ("gateway", "started"))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(_first(tmp_path, "gateway"), signal.SIGKILL)
     until(lambda: len([what for _, _, what in supervised.told(tmp_path) if what.startswith("ports-")]) == 2)
     assert len({what for _, _, what in supervised.told(tmp_path) if what.startswith("ports-")}) == 1
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+
+
+def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A program that is away for a moment, or no memory for one: the next try may find it, the other child runs on."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    (tmp_path / "python").rename(tmp_path / "away")
+    os.kill(_first(tmp_path, "gateway"), signal.SIGKILL)
+    assert process.stderr is not None
+    while "child not started" not in (line := process.stderr.readline()):
+        assert line
+    (tmp_path / "away").rename(tmp_path / "python")
+    until(lambda: _events(tmp_path, "stays").count("gateway") == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+    assert _events(tmp_path, "started").count("server") == 1
+
+
+def test_it_goes_on_when_nobody_reads_what_it_says(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A reader of its output that is gone, as that of `mooring up | head`, costs no child and no module proxy."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    for stream in (process.stdout, process.stderr):
+        assert stream is not None
+        stream.close()
+    until(lambda: _both_run(tmp_path))
+    (tmp_path / "server.behaviour").write_text("ready")
+    os.kill(_first(tmp_path, "server"), signal.SIGKILL)
+    until(lambda: "goproxy" in _events(tmp_path, "stays"))
+    assert _events(tmp_path, "started").count("server") == 2
+    process.send_signal(signal.SIGTERM)
+    process.wait(WITHIN_S)
+    assert _events(tmp_path, "told") == ["server", "goproxy", "gateway"]
+
+
+def test_with_nohup_it_outlives_its_terminal(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A hang-up that it was started to ignore ends nothing."""
+    process = supervised.start(tmp_path, "nohup")
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    process.send_signal(signal.SIGHUP)
+    pause(0.5)
+    assert _events(tmp_path, "told") == []
     process.send_signal(signal.SIGTERM)
     assert process.wait(WITHIN_S) == 0
 
