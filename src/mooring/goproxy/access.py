@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mooring.errors import Forbidden, InvalidInput, Unauthenticated
+from mooring.errors import Forbidden, InvalidInput, Unauthenticated, Unavailable
 from mooring.goproxy.names import matches_any
 from mooring.goproxy.stamps import Stamp, stamp
 
@@ -65,6 +65,7 @@ class Access:
 
         Raises:
             Unauthenticated: nobody whom we know.
+            Unavailable: who is known cannot be read.
         """
         if self._file is None:
             return EVERYBODY
@@ -80,7 +81,10 @@ class Access:
     def _read(self, file: Path) -> None:
         # One that is gone is forgotten with its stamp: the same file that is moved back is to be read again.
         if (seen := stamp(file)) != self._seen:
-            self._subjects = parse(file.read_text(errors="replace")) if seen else {}
+            try:
+                self._subjects = parse(file.read_text(errors="replace")) if seen else {}
+            except OSError as error:
+                raise Unavailable(f"the module proxy cannot read its file of tokens: {error.strerror}") from error
             self._seen = seen
 
 
@@ -99,10 +103,13 @@ def make(file: Path, name: str, private: tuple[str, ...]) -> str:
     """A new token for `name`, added to `file`.
 
     Raises:
-        InvalidInput: the name or a pattern has spaces or commas, or the name is a workspace's.
+        InvalidInput: the name or a pattern has spaces or commas, or the name begins a comment or is a workspace's.
+        Unavailable: the disk takes it not; the file is as it was.
     """
     if not name or any(c.isspace() or c == "," for word in (name, *private) for c in word):
         raise InvalidInput("a name and patterns have neither spaces nor commas", field="name")
+    if name.startswith("#"):
+        raise InvalidInput("a name that begins with # would be a comment in the file of tokens", field="name")
     if name.startswith(WORKSPACE):
         raise InvalidInput(f"names that begin with {WORKSPACE} are those of workspaces", field="name")
     token = secrets.token_urlsafe(32)
@@ -111,7 +118,7 @@ def make(file: Path, name: str, private: tuple[str, ...]) -> str:
 
 
 def revoke(file: Path, name: str) -> int:
-    """Remove every token of `name`; how many there were."""
+    """Remove every token of `name`; how many there were. Raises Unavailable as `make`."""
     gone: list[str] = []
 
     def without(lines: list[str]) -> list[str]:
@@ -127,7 +134,7 @@ def replace_workspaces(file: Path, subjects: Mapping[str, Subject]) -> None:
     """Make the workspaces' tokens in `file` exactly these, by token; those of people stay.
 
     Raises:
-        OSError: the disk takes it not; the file is as it was.
+        Unavailable: the disk takes it not; the file is as it was.
     """
     own = [line(subject, token) for token, subject in subjects.items()]
     _change(file, lambda lines: [*(text for text in lines if not text.startswith(WORKSPACE)), *own])
@@ -140,26 +147,32 @@ def line(subject: Subject, token: str) -> str:
 
 def _change(file: Path, change: Callable[[list[str]], list[str]]) -> None:
     """Replace the lines of the file: a reader sees the old ones or the new ones, and no change gets lost."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(file):
-        try:
-            before, owner = file.read_text(errors="replace").splitlines(), file.stat()
-        except FileNotFoundError:
-            before, owner = None, file.parent.stat()
-        after = change(before or [])
-        if after == before:
-            return
-        # Under the lock one name will do: what a killed process left is written over.
-        temporary = file.with_name(f".{file.name}.new")
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w") as new:
-            new.writelines(f"{text}\n" for text in after)
-            new.flush()
-            if os.geteuid() == 0:
-                # Root's own file could not be read by the user that serves.
-                os.fchown(fd, owner.st_uid, owner.st_gid)
-            os.fsync(fd)
-        temporary.replace(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(file):
+            try:
+                before, owner = file.read_text(errors="replace").splitlines(), file.stat()
+            except FileNotFoundError:
+                before, owner = None, file.parent.stat()
+            after = change(before or [])
+            if after != before:
+                _write(file, after, owner)
+    except OSError as error:
+        raise Unavailable(f"the tokens cannot be saved: {error.strerror}") from error
+
+
+def _write(file: Path, lines: list[str], owner: os.stat_result) -> None:
+    # Under the lock one name will do: what a killed process left is written over.
+    temporary = file.with_name(f".{file.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(fd, "w") as new:
+        new.writelines(f"{text}\n" for text in lines)
+        new.flush()
+        if os.geteuid() == 0:
+            # Root's own file could not be read by the user that serves.
+            os.fchown(fd, owner.st_uid, owner.st_gid)
+        os.fsync(fd)
+    temporary.replace(file)
 
 
 @contextmanager

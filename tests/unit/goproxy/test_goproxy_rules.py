@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.errors import Forbidden, InvalidInput, Unauthenticated
+from mooring.errors import Forbidden, InvalidInput, Unauthenticated, Unavailable
 from mooring.goproxy import access
 from mooring.goproxy.access import Access
 from mooring.goproxy.gate import Gate
@@ -136,6 +136,39 @@ def test_a_token_that_is_removed_opens_no_more(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(Unauthenticated):
         found.subject(b"", token)
+
+
+def test_tokens_that_cannot_be_read_open_nothing(tmp_path: Path) -> None:
+    """Whoever asks is told that the fault is the proxy's, and not that they are unknown."""
+    file = tmp_path / "tokens"
+    token = access.make(file, "ann", ())
+    found = Access(file)
+    found.subject(b"", token)
+    file.unlink()
+    file.mkdir()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="cannot read its file of tokens: Is a directory"):
+            found.subject(b"", token)
+
+
+@pytest.mark.parametrize("name", ["", "ann b", "a,b", "#ann", "workspace:ann/x"])
+def test_a_token_that_would_open_nothing_is_not_made(tmp_path: Path, name: str) -> None:
+    """The file would read it as another line than one of a person's."""
+    with pytest.raises(InvalidInput):
+        access.make(tmp_path / "tokens", name, ())
+    assert not list(tmp_path.iterdir())
+
+
+def test_tokens_that_cannot_be_saved_are_said_to_be(tmp_path: Path) -> None:
+    """Neither made nor revoked; the file is as it was."""
+    file = tmp_path / "tokens"
+    access.make(file, "ann", ())
+    before = file.read_text()
+    (tmp_path / ".tokens.new").mkdir()
+    for change in (lambda: access.make(file, "bob", ()), lambda: access.revoke(file, "ann")):
+        with pytest.raises(Unavailable, match="the tokens cannot be saved: Is a directory"):
+            change()
+    assert file.read_text() == before
 
 
 def test_the_segment_is_split_off() -> None:
