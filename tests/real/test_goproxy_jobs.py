@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,20 @@ def test_a_module_cache_can_be_taken_over(tmp_path: Path, upstream: Upstream) ->
     store = tmp_path / "store"
     cli(*options(store, upstream), "import", tmp_path / "bob/modcache")
     assert (store / "cache/download/example.com/c/@v/v1.0.0.zip").exists()
+
+
+def test_names_that_no_module_has_are_left_out(tmp_path: Path, upstream: Upstream) -> None:
+    """A file whose name is no UTF-8, in the store or in what is imported, is not the modules' and no reason to stop."""
+    store, archive = tmp_path / "store", tmp_path / "modules.tar"
+    cli(*options(store, upstream), "warm", project(tmp_path))
+    (store / "cache/download/example.com" / os.fsdecode(b"\xe4")).write_text("x")
+    cli(*options(store, upstream), "export", archive)
+    with tarfile.open(archive, "a") as more:
+        more.addfile(tarfile.TarInfo("cache/download/" + os.fsdecode(b"\xe4")))
+    for source in (archive, store):
+        inside = tmp_path / f"inside-{source.stem}"
+        done = cli("--store", inside, "--upstream", "off", "--sumdb", upstream.sumdb, "import", source)
+        assert "9 of 9" in done.stdout
 
 
 def test_verify_finds_what_is_wrong(tmp_path: Path, upstream: Upstream) -> None:

@@ -214,7 +214,7 @@ def _exported(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _module_file(name: str) -> Ask | None:
     try:
-        found = parse(b"/" + name.encode())
+        found = parse(b"/" + os.fsencode(name))
     except NotFound:
         return None
     return found if isinstance(found, Ask) else None
@@ -275,7 +275,7 @@ def _extract(source: Path, to: Path) -> None:
 def _importable(name: str) -> bool:
     """Only names of the protocol are made into files: others could lead anywhere."""
     try:
-        found = parse(b"/" + name.removesuffix("hash").encode())
+        found = parse(b"/" + os.fsencode(name.removesuffix("hash")))
     except NotFound:
         return False
     return isinstance(found, Ask) or ".." not in found.rest.split("/")
