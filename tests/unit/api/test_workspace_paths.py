@@ -85,6 +85,31 @@ async def test_a_change_with_an_old_entity_tag_is_refused(it: Api) -> None:
     assert (await client.patch(path, json={"name": "three"}, headers={"If-Match": "*"})).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "end", "body"),
+    [
+        ("PATCH", "", {"name": "three"}),
+        ("DELETE", "", None),
+        ("POST", "/start", None),
+        ("POST", "/stop", None),
+        ("POST", "/restart", None),
+        ("POST", "/keep-awake", {"for_s": 7200}),
+        ("POST", "/template", {}),
+    ],
+)
+async def test_each_change_heeds_what_its_caller_saw(
+    it: Api, method: str, end: str, body: dict[str, object] | None
+) -> None:
+    """Whatever is asked of a workspace that somebody else has changed since, nothing comes of it."""
+    made = await it.workspace("bob")
+    client, path = it.client("bob"), f"/api/v1/workspaces/{made.id}"
+    assert (await client.patch(path, json={"name": "two"})).status_code == 200
+    before = await it.stage.store.get(made.id)
+    answer = await client.request(method, path + end, json=body, headers={"If-Match": f'"{made.revision}"'})
+    assert (answer.status_code, answer.json()["code"]) == (412, "stale_revision")
+    assert await it.stage.store.get(made.id) == before
+
+
 @pytest.mark.parametrize("tag", ['W/"1"', '"abc"', "1", '""'])
 async def test_a_tag_that_is_none_of_ours_never_matches(it: Api, tag: str) -> None:
     """An entity tag in another form is a mismatch, not an excuse to write."""
