@@ -80,9 +80,10 @@ def test_a_fault_of_the_upstream_is_said_and_not_kept(
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert len(answer.content) <= 648
     assert len(answer.text.splitlines()) <= 8
+    assert get(proxy, f"cached-only/{name}").status_code == 404
     del upstream.faults[name]
     if status != 404 and name in upstream.files:
-        assert get(proxy, name).status_code == 200
+        assert get(proxy, name).content == upstream.files[name]
 
 
 def test_an_upstreams_refusal_is_told_apart(tmp_path: Path, upstream: Upstream, config: Config) -> None:
