@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,12 +14,13 @@ import pytest
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.gateway.config import NginxSettings
-from mooring.gateway.leftover import end_leftover_nginx, orphans
+from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, write_record
 from mooring.gateway.nginx import NginxSink
 from mooring.gateway.processes import process
 from mooring.gateway.supervise import Nginx
 from mooring.model.routes import Access, Filters, Redirect, Route
 from mooring.routes.ports import Revision
+from mooring.settings import Home
 from support.nginx import Gateway, gateway, listening, settings
 
 ROUTE = Route(
@@ -117,6 +121,27 @@ async def test_a_leftover_is_ended_before_the_port_is_bound(tmp_path: Path) -> N
     await asyncio.to_thread(end_leftover_nginx, nginx.settings.home)
     assert not orphans(nginx.settings.home)
     await nginx.stop()
+
+
+@pytest.mark.parametrize(("name", "user"), [("nginx", "nobody"), ("other", "root")])
+async def test_a_record_makes_root_end_nothing_else(tmp_path: Path, name: str, user: str) -> None:
+    """Whoever owns the home could write any number into it: what is another's, or no nginx, is left alone."""
+    home = Home(tmp_path)
+    home.gateway.mkdir()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        program = shutil.copy("/bin/sleep", Path(folder, name))
+        bystander = subprocess.Popen([program, "1000"], user=user, start_new_session=True)
+        try:
+            found = process(bystander.pid)
+            assert found is not None
+            assert found.name == name
+            write_record(home, Record(found.pid, found.started, "x"))
+            await asyncio.to_thread(end_leftover_nginx, home)
+            assert (orphans(home), master(home), bystander.poll()) == ([], None, None)
+        finally:
+            bystander.kill()
+            bystander.wait()
 
 
 async def test_a_configuration_that_nginx_refuses_is_told_in_its_words(tmp_path: Path) -> None:
