@@ -93,10 +93,17 @@ class Plane:
 async def run(installation: Installation, ready: int | None, lifetime: Lifetime) -> None:
     """Serve until this process should end. `ready` is a pipe that takes the signed-in URL once everything answers.
 
-    A normal stop stops the workspaces; when the supervisor was killed they run on, and the next server adopts them.
+    A normal stop stops the workspaces; when the supervisor was killed or is replaced they run on, and the next server
+    adopts them.
     """
     make_folders(installation.home)
-    async with _plane(installation) as plane, Tasks("server") as tasks:
+    async with AsyncExitStack() as stack:
+        database = Database(database_url(installation.database_url, installation.home.database))
+        stack.push_async_callback(database.close)
+        if not await _migrated(database, lifetime):
+            return
+        plane = await stack.enter_async_context(_plane(installation, database))
+        tasks = await stack.enter_async_context(Tasks("server"))
         web = Web(create_app(_services(plane)), installation.home.api_socket)
         serving = tasks.spawn("web", web.run())
         _start(plane, tasks)
@@ -133,13 +140,25 @@ async def _ended(
     return ending
 
 
+async def _migrated(database: Database, lifetime: Lifetime) -> bool:
+    """Wait for the database and bring it up to date; False when this process should end before it is there.
+
+    Raises:
+        Misconfigured: this Mooring cannot use it.
+    """
+    async with Tasks("database") as tasks:
+        migrating = tasks.spawn("migrate", until_available("the database", lambda: migrate(database)))
+        ended = tasks.spawn("ending", lifetime.ended())
+        await asyncio.wait({migrating, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if migrating.done():
+            migrating.result()
+        return migrating.done()
+
+
 @asynccontextmanager
-async def _plane(installation: Installation) -> AsyncIterator[Plane]:
+async def _plane(installation: Installation, database: Database) -> AsyncIterator[Plane]:
     clock = SystemClock()
     async with AsyncExitStack() as stack:
-        database = Database(database_url(installation.database_url, installation.home.database))
-        stack.push_async_callback(database.close)
-        await until_available("the database", lambda: migrate(database))
         modules = WorkspaceModules(installation.home, SqlStore(database), clock)
         engines = await _engines(installation, modules, stack)
         office = RemoteOperations(installation.home.modules_admin_socket, where=_MODULES_AWAY)
