@@ -87,6 +87,29 @@ async def test_least_connections_spares_the_busy_one(edge: Gateway) -> None:
         assert waiting.result().body == b"slow"
 
 
+async def test_a_change_of_the_route_keeps_what_is_under_way(edge: Gateway) -> None:
+    """A backend that was busy before the route changed is busy after it."""
+    release = asyncio.Event()
+
+    async def slow(_request: Request) -> bytes:
+        await release.wait()
+        return ok(b"slow")
+
+    async with AsyncExitStack() as stack:
+        (quick,) = await named(stack, "quick")
+        busy = await stack.enter_async_context(backend(slow))
+        both = (Backend(address=busy.address), Backend(address=quick.address))
+        await edge.publish(route(*both, balancing=Balancing.least_connections))
+        async with asyncio.TaskGroup() as group:
+            waiting = group.create_task(edge.get("a.test"))
+            while not busy.seen:
+                await asyncio.sleep(0.01)
+            await edge.publish(route(*both, balancing=Balancing.least_connections, timeouts=Timeouts(read_s=20)))
+            assert {(await edge.get("a.test")).body for _ in range(3)} == {b"quick"}
+            release.set()
+        assert waiting.result().body == b"slow"
+
+
 async def test_a_backend_that_failed_is_not_busy(edge: Gateway) -> None:
     """What it did not answer is over: counted as open for ever, it would never be asked again."""
     fails = True

@@ -1,7 +1,8 @@
 -- Picks one backend of a route. Counts are a worker's own: sharing them would cost a lock a request.
-local _M = {}
+local _M = { MOST_TRIES = 3 }
 
-local open = setmetatable({}, { __mode = "k" })
+-- Requests under way by address: a backend's own table is another one after each change of its bucket.
+local open = {}
 
 local function smooth_round_robin(backends, skip)
     local best, total = nil, 0
@@ -22,22 +23,22 @@ local function smooth_round_robin(backends, skip)
     return best
 end
 
+local function target(backend)
+    return backend.unix or backend.files or (backend.host or backend.listener_of or "") .. ":" .. (backend.port or "")
+end
+
 local function least_connections(backends, skip)
     local best, least
     for i = 1, #backends do
         local backend = backends[i]
         if not (skip and skip[backend]) then
-            local load = (open[backend] or 0) / (backend.weight or 1)
+            local load = (open[target(backend)] or 0) / (backend.weight or 1)
             if not best or load < least then
                 best, least = backend, load
             end
         end
     end
     return best
-end
-
-local function target(backend)
-    return backend.unix or backend.files or (backend.host or backend.listener_of or "") .. ":" .. (backend.port or "")
 end
 
 -- Rendezvous hashing: a backend that comes or goes moves only its own share of the clients.
@@ -96,11 +97,37 @@ function _M.pick(route, skip)
 end
 
 function _M.opened(backend)
-    open[backend] = (open[backend] or 0) + 1
+    local at = target(backend)
+    open[at] = (open[at] or 0) + 1
 end
 
 function _M.closed(backend)
-    open[backend] = math.max(0, (open[backend] or 0) - 1)
+    local at = target(backend)
+    local left = open[at] - 1
+    open[at] = left > 0 and left or nil
+end
+
+-- Has another backend take over, one that was not tried and that `fits(found, the one before)`; whether there is one.
+function _M.take_over(state, fits)
+    local before, tried = state.backend, state.tried or {}
+    tried[before] = true
+    state.tried = tried
+    local found = _M.pick(state.route, tried)
+    while found and not fits(found, before) do
+        tried[found] = true
+        found = _M.pick(state.route, tried)
+    end
+    if not found then
+        return false
+    end
+    if state.counted then
+        _M.closed(before)
+        _M.opened(found)
+    end
+    state.backend = found
+    -- The first one's: this one has an address of its own.
+    state.host_of_peer, state.peer_port = nil, nil
+    return true
 end
 
 return _M

@@ -4,7 +4,6 @@ local peers = require("ngx.balancer")
 
 local _M = {}
 
-local MOST_TRIES = 3
 -- nginx's NGX_BUSY: no peer is left, which ends the request with 502. A status would end it with 500.
 local NO_PEER = -3
 
@@ -46,20 +45,8 @@ local function agree(one, other)
     return one == other
 end
 
--- Another backend that can take over.
-local function next_backend(state)
-    local tried = state.tried or {}
-    tried[state.backend] = true
-    state.tried = tried
-    local first = state.backend
-    local found = balance.pick(state.route, tried)
-    while found do
-        if (found.unix or found.port) and agree(found.tls, first.tls) then
-            return found
-        end
-        tried[found] = true
-        found = balance.pick(state.route, tried)
-    end
+local function can_take_over(found, before)
+    return (found.unix or found.port) and agree(found.tls, before.tls)
 end
 
 function _M.pick()
@@ -71,7 +58,7 @@ function _M.pick()
         state.tries = 1
         local backends = state.route.backends and #state.route.backends or 1
         if backends > 1 then
-            peers.set_more_tries(math.min(backends, MOST_TRIES) - 1)
+            peers.set_more_tries(math.min(backends, balance.MOST_TRIES) - 1)
         end
         return connect_to(state)
     end
@@ -79,16 +66,7 @@ function _M.pick()
         return ngx.exit(NO_PEER)
     end
     state.tries = state.tries + 1
-    local found = next_backend(state)
-    if found then
-        if state.counted then
-            balance.closed(state.backend)
-            balance.opened(found)
-        end
-        state.backend = found
-        -- The first one's: this one has an address of its own.
-        state.host_of_peer, state.peer_port = nil, nil
-    end
+    balance.take_over(state, can_take_over)
     connect_to(state)
 end
 

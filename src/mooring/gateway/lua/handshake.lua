@@ -33,17 +33,21 @@ local function parse(text)
     return status and { status = status, headers = headers }
 end
 
--- The connected socket and {status, headers} of the backend's answer, or nil.
+-- The connected socket and {status, headers} of the backend's answer; or nil, nil and whether another may be asked.
 function _M.ask(state)
     local socket = connect(state)
-    if not socket or not socket:send(head(state)) then
-        return nil
+    if not socket then
+        return nil, nil, true
     end
-    local text = socket:receiveuntil("\r\n\r\n")(HEAD_LIMIT)
+    local text, err
+    if socket:send(head(state)) then
+        text, err = socket:receiveuntil("\r\n\r\n")(HEAD_LIMIT)
+    end
     local answer = text and #text < HEAD_LIMIT and parse(text)
     if not answer then
         socket:close()
-        return nil
+        -- One that took too long may still be at work; one that says something else would not be the last.
+        return nil, nil, not text and err ~= "timeout"
     end
     return socket, answer
 end

@@ -96,27 +96,34 @@ local function aim(state)
     end
 end
 
+-- Counts the request with its backend until it is over.
+local function count(state)
+    -- A folder has no connections; and what nginx's own filters refuse (If-Match) comes to its end without its state.
+    if state.route.balancing and not state.backend.files then
+        balance.opened(state.backend)
+        state.counted = true
+        handover.keep(state)
+    end
+end
+
 local function forward(state)
     if not located(state) then
         return answers.unavailable(state)
     end
     filters.request(state)
-    if state.websocket then
+    if state.websocket and not state.backend.files then
+        count(state)
         return tunnel.serve(state)
     end
     if state.route.mirror then
         mirror.request(state)
     end
-    -- A folder has no connections; and what nginx's own filters refuse (If-Match) comes to its end without its state.
-    if state.route.balancing and not state.backend.files then
-        balance.opened(state.backend)
-        state.counted = true
-    end
+    count(state)
     local location = location_of(state.backend)
-    if location or state.counted then
-        handover.keep(state)
-    end
     if location then
+        if not state.counted then
+            handover.keep(state)
+        end
         return ngx.exec(location)
     end
     disclose(state)

@@ -2,6 +2,7 @@
 -- `proxy_pass` can neither count a tunnel nor cut it.
 local access = require("access")
 local activity = require("activity")
+local balance = require("balance")
 local frames = require("frames")
 local handshake = require("handshake")
 local input = require("input")
@@ -80,9 +81,23 @@ local function carry_both(state, client, backend, tally)
     return must_end
 end
 
+local function has_address(backend)
+    return backend.unix or backend.port
+end
+
+-- What `handshake.ask` gives of the first backend that answers: to open a socket may be tried again.
+local function ask(state)
+    for _ = 1, balance.MOST_TRIES do
+        local backend, answer, may_repeat = handshake.ask(state)
+        if not may_repeat or not balance.take_over(state, has_address) then
+            return backend, answer
+        end
+    end
+end
+
 -- Answers the request: 101 and the tunnel, or what the backend said instead.
 function _M.serve(state)
-    local backend, answer = handshake.ask(state)
+    local backend, answer = ask(state)
     if not backend then
         return require("answers").unavailable(state)
     end
