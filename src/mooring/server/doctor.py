@@ -37,7 +37,10 @@ EDITOR_VERSION = "4.139.1"
 """The code-server that this Mooring was made and tested with; what the set-up installs."""
 _LITTLE_DISK = 2 * 2**30
 _LIMITS = ("memory", "cpu", "pids")
-_TIMEOUT_S = 2.0
+_TIMEOUT_S = 5.0
+"""Longer than the server waits for a database that is silent before it says so."""
+_END_OF_LOG = 64 * 1024
+_LONGEST = 300
 _USER = "mooring"
 
 
@@ -271,7 +274,8 @@ def _server(home: Home) -> Iterator[Finding]:
     yield from _build(found.pid)
     status, body = _ask(home.api_socket, "localhost", "/readyz")
     if status == 0:
-        yield Finding(Verdict.wrong, "mooring", f"pid {found.pid} runs, its server does not answer", _log_command(home))
+        detail = f"pid {found.pid} runs, its server does not answer{_last_words(home)}"
+        yield Finding(Verdict.wrong, "mooring", detail, _log_command(home))
         return
     try:
         document = json.loads(body)
@@ -341,6 +345,25 @@ def _build(pid: int) -> Iterator[Finding]:
     if runs.parent == installed.parent and runs != installed:
         detail = "another build is installed than the one that runs; workspaces stop for the change"
         yield Finding(Verdict.notice, "build", detail, "mooring down && make up")
+
+
+def _last_words(home: Home) -> str:
+    """What the server's log says last about what it waits for, or why it ended."""
+    try:
+        with (home.logs / "server.log").open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _END_OF_LOG))
+            lines = log.read().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            # The first one is cut off.
+            continue
+        if entry.get("level") in ("warning", "error") and (why := entry.get("reason") or entry.get("error")):
+            return f". It said last: {str(why)[:_LONGEST]}"
+    return ""
 
 
 def _log_command(home: Home) -> str:

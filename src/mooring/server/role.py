@@ -33,12 +33,12 @@ def main(arguments: list[str]) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(role, installation, fds))
     except MooringError as error:
-        log.exception("the role ended", role=role)
+        log.exception("the role ended", role=role, error=error.detail)
         sys.stderr.write(f"mooring {role}: {error.detail}\n")
         sys.exit(outcome(error).exit)
     except Exception as error:
         # The supervisor starts it again: whoever looks at the terminal gets a line a try, the log has where it was.
-        log.exception("the role ended", role=role)
+        log.exception("the role ended", role=role, error=str(error))
         sys.stderr.write(f"mooring {role}: {type(error).__name__}: {error} (more in {installation.home.logs})\n")
         sys.exit(outcome(MooringError("")).exit)
 

@@ -114,6 +114,20 @@ def test_a_server_that_does_not_answer(home: Home) -> None:
     assert found.remedy == f"tail '{home.logs}'/*.log"
 
 
+def test_a_server_that_waits_says_for_what(home: Home) -> None:
+    """Before its database is there a server answers nobody: its log has why, among lines that say nothing of it."""
+    (home.logs / "server.log").write_text(
+        'of a cut-off line"}\n'
+        '{"event": "task failed", "level": "error", "error": "of earlier"}\n'
+        '{"event": "something is away", "level": "warning", "reason": "the database does not answer: wrong password"}\n'
+        '{"event": "user created", "level": "info"}\n'
+    )
+    with locked(home):
+        found = _found(home, "mooring")
+    assert found is not None
+    assert found.detail.endswith("does not answer. It said last: the database does not answer: wrong password")
+
+
 def test_a_server_that_is_not_ready(home: Home) -> None:
     """What the server has not seen for too long is named."""
     watches = [{"name": "runtime/docker", "age_s": 80.0, "ok": False, "most_s": 30}, {"name": "database", "ok": True}]
