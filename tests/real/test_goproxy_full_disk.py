@@ -16,6 +16,8 @@ from mooring.goproxy.audit import Finding, audit
 from mooring.goproxy.config import Config
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.gocommand import Credentials
+from mooring.goproxy.ledger import Ledger
+from mooring.goproxy.notary import Notary
 from mooring.goproxy.service import Lifetimes
 from mooring.server.goproxy import build
 from mooring.server.goproxy_jobs import export, import_
@@ -85,6 +87,23 @@ def test_a_full_disk_leaves_the_hits(upstream: Upstream, disk: SmallDisk, config
         assert get(proxy, lookup).status_code == 200
     assert list(spool.iterdir()) == []
     assert asyncio.run(problems(config)) == []
+
+
+async def test_a_notary_on_a_read_only_disk(disk: SmallDisk) -> None:
+    """What is recorded is told, what is new is refused with the reason, and recorded once the disk takes it."""
+
+    async def mod_hash(_module: str, _version: str) -> str:
+        return "h1:mod"
+
+    notary = Notary(Ledger(disk.folder, "sum.example"), mod_hash)
+    await notary.check("example.com/x", "v1.0.0", "h1:x")
+    disk.refuse_writes()
+    assert b"h1:x" in await notary.get("lookup/example.com/x@v1.0.0")
+    with pytest.raises(NoSpace, match="Read-only file system"):
+        await notary.check("example.com/x", "v1.1.0", "h1:x")
+    disk.take_writes()
+    await notary.check("example.com/x", "v1.1.0", "h1:x")
+    assert b"h1:mod" in await notary.get("lookup/example.com/x@v1.1.0")
 
 
 def test_counts_on_a_full_disk(disk: SmallDisk, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

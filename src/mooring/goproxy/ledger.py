@@ -8,9 +8,8 @@ memory: 64 bytes a record. Blocking.
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mooring.errors import InvalidInput, Misconfigured
@@ -39,6 +38,7 @@ class Ledger:
         with _locked(folder):
             self._signer = _key(folder, name)
             self.head = self._signer.sign(Tree(0, tlog.EMPTY).text)
+            self._begin()
             self.catch_up()
 
     @property
@@ -126,10 +126,25 @@ class Ledger:
         self._read(tree)
         self.head = signed
 
+    def _begin(self) -> None:
+        """Sign that there is nothing yet. From then on a log without a head is one that lost it."""
+        head, records = self._folder / "head", self._folder / "records"
+        if head.exists():
+            return
+        if records.exists() and records.stat().st_size:
+            # The next append would cut all of them off.
+            raise Misconfigured(f"{head} is gone: restore it together with {records}", field="notary")
+        # A full disk is no reason not to serve: the next start signs it.
+        with suppress(OSError):
+            _replace(head, self.head)
+
     def _read(self, tree: Tree) -> None:
-        with (self._folder / "records").open("rb") as file:
-            file.seek(self._end)
-            rest = file.read()
+        try:
+            with (self._folder / "records").open("rb") as file:
+                file.seek(self._end)
+                rest = file.read()
+        except FileNotFoundError:
+            rest = b""
         wanted = tree.size - len(self._records)
         texts = rest.split(_END)[: max(0, wanted)]
         # Without the blank line after it the last piece is torn.
@@ -194,7 +209,7 @@ def _key(folder: Path, name: str) -> Signer:
     try:
         return parse_signer(file.read_text().strip())
     except FileNotFoundError:
-        if (folder / "head").exists():
+        if (folder / "head").exists() or (folder / "records").exists():
             raise Misconfigured(f"{file} is gone: restore it, everybody's GOSUMDB names it", field="notary") from None
     except (InvalidInput, UnicodeDecodeError) as error:
         raise Misconfigured(f"{file} is damaged: restore it, everybody's GOSUMDB names it", field="notary") from error
@@ -223,8 +238,9 @@ def _write(fd: int, data: bytes, at: int) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """All of the new content or all of the old, also after a power cut."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    # Under the lock one name will do: what a killed process left is written over.
+    temporary = path.with_name(f".{path.name}.new")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         _write(fd, data, 0)
         os.fsync(fd)

@@ -132,12 +132,16 @@ class Notary:
             self._index()
 
     def _write(self, texts: list[bytes]) -> None:
-        with self._mutex, self._ledger.exclusive():
-            self._index()
-            new = [text for text in texts if not self._superfluous(text)]
-            if new:
-                self._ledger.append(new)
+        try:
+            with self._mutex, self._ledger.exclusive():
                 self._index()
+                new = [text for text in texts if not self._superfluous(text)]
+                if new:
+                    self._ledger.append(new)
+                    self._index()
+        except OSError as error:
+            # A disk that became read-only does not even lend the lock.
+            raise NoSpace(f"the notary's disk takes no more: {error.strerror}") from error
 
     def _superfluous(self, text: bytes) -> bool:
         """Whether somebody, in this process or another, was first with the version."""
@@ -148,7 +152,8 @@ class Notary:
         for number, text in enumerate(self._ledger.records(self._indexed), self._indexed):
             for line in text.decode().splitlines():
                 subject, _, h1 = line.rpartition(" ")
-                self._hashes.setdefault(subject, h1)
                 if not subject.endswith(_MOD):
                     self._numbers.setdefault(subject, number)
+                # Last: whoever finds it here, in another thread, looks for the number.
+                self._hashes.setdefault(subject, h1)
         self._indexed = self._ledger.size

@@ -202,7 +202,7 @@ def test_the_log_survives_a_kill_at_any_byte(tmp_path: Path) -> None:
 
 
 def test_a_log_that_was_changed_does_not_open(tmp_path: Path) -> None:
-    """A changed record, a lost record, a foreign head or a lost key is said, and nothing is signed over it."""
+    """A changed or a lost record, a foreign head, a lost file of the three is said, and nothing is signed over it."""
     whole = tmp_path / "whole"
     ledger = Ledger(whole, "sum.example")
     with ledger.exclusive():
@@ -211,6 +211,8 @@ def test_a_log_that_was_changed_does_not_open(tmp_path: Path) -> None:
         ("records", b"a v1.0.0 h1:A\n\nb v1.0.0 h1:b\n\n"),
         ("records", b"a v1.0.0 h1:a\n\n"),
         ("head", Signer.make("sum.example").sign(Tree(0, tlog.EMPTY).text)),
+        ("records", None),
+        ("head", None),
         ("key", None),
     ):
         folder = tmp_path / "changed"
@@ -220,8 +222,9 @@ def test_a_log_that_was_changed_does_not_open(tmp_path: Path) -> None:
             (folder / name).unlink()
         else:
             (folder / name).write_bytes(content)
-        with pytest.raises(Misconfigured):
+        with pytest.raises(Misconfigured, match=name):
             Ledger(folder, "sum.example")
+        assert not (content is None and (folder / name).exists())
 
 
 def test_two_processes_share_a_log(tmp_path: Path) -> None:
