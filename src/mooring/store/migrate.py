@@ -3,16 +3,19 @@
 Two servers that start at once wait for each other. A database that a newer Mooring has written is left alone.
 """
 
+import sqlite3
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from mooring.errors import Misconfigured
+from mooring.errors import Misconfigured, Unavailable
 from mooring.store.database import Database
 
 VERSIONS = Path(__file__).parent / "migrations/versions"
 # Any number, as long as every version of Mooring takes the same.
 _LOCK = 7_246_120_931
+# Waiting mends a lock and a full disk, and neither of these.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def known() -> tuple[str, ...]:
@@ -24,9 +27,23 @@ async def migrate(database: Database) -> None:
     """Bring the schema up to date. Does nothing, and costs nothing, when it is.
 
     Raises:
-        Misconfigured: a newer Mooring has written this database.
+        Misconfigured: a newer Mooring has written this database, or its file is damaged.
         Unavailable: the database is away; nothing was changed.
     """
+    try:
+        await _bring_up_to_date(database)
+    except Unavailable as error:
+        cause = getattr(error.__cause__, "orig", None)
+        if getattr(cause, "sqlite_errorcode", None) in _DAMAGED:
+            raise Misconfigured(
+                f"the database is damaged ({cause}): restore a backup of mooring.db, or move it away to begin without "
+                "accounts and workspaces (files stay below workspaces/)",
+                field="database",
+            ) from error
+        raise
+
+
+async def _bring_up_to_date(database: Database) -> None:
     async with database.read() as connection:
         current = await connection.run_sync(_current)
     if _is_newest(current):

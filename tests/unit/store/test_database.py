@@ -73,11 +73,21 @@ async def test_the_connections_are_set_up(tmp_path: Path) -> None:
 
 
 async def test_what_the_database_says_becomes_unavailable(tmp_path: Path) -> None:
-    """A folder that is not there and a file that is no database are Unavailable, with the database's own words."""
-    (tmp_path / "noise.db").write_bytes(b"noise" * 1000)
-    for path in (tmp_path / "none/m.db", tmp_path / "noise.db"):
-        with pytest.raises(Unavailable, match="the database does not answer"):
-            async with databases.opened(f"sqlite:///{path}"):
+    """A folder that is not there is Unavailable, with the database's own words: it may come back."""
+    with pytest.raises(Unavailable, match="the database does not answer: unable to open"):
+        async with databases.opened(f"sqlite:///{tmp_path}/none/m.db"):
+            pass
+
+
+async def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
+    """No waiting mends a file that is no database, or half of one: whoever starts Mooring is told what to do."""
+    async with databases.opened(f"sqlite:///{tmp_path}/m.db"):
+        pass
+    whole = (tmp_path / "m.db").read_bytes()
+    for contents in (b"noise" * 1000, whole[: len(whole) // 2], bytes(8192)):
+        (tmp_path / "bad.db").write_bytes(contents)
+        with pytest.raises(Misconfigured, match=r"damaged \(.*\): restore a backup"):
+            async with databases.opened(f"sqlite:///{tmp_path}/bad.db"):
                 pass
 
 
