@@ -220,6 +220,23 @@ def test_the_key_is_that_of_the_running_notary(tmp_path: Path, upstream: Upstrea
         assert proxy.goproxy.notary.key == first
 
 
+def test_the_address_is_told_as_soon_as_it_answers(tmp_path: Path, upstream: Upstream) -> None:
+    """Also into a pipe, whose reader may wait for nothing else; SIGTERM ends it in order."""
+    command = [
+        str(Path(sys.executable).parent / "mooring"),
+        "goproxy",
+        *map(str, options(tmp_path / "store", upstream)),
+    ]
+    with subprocess.Popen([*command, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().partition("GOPROXY=")[2].strip()
+            assert httpx2.get(f"{url}/example.com/a/@v/list").text == "v1.0.0\n"
+        finally:
+            process.terminate()
+        assert process.wait(30) == 0
+
+
 def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> None:
     """A port in use, a certificate that is none, a malformed upstream, work on what is not there: a line says which."""
     (tmp_path / "broken").write_text("no certificate and no rule\n")
@@ -230,6 +247,8 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, upstream: Upstream) -> No
     store = options(tmp_path / "store", upstream)
     for arguments, text in (
         ([*store, "serve", "--port", port], f"cannot listen on 127.0.0.1 port {port}: Address already in use "),
+        ([*store, "serve", "--bind", "", "--port", "0"], "an address to listen on is needed"),
+        ([*store, "serve", "--bind", "a..b", "--port", "0"], "on a..b port 0: Name or service not known "),
         ([*store, "serve", "--port", "0", "--tls-certificate", broken, "--tls-key", broken], "cannot be used"),
         ([*store, "serve", "--port", "0", "--tls-key", broken], "a key its certificate"),
         ([*store, "serve", "--port", "0", "--filter", broken], "line 1 of the filter file"),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -162,7 +163,8 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
         max_bytes=size(max_size) if max_size else base.max_bytes,
         limits=replace(base.limits, clones_bytes=size(max_clones)) if max_clones else base.limits,
     )
-    run(config, bind, port, print)
+    # In a pipe the line would wait for others until the end; the log's go around Python's buffer.
+    run(config, bind, port, partial(print, flush=True))
 
 
 @app.command()

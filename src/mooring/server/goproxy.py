@@ -1,7 +1,6 @@
 """Picks the parts of a module proxy, and serves it alone; inside `mooring up` see `goproxy_role`."""
 
 import asyncio
-import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -220,7 +219,7 @@ def _databases(sources: Sources, database: SumDB | None, notary: Notary, proxy: 
         return await database.hashes(module, version)
 
     async def fetch(module: str, version: str) -> None:
-        await proxy.ensure(ask(module, version, Kind.zip))
+        _ = await proxy.verify(ask(module, version, Kind.zip))
         # A zip that was here before the notary was asked about it has its hash beside it.
         if not await notary.knows(module, version):
             await notary.record(module, version, await proxy.zip_hash(module, version))
@@ -332,10 +331,13 @@ async def counted(tallies: Tallies, root: Path) -> AsyncIterator[None]:
 
 
 def _listener(address: str, port: int) -> socket.socket:
+    if not address:
+        # For Python it is every address of the machine: a script's empty variable would open it to the network.
+        raise Misconfigured("an address to listen on is needed; 0.0.0.0 is every one of this machine", field="bind")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         return socket.create_server((address, port), backlog=BACKLOG, family=family)
     except OSError as error:
         # Python adds to the text what it was doing.
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        why = (error.strerror or str(error)).partition(" (while ")[0]
         raise Misconfigured(f"cannot listen on {address} port {port}: {why}", field="port") from error
