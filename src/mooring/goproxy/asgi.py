@@ -1,5 +1,6 @@
 """The door: a plain ASGI application. Reads a request, asks the service, sends; decides nothing about modules."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -83,6 +84,9 @@ class App:
         except CutOff as error:
             request.outcome, request.detail, request.status = "cut_off", str(error), 502
             raise
+        except asyncio.CancelledError:
+            request.outcome, request.detail, request.status = "cut_off", "the proxy is stopping", 502
+            raise
         except ConnectionError:
             request.outcome, request.status = "gone", 499
             raise
@@ -156,34 +160,30 @@ class App:
         if answer.flight is not None and (request.wish.head or request.wish.range or request.wish.whole):
             # These need the length, and only a verified file has one.
             await answer.flight.finished()
-            await send_blob(send, ask, request.wish, answer.flight)
+            request.status = await send_blob(send, ask, request.wish, answer.flight)
         elif answer.flight is not None:
             await send_flight(send, ask, answer.flight)
         elif not ask.immutable and self._parts.gate.reads_answers:
             data = answer.data if answer.blob is None else await answer.blob.read(0, answer.blob.size)
             await send_small(send, ask, request.wish, self._parts.gate.allowed(ask, data))
         elif answer.blob is not None:
-            await send_blob(send, ask, request.wish, answer.blob)
+            request.status = await send_blob(send, ask, request.wish, answer.blob)
         else:
             await send_small(send, ask, request.wish, answer.data)
 
 
 def _request(scope: Scope) -> _Request:
-    accepts, fetch, span, authorization = b"", True, b"", b""
-    for name, value in scope["headers"]:
-        if name == b"accept-encoding":
-            accepts = value
-        elif name == b"disable-module-fetch":
-            fetch = value.strip().lower() != b"true"
-        elif name == b"range":
-            span = value
-        elif name == b"authorization":
-            authorization = value
+    headers = dict(scope["headers"])
+    fetch = headers.get(b"disable-module-fetch", b"").strip().lower() != b"true"
+    # Nothing that we send has a validator: whoever names one has the first part of somebody else's zip.
+    span = b"" if b"if-range" in headers else headers.get(b"range", b"")
     path = scope["raw_path"].partition(b"?")[0].removeprefix(scope.get("root_path", "").encode())
     token, path = segment(path)
     if path.startswith(_CACHED_ONLY + b"/"):
         path, fetch = path.removeprefix(_CACHED_ONLY), False
     zero_copy = "http.response.zerocopysend" in scope.get("extensions", ())
     whole = scope.get("http_version") == "1.0"
-    wish = Wish(scope["method"] == "HEAD", b"gzip" in accepts, span, whole, zero_copy)
+    gzip = b"gzip" in headers.get(b"accept-encoding", b"")
+    wish = Wish(scope["method"] == "HEAD", gzip, span, whole, zero_copy)
+    authorization = headers.get(b"authorization", b"")
     return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)

@@ -75,24 +75,27 @@ async def send_flight(send: Send, ask: Ask, flight: Flight) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> None:
-    """A stored file, or the part of it that is wanted."""
+async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> int:
+    """A stored file, or the part of it that is wanted. The status."""
     start = 0
     end = size = blob.size or 0
     if ask.kind is not Kind.zip and size <= _WHOLE:
         await send_small(send, ask, wish, await blob.read(0, size))
-        return
+        return 200
     headers, status = _for(ask), 200
     if ask.kind is Kind.zip and wish.range and (span := _span(wish.range, size)) is not None:
         start, end = span
-        status = 206 if start < end else 416
-        shown = f"bytes {start}-{end - 1}/{size}" if start < end else f"bytes */{size}"
-        headers.append((b"content-range", shown.encode()))
+        if start == end:
+            # Without the headers of the file: a cache would answer with this for a year.
+            await reply(send, 416, [(b"content-range", f"bytes */{size}".encode())], b"")
+            return 416
+        status = 206
+        headers.append((b"content-range", f"bytes {start}-{end - 1}/{size}".encode()))
     headers.append((b"content-length", str(end - start).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    if wish.head or start >= end:
+    if wish.head:
         await send({"type": "http.response.body", "body": b""})
-        return
+        return status
     try:
         if wish.zero_copy and blob.descriptor is not None:
             file = {"file": blob.descriptor, "offset": start, "count": end - start}
@@ -101,6 +104,7 @@ async def send_blob(send: Send, ask: Ask, wish: Wish, blob: Blob | Flight) -> No
             await _send_parts(send, blob, start, end)
     except EOFError as error:
         raise CutOff(f"{ask.label} became shorter while it was read") from error
+    return status
 
 
 async def _send_parts(send: Send, blob: Blob | Flight, start: int, end: int) -> None:

@@ -1,12 +1,15 @@
 """Whatever arrives at the door is answered: malformed paths, escapes, queries, headers, in thousands of mixtures."""
 
+import asyncio
 import random
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mooring.control.tasks import Tasks
 from mooring.goproxy.asgi import App
 from mooring.goproxy.config import Config
 from mooring.server.goproxy import build
@@ -51,21 +54,33 @@ async def app(tmp_path: Path) -> AsyncIterator[App]:
         yield goproxy.app
 
 
-async def answer(app: App, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]) -> int:
-    """The status of one answer, which is complete."""
+async def asked(app: App, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]) -> list[Any]:
+    """The messages of one answer, which is complete."""
     sent: list[Any] = []
 
     async def send(message: Any) -> None:  # noqa: ANN401 - as ASGI has it
         sent.append(message)
 
-    async def receive() -> Any:  # noqa: ANN401 - as ASGI has it
-        return {"type": "http.disconnect"}
-
-    scope = {"type": "http", "method": method, "raw_path": path, "query_string": query, "headers": headers}
-    await app({**scope, "root_path": ""}, receive, send)
+    await app(scope(method, path, query, headers), receive, send)
     assert [message["type"] for message in sent[:1]] == ["http.response.start"]
     assert not sent[-1].get("more_body")
-    return int(sent[0]["status"])
+    return sent
+
+
+async def answer(app: App, method: str, path: bytes, query: bytes, headers: list[tuple[bytes, bytes]]) -> int:
+    """The status of one answer, which is complete."""
+    return int((await asked(app, method, path, query, headers))[0]["status"])
+
+
+def scope(method: str, path: bytes, query: bytes = b"", headers: list[tuple[bytes, bytes]] | None = None) -> Any:  # noqa: ANN401
+    """A request, as ASGI has it."""
+    request = {"type": "http", "method": method, "raw_path": path, "query_string": query, "headers": headers or []}
+    return {**request, "root_path": ""}
+
+
+async def receive() -> Any:  # noqa: ANN401 - as ASGI has it
+    """Nothing is ever received."""
+    return {"type": "http.disconnect"}
 
 
 def mixture(order: random.Random) -> bytes:
@@ -106,3 +121,41 @@ async def test_every_header_is_answered(app: App, header: tuple[bytes, bytes]) -
     """A range is served, ignored or out of reach; nothing else about a file depends on malformed headers."""
     for kind in (b".zip", b".mod", b".info"):
         assert await answer(app, "GET", HAVE + kind, b"", [header]) in (200, 206, 416)
+
+
+async def test_an_answer_that_a_stop_cuts_off_is_no_hit(app: App) -> None:
+    """It is counted, and logged, as what it was."""
+    begun = asyncio.Event()
+
+    async def send(_message: Any) -> None:  # noqa: ANN401 - as ASGI has it
+        begun.set()
+        await asyncio.Event().wait()
+
+    async with Tasks("test") as tasks:
+        serving = tasks.spawn("serve", app(scope("GET", HAVE + b".zip"), receive, send))
+        await begun.wait()
+        serving.cancel()
+        await asyncio.wait([serving])
+    metrics = (await asked(app, "GET", b"/-/metrics", b"", []))[1]["body"].decode()
+    assert re.findall(r'goproxy_requests_total\{kind="zip",outcome="(\w+)"\}', metrics) == ["cut_off"]
+
+
+async def headers_of(app: App, *asked_with: tuple[bytes, bytes]) -> tuple[int, dict[bytes, bytes]]:
+    """Status and headers of the zip."""
+    start = (await asked(app, "GET", HAVE + b".zip", b"", list(asked_with)))[0]
+    return start["status"], dict(start["headers"])
+
+
+async def test_a_range_that_depends_on_something_is_ignored(app: App) -> None:
+    """We have no validators, so `If-Range` names a file of somebody else's: another proxy's zip has other bytes."""
+    span = (b"range", b"bytes=1-2")
+    assert (await headers_of(app, span))[0] == 206
+    assert (await headers_of(app, span, (b"if-range", b'"x"')))[0] == 200
+
+
+async def test_a_range_out_of_reach_is_not_for_ever(app: App) -> None:
+    """Only the file itself may be cached: a shared cache would answer those who want all of it with 416."""
+    status, headers = await headers_of(app, (b"range", b"bytes=999999-"))
+    assert status == 416
+    assert b"cache-control" not in headers
+    assert b"cache-control" in (await headers_of(app))[1]
