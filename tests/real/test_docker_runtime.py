@@ -22,7 +22,7 @@ from mooring.workspaces.templates import BUILTIN, parse
 from support.docker import LIGHT_IMAGE, WORKSPACE_IMAGE
 from support.runtime_docker import DockerHarness
 from support.runtime_docker import harness as open_harness
-from support.runtimes import WITHIN_S, stopped, workspace
+from support.runtimes import SHARE, WITHIN_S, stopped, workspace
 
 _INTERNET = "198.51.100.2"  # TEST-NET-2 of RFC 5737, here a network namespace of the test's own
 _CONNECT = """
@@ -251,13 +251,22 @@ async def test_an_editor_out_of_memory_says_why(runtime: DockerRuntime, harness:
     assert "memory limit" in (await until(runtime, wanted, phase=Phase.failed)).reason
 
 
-async def test_storage_without_quotas_is_said_to_be_unlimited(runtime: DockerRuntime, harness: DockerHarness) -> None:
-    """Where the engine's disk has no quotas, a storage limit is reported as not enforced instead of promised."""
-    wanted = workspace(limits={"storage": "100Mi"})
+async def test_processor_time_is_limited_inside(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A busy program gets its workspace's share of a processor, whatever else the machine does."""
+    wanted = workspace(limits={"cpu": 0.2})
+    assert "cpu" in (await started(runtime, harness, wanted)).limited
+    assert float(await run(runtime, wanted, "python3", "-c", SHARE)) < 0.4
+
+
+async def test_storage_is_limited_where_the_disk_has_quotas(runtime: DockerRuntime, harness: DockerHarness) -> None:
+    """A volume takes no more than its limit; where the engine's disk has no quotas that is said, and all of it fits."""
+    wanted = workspace(limits={"storage": "20Mi"})
     seen = await started(runtime, harness, wanted)
     options = harness.dockerd.cli("volume", "inspect", "-f", "{{.Options}}", f"mooring-{wanted.id}")
     assert ("storage" in seen.limited) == ("size" in options)
     assert ("storage" in seen.unlimited) == ("size" not in options)
+    told = await run(runtime, wanted, "sh", "-c", "head -c 40M /dev/zero > ~/large")
+    assert ("No space left on device" in told) == ("size" in options)
 
 
 async def test_nobody_takes_the_port_of_a_dead_editor(runtime: DockerRuntime, harness: DockerHarness) -> None:

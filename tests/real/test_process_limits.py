@@ -16,7 +16,7 @@ from mooring.workspaces import output
 from mooring.workspaces.processes import membership
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
-from support.runtimes import WITHIN_S, answered, get, stopped, until, workspace
+from support.runtimes import SHARE, WITHIN_S, answered, get, stopped, until, workspace
 
 HOG = "b = bytearray(256 << 20); print(len(b))"
 NO_REPOSITORY = "https://127.0.0.1:9/nobody/nothing.git"
@@ -119,6 +119,18 @@ async def test_processes_are_limited(world: ProcessHarness) -> None:
         await runtime.apply(stopped(wanted), template)
         assert world.alive(wanted) == 0
         await session.close()
+
+
+async def test_processor_time_is_limited(world: ProcessHarness) -> None:
+    """A busy program gets its workspace's share of a processor, whatever else the machine does."""
+    wanted = workspace(limits={"cpu": 0.2})
+    async with world.engine() as runtime:
+        seen = await runtime.apply(wanted, world.template("healthy"))
+        assert seen.limited == ("cpu",)
+        await answered(seen)
+        status, share = await run(runtime, wanted, "python3", "-c", SHARE)
+        assert status == 0
+        assert float(share) < 0.4
 
 
 async def test_limits_are_gone_with_the_workspace(world: ProcessHarness) -> None:

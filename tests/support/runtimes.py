@@ -18,6 +18,14 @@ from mooring.workspaces.ports import Engine, Observation
 
 Behaviour = Literal["healthy", "crashing", "hanging", "missing"]
 WITHIN_S = 60.0
+SHARE = """
+import time
+began, used = time.monotonic(), time.process_time()
+while time.process_time() - used < 0.4:
+    pass
+print((time.process_time() - used) / (time.monotonic() - began))
+"""
+"""Prints which share of one processor a busy program gets: 1 on a machine that does nothing else."""
 
 
 class Harness(Protocol):
