@@ -138,13 +138,25 @@ class Proxy:
         return kept.decode(errors="replace").strip()
 
     async def ensure(self, ask: Ask) -> None:
-        """Have a file in the store. Raises as `get`."""
+        """Have a file in the store. Raises as `get`, and Unavailable where the store does not take it."""
+        if await self.verify(ask) == "hit":
+            return
+        blob = await self._store.open(ask.name)
+        if blob is not None:
+            blob.close()
+        if blob is None or not blob.size:
+            await self._store.healthy()
+            raise Unavailable(f"{ask.label} came, and could not be kept")
+
+    async def verify(self, ask: Ask) -> str:
+        """Have a file fetched and verified where need be, kept or not. The outcome; raises as `get`."""
         answer = await self.get(ask)
         try:
             if answer.flight is not None:
                 await answer.flight.landed()
         finally:
             answer.close()
+        return answer.outcome
 
     async def settle(self) -> None:
         """Wait until what somebody may have had the end of is kept, for ten seconds at most."""

@@ -15,7 +15,7 @@ import pytest
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
-from mooring.goproxy.faults import Mismatch, Unreadable
+from mooring.goproxy.faults import Mismatch, NoSpace, Unreadable
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.names import Ask, Kind, ask
@@ -228,6 +228,35 @@ async def test_a_list_is_made_of_what_is_kept(proxy: Proxy, source: Scripted) ->
         source.answers[name.name] = b"module example.com/x\n"
         await proxy.ensure(name)
     assert await body(proxy, LIST) == ("stale", b"v1.2.0\nv1.10.0\n")
+
+
+class FullStore(MemoryStore):
+    """One that takes nothing."""
+
+    async def healthy(self) -> None:
+        raise NoSpace("the disk takes no more")
+
+    async def put(self, name: str, data: bytes) -> None:
+        raise NoSpace(f"no room for {len(data)} bytes of {name}")
+
+    async def adopt(self, name: str, file: Path) -> None:
+        raise NoSpace(f"no room for {file} as {name}")
+
+
+@pytest.mark.parametrize("kind", [Kind.info, Kind.mod, Kind.zip])
+async def test_what_is_not_kept_is_no_failure_but_for_who_fills_the_store(
+    tmp_path: Path, source: Scripted, kind: Kind
+) -> None:
+    """A full store refuses no answer that is right; whoever fetches ahead is told that it was for nothing, and why."""
+    wanted = INFO.sibling(kind)
+    source.answers[INFO.name] = b'{"Version":"v1.0.0"}'
+    source.answers[INFO.sibling(Kind.mod).name] = b"module example.com/x\n"
+    source.answers[INFO.sibling(Kind.zip).name] = make_zip("example.com/x", "v1.0.0", {"x.go": "package x\n"})
+    async with Tasks("test") as tasks:
+        proxy = Proxy(Parts(FullStore(), tmp_path, lambda _: source, lambda _: source), tasks)
+        assert await body(proxy, wanted) == ("miss", source.answers[wanted.name])
+        with pytest.raises(NoSpace, match="the disk takes no more"):
+            await proxy.ensure(wanted)
 
 
 async def test_one_fetch_for_all_and_a_caller_that_leaves(proxy: Proxy, source: Scripted) -> None:
