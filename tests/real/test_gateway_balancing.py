@@ -190,6 +190,22 @@ async def test_what_was_sent_is_sent_again_only_when_that_is_safe(edge: Gateway)
         assert statuses == [200, 200, 502, 502]
 
 
+async def test_a_body_meets_no_connection_that_was_just_closed(edge: Gateway) -> None:
+    """A backend that ends a kept connection with its second request loses none: what has a body opens its own."""
+    requests: Counter[asyncio.StreamWriter] = Counter()
+
+    async def once(request: Request) -> bytes | None:
+        requests[request.writer] += 1
+        return ok() if requests[request.writer] == 1 else None
+
+    async with backend(once) as running:
+        await edge.publish(route(Backend(address=running.address)))
+        for method in ("PUT", "DELETE", "PROPFIND"):
+            asked = [await edge.ask(method, "a.test", "/", {}, b"x" * 100_000) for _ in range(4)]
+            assert [reply.status for reply in asked] == [200] * 4
+        assert [(await edge.get("a.test")).status for _ in range(4)] == [200] * 4
+
+
 async def test_a_slow_answer_times_out_and_is_not_repeated(edge: Gateway) -> None:
     """The read time-out of the route holds; the backend may still be at work, so nobody else is asked."""
 

@@ -1,5 +1,6 @@
 -- Copies of a request for a second backend. Whoever made the request neither waits for a copy nor learns what became
 -- of it: it goes out by a timer, and is left out where too many are still on their way.
+local body = require("body")
 local dial = require("dial")
 local filters = require("filters")
 local forwarded = require("forwarded")
@@ -13,8 +14,6 @@ local LONGEST_BODY = 65536
 local TIMEOUTS = { connect_ms = 1000, send_ms = 5000, read_ms = 5000 }
 local LONGEST_S = 10
 local PIECE = 16384
-
-local BODILESS = { GET = true, HEAD = true, OPTIONS = true, DELETE = true }
 
 local open = 0
 
@@ -47,14 +46,8 @@ local function send(premature, backend, text)
 end
 
 -- The body, "" for none; nil when there is no telling how long it gets, or it is too long to be kept.
-local function body()
-    local var = ngx.var
-    -- HTTP/2 says how long a body is only if it wants to (RFC 9113, 8.1.1).
-    local untold = ngx.req.http_version() >= 2 and not BODILESS[ngx.req.get_method()]
-    if var.http_transfer_encoding or untold and not var.http_content_length then
-        return nil
-    end
-    local length = tonumber(var.http_content_length or 0)
+local function kept()
+    local length = body.length()
     if not length or length > LONGEST_BODY then
         return nil
     end
@@ -88,7 +81,7 @@ function _M.request(state)
     if math.random(100) > backend.percent then
         return
     end
-    local payload = open < MOST_OPEN and body()
+    local payload = open < MOST_OPEN and kept()
     -- Reading the body may have taken time, in which others took the places.
     if not payload or open >= MOST_OPEN then
         return metrics.refused("mirror")

@@ -3,6 +3,7 @@ local access = require("access")
 local api = require("api")
 local answers = require("answers")
 local balance = require("balance")
+local body = require("body")
 local filters = require("filters")
 local guard = require("guard")
 local handover = require("handover")
@@ -88,8 +89,9 @@ local function aim(state)
     if tls then
         ngx.var.mooring_name = tls.name
     end
-    -- Behind a kept connection to a workspace's port may be whoever listened there before.
-    local keeps = not tls and state.idempotent and not state.backend.listener_of
+    -- A kept connection may be one that its backend has just closed: a body that is on its way cannot be sent again.
+    -- And behind one to a workspace's port may be whoever listened there before.
+    local keeps = not tls and state.idempotent and not state.backend.listener_of and body.length() == 0
     if not keeps or state.route.rewrite then
         local upstream = keeps and "http://kept" or tls and "https://fresh" or "http://fresh"
         ngx.var.mooring_pass = upstream .. filters.target(state)
