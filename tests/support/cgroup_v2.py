@@ -89,11 +89,23 @@ def _read(path: Path) -> str:
     return path.read_text() if path.exists() else "populated 0"
 
 
+def outlives_its_supervisor(own: Path) -> None:
+    """What still runs when the supervisor goes keeps its cgroup, and with it the controllers that limit it."""
+    with cgroups.prepare(os.geteuid(), os.getegid(), name="replaced") as root:
+        assert root is not None
+        (Path(root.folders[""]) / "w").mkdir()
+    assert Path("/proc/self/cgroup").read_text().strip().endswith("/replaced/services")
+    (Path(root.folders[""]) / "w").rmdir()
+    cgroups._release(root)
+    assert Path("/proc/self/cgroup").read_text().strip().endswith(own.name)
+
+
 async def main() -> None:
     """All of it."""
     own = only_v2()
     try:
         ends_at_once(own)
+        outlives_its_supervisor(own)
         async with harness(own) as world:
             await runs(world, own)
         assert Path("/proc/self/cgroup").read_text().strip().endswith(own.name), "released: back where it came from"

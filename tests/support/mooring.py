@@ -79,6 +79,7 @@ class Mooring:
     options: Sequence[str] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
     user: str | None = None
+    program: Path = MOORING
     url: str = ""
     output: list[str] = field(default_factory=list)
     _process: subprocess.Popen[str] | None = None
@@ -88,7 +89,7 @@ class Mooring:
         # Each start's own: the end of a killed one's output, heard late, would pass for this one's ready line.
         self.url, ready = "", threading.Event()
         self._process = subprocess.Popen(
-            [str(MOORING), "up", "--port", str(self.port), *self.options],
+            [str(self.program), "up", "--port", str(self.port), *self.options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

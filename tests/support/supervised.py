@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from mooring.errors import Misconfigured
+from mooring.server.lifetime import REPLACED
 from mooring.server.logs import to_terminal
 from mooring.server.supervisor import Supervisor, account, bind
 from mooring.settings import Home, Installation, Listen, load
@@ -73,6 +74,7 @@ def _child(folder: Path, role: str, fds: dict[str, int]) -> None:
     if behaviour in {"die", "misconfigured"}:
         sys.exit(1 if behaviour == "die" else 3)
     signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
+    signal.signal(REPLACED, lambda *_: (note("replaced"), sys.exit(0)))
     signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
     if behaviour == "ready":
         note("ready")

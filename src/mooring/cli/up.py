@@ -73,6 +73,9 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         bool, typer.Option("--redis-strip-prefix", help=_("Take /ws/FIELD off the path that its backends see."))
     ] = False,
     workers: Annotated[int, typer.Option(metavar="N", help=_("nginx worker processes."), min=1, max=256)] = 2,
+    replace: Annotated[
+        bool, typer.Option("--replace", help=_("End the Mooring that runs here first, and let its workspaces run on."))
+    ] = False,
 ) -> None:
     """Start Mooring on this machine, in the foreground. Ctrl-C stops all of it; workspaces keep their files."""
     if (tls_certificate is None) != (tls_key is None):
@@ -113,7 +116,7 @@ def up(  # noqa: PLR0913 - one parameter a command line option
     # Only this command needs the server's parts.
     from mooring.server.embedded import up as run  # noqa: PLC0415
 
-    run(installation, user, _announce)
+    run(installation, user, _announce, replacing=replace)
 
 
 def _url(given: str | None, file: Path | None, option: str, schemes: tuple[str, ...]) -> str | None:

@@ -111,6 +111,7 @@ async def run(installation: Installation, ready: int | None, lifetime: Lifetime)
         ending = await _ended(lifetime, tasks, serving, announcing)
         if ending is Ending.stop:
             await plane.reconciler.suspend()
+        if ending is not Ending.orphaned:
             await plane.outbox.flush(_LAST_EVENTS_S)
         plane.closing.set()
         web.stop()

@@ -343,8 +343,8 @@ def _build(pid: int) -> Iterator[Finding]:
         return
     runs, installed = program.parent.parent, (cache() / "venv").resolve()
     if runs.parent == installed.parent and runs != installed:
-        detail = "another build is installed than the one that runs; workspaces stop for the change"
-        yield Finding(Verdict.notice, "build", detail, "mooring down && make up")
+        detail = "another build is installed than the one that runs; it takes over with the same options and --replace"
+        yield Finding(Verdict.notice, "build", detail, 'make up ARGS="--replace"')
 
 
 def _last_words(home: Home) -> str:

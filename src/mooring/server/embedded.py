@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mooring.errors import Conflict, Misconfigured
 from mooring.gateway.leftover import end_leftover_nginx
+from mooring.server.lifetime import REPLACED
 from mooring.server.logs import to_terminal
 from mooring.server.loopback import open_port
 from mooring.server.supervisor import Account, Supervisor, account, bind
@@ -23,8 +24,8 @@ from mooring.workspaces.processes.cgroups import prepare
 _DOWN_WITHIN_S = 60.0
 
 
-def up(installation: Installation, user: str | None, announce: Callable[[str], None]) -> None:
-    """Run until a signal says stop.
+def up(installation: Installation, user: str | None, announce: Callable[[str], None], *, replacing: bool) -> None:
+    """Run until a signal says stop. `replacing`: end the Mooring that runs on this home first, but no workspace.
 
     Raises:
         Misconfigured: the home or the port cannot be used; says what to type.
@@ -33,6 +34,8 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
     to_terminal()
     who = account(user)
     make_home(installation.home, who)
+    if replacing:
+        _end(installation.home, REPLACED)
     with locked(installation.home):
         end_leftover_nginx(installation.home)
         with contextlib.ExitStack() as stack:
@@ -102,7 +105,8 @@ def locked(home: Home) -> Iterator[None]:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Conflict(
-                f"Mooring already runs on {home.root} (pid {_holder(home)}); mooring down stops it"
+                f"Mooring already runs on {home.root} (pid {_holder(home)}); mooring down stops it and its "
+                'workspaces, make up ARGS="--replace" takes its place and lets them run on'
             ) from None
         os.ftruncate(fd, 0)
         os.pwrite(fd, json.dumps({"pid": os.getpid()}).encode(), 0)
@@ -140,6 +144,10 @@ def down(home: Home) -> bool:
     Raises:
         Misconfigured: when it is not ours to stop.
     """
+    return _end(home, signal.SIGTERM)
+
+
+def _end(home: Home, by: signal.Signals) -> bool:
     found = running(home)
     if found is None:
         return False
@@ -147,7 +155,7 @@ def down(home: Home) -> bool:
         pidfd = os.pidfd_open(found.pid)
         if running(home) != found:
             return False
-        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        signal.pidfd_send_signal(pidfd, by)
     except ProcessLookupError:
         return False
     except PermissionError:

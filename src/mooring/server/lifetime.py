@@ -5,16 +5,23 @@ import os
 import signal
 from enum import StrEnum
 
+REPLACED = signal.SIGUSR1
+"""Tells the supervisor, and it its server, that another Mooring takes this one's place."""
+
 
 class Ending(StrEnum):
-    """`stop` is a person's wish: workspaces stop too. `orphaned`: the supervisor died; nothing else is touched."""
+    """`stop` is a person's wish: workspaces stop too. `replaced`: all of Mooring ends, and workspaces run on.
+
+    `orphaned`: the supervisor died; nothing else is touched.
+    """
 
     stop = "stop"
+    replaced = "replaced"
     orphaned = "orphaned"
 
 
 class Lifetime:
-    """Resolves once, by SIGTERM or by the end of the lifeline (a pipe that closes with the supervisor)."""
+    """Resolves once, by SIGTERM, REPLACED or the end of the lifeline (a pipe that closes with the supervisor)."""
 
     def __init__(self, lifeline: int | None) -> None:
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
@@ -25,6 +32,7 @@ class Lifetime:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end, Ending.stop)
+        loop.add_signal_handler(REPLACED, self._end, Ending.replaced)
         if self._lifeline is not None:
             os.set_blocking(self._lifeline, False)
             loop.add_reader(self._lifeline, self._lifeline_closed)

@@ -22,6 +22,7 @@ import structlog
 from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
 from mooring.errors import OUTCOMES, Misconfigured
+from mooring.server.lifetime import REPLACED
 from mooring.settings import Installation, child_environment, dump
 
 log = structlog.get_logger(__name__)
@@ -108,6 +109,7 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._failed = False
+        self._server_ends_by = signal.SIGTERM
         self._announced = asyncio.Event()
         self._ready = os.pipe()
         self._lifeline = os.pipe()
@@ -115,7 +117,8 @@ class Supervisor:
     async def run(self, listener: socket.socket, modules: socket.socket | None = None) -> None:
         """Until SIGTERM or SIGINT; then the server first (it stops the workspaces), the gateway last.
 
-        `modules` is the socket of the installation's `modules_port`.
+        Until REPLACED; then in the same order, and the workspaces run on. `modules` is the socket of the installation's
+        `modules_port`.
 
         Raises:
             Misconfigured: a child cannot work with these settings.
@@ -127,6 +130,7 @@ class Supervisor:
             numbers.append(signal.SIGHUP)
         for number in numbers:
             loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(REPLACED, self._replaced)
         fds = {"--listener": listener.fileno()}
         if modules is not None:
             fds["--modules"] = modules.fileno()
@@ -136,10 +140,17 @@ class Supervisor:
             tasks.forever("server", self._keep("server", {"--ready": self._ready[1]}))
             tasks.forever("goproxy", self._keep_modules())
             await self._stopping.wait()
-            for name in ("server", "goproxy", "gateway"):
+            await self._stop("server", self._server_ends_by)
+            for name in ("goproxy", "gateway"):
                 await self._stop(name)
         if self._failed:
             raise Misconfigured("Mooring was not started: see above, and mooring doctor")
+
+    def _replaced(self) -> None:
+        if not self._stopping.is_set():
+            log.info("another Mooring takes over; workspaces run on")
+            self._server_ends_by = REPLACED
+            self._stopping.set()
 
     async def _wait_until_ready(self) -> None:
         reader = asyncio.StreamReader()
@@ -221,11 +232,11 @@ class Supervisor:
             return {}
         return {"user": self._who.uid, "group": self._who.gid, "extra_groups": list(self._who.groups), "umask": 0o077}
 
-    async def _stop(self, role: str) -> None:
+    async def _stop(self, role: str, by: signal.Signals = signal.SIGTERM) -> None:
         child = self._children.get(role)
         if child is None or child.returncode is not None:
             return
-        child.send_signal(signal.SIGTERM)
+        child.send_signal(by)
         try:
             async with asyncio.timeout(40):
                 await child.wait()

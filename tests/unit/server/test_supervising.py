@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mooring.server.lifetime import REPLACED
 from support import supervised
 from support.waiting import WITHIN_S, pause, until
 
@@ -136,6 +137,18 @@ def test_a_stop_ends_the_server_first(
     assert process.wait(WITHIN_S) == 0
     assert _events(tmp_path, "told") == ["server", "gateway"]
     assert _events(tmp_path, "orphaned") == []
+
+
+def test_one_that_is_replaced_says_so_to_its_server(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """The server ends first and knows that workspaces run on; a stop that follows changes nothing."""
+    process = supervised.start(tmp_path)
+    started.append(process)
+    until(lambda: _both_run(tmp_path))
+    process.send_signal(REPLACED)
+    until(lambda: _events(tmp_path, "replaced"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+    assert (_events(tmp_path, "replaced"), _events(tmp_path, "told")) == (["server"], ["gateway"])
 
 
 def test_a_module_proxy_that_cannot_work_ends_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:

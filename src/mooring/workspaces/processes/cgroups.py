@@ -92,6 +92,8 @@ def _prepare(owner: tuple[int, int], name: str) -> CgroupRoot | None:
 def _release(root: CgroupRoot) -> None:
     for folder in {Path(folder) for folder in root.folders.values()}:
         if root.version == 2:  # noqa: PLR2004
+            if any(entry.is_dir() and entry.name != _SERVICES for entry in folder.iterdir()):
+                continue  # workspaces run on: without its controllers they would be without their limits
             for inner in (folder, folder.parent):
                 for controller in _V2:
                     _try_write(inner / "cgroup.subtree_control", f"-{controller}")

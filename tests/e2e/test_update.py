@@ -1,0 +1,117 @@
+"""Another build takes the place of a Mooring that runs: people's editors live through it, in both runtimes."""
+
+import json
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import docker
+from support.docker import LIGHT_IMAGE, Dockerd
+from support.mooring import MOORING, Mooring, free_port
+from support.waiting import until
+
+REPLACE = ("--replace",)
+_IN_A_CONTAINER = f"""
+version = 1
+runtime = "docker"
+image = "{LIGHT_IMAGE}"
+[editor]
+command = ["python3", "/light_editor.py", "{{port}}"]
+listen = "port"
+[idle]
+after_s = 0
+"""
+
+
+@pytest.fixture
+def engine() -> Iterator[Dockerd]:
+    """The tests' engine, which both builds may use."""
+    shared = docker.shared()
+    # The guard's rules are set from it.
+    shared.build_workspace_image()
+    yield shared
+    shared.clear()
+
+
+@pytest.fixture
+def older(engine: Dockerd) -> Iterator[Mooring]:
+    """A Mooring that runs from a folder of its own, as the build of another checkout does."""
+    folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
+    folder.chmod(0o755)
+    build, installed = folder / "venv-older", MOORING.parents[1].resolve()
+    shutil.copytree(installed, build, symlinks=True)
+    program = build / "bin/mooring"
+    program.write_text(program.read_text().replace(str(installed), str(build)))
+    # Where nothing runs there is nothing to replace.
+    mooring = Mooring(folder / "home", free_port(), REPLACE, {"DOCKER_HOST": engine.host}, program=program)
+    try:
+        mooring.start()
+        yield mooring
+    finally:
+        mooring.stop()
+        mooring.kill_all()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def shown(mooring: Mooring, name: str) -> dict[str, Any]:
+    """The workspace as the API shows it."""
+    document = mooring.json("workspace", "show", name)
+    assert isinstance(document, dict)
+    return document
+
+
+def said(mooring: Mooring, name: str, script: str) -> str:
+    """What a shell in the workspace prints."""
+    return mooring.cli("workspace", "exec", name, "--", "sh", "-c", script).stdout.strip()
+
+
+def kinds(mooring: Mooring, name: str) -> list[str]:
+    """The kinds of the workspace's events."""
+    lines = mooring.cli("workspace", "events", name, "-o", "json").stdout.splitlines()
+    return [json.loads(line)["kind"] for line in lines]
+
+
+def answers(mooring: Mooring, name: str) -> bool:
+    """Whether its editor answers at its URL, and it is called running."""
+    return mooring.status(f"{name}--admin.localhost") == 200 and shown(mooring, name)["phase"] == "running"
+
+
+def test_workspaces_run_on_while_mooring_is_replaced(older: Mooring) -> None:
+    """The old one ends with 0; the new one has every editor as it was, leads it on, and its own stop ends it."""
+    older.add_light_template()
+    older.add_template("boxed", _IN_A_CONTAINER)
+    for name, template in (("hall", "light"), ("dock", "boxed"), ("rest", "light")):
+        older.cli("workspace", "create", name, "--template", template, "--wait")
+        said(older, name, "sleep 1000 >/dev/null 2>&1 & echo $! > lasting")
+    older.cli("workspace", "stop", "rest", "--wait")
+    before = {name: kinds(older, name) for name in ("hall", "dock", "rest")}
+    (editor,) = older.processes("light_editor.py", f"/run/w/{shown(older, 'hall')['id']}/")
+
+    newer = Mooring(older.home, older.port, REPLACE, older.variables)
+    try:
+        newer.start()
+        assert older.stop() == 0
+        assert any("workspaces run on" in line for line in older.output)
+        # The set-up keeps a build that still runs; its keepers need nothing of it.
+        shutil.rmtree(older.program.parents[1])
+
+        until(lambda: answers(newer, "hall") and answers(newer, "dock"))
+        assert {name: kinds(newer, name) for name in before} == before
+        for name in ("hall", "dock"):
+            assert said(newer, name, "kill -0 $(cat lasting) && echo alive") == "alive"
+        assert newer.processes("light_editor.py", f"/run/w/{shown(newer, 'hall')['id']}/") == [editor]
+        os.kill(editor, signal.SIGKILL)
+        until(lambda: "crashed" in kinds(newer, "hall") and answers(newer, "hall"))
+        newer.cli("workspace", "restart", "dock", "--wait")
+        newer.cli("workspace", "start", "rest", "--wait")
+        for name in before:
+            newer.cli("workspace", "delete", name, "--yes", "--wait")
+    finally:
+        assert newer.stop() == 0
+    assert newer.processes() == []
