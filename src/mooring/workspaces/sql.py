@@ -80,12 +80,13 @@ class SqlStore:
 
 
 class SqlEventLog:
-    """An `EventLog`. Followers in this process are woken; those of another server look every two seconds."""
+    """An `EventLog`. Who follows here what is told here is woken; those of another server look every two seconds."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._changed = asyncio.Event()
+        # By what is followed, None for all: a look for everybody at each event would hold up the database for all.
+        self._changed: dict[str | None, asyncio.Event] = {}
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -107,8 +108,9 @@ class SqlEventLog:
                 .scalar_subquery()
             )
             await connection.execute(delete(events).where(events.c.workspace == workspace_id, events.c.id < oldest))
-        self._changed.set()
-        self._changed = asyncio.Event()
+        for followed in (workspace_id, None):
+            if (changed := self._changed.pop(followed, None)) is not None:
+                changed.set()
         return replace(event, id=event_id)
 
     async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
@@ -121,7 +123,7 @@ class SqlEventLog:
 
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
         while True:
-            changed = self._changed
+            changed = self._changed.setdefault(workspace_id, asyncio.Event())
             found = await self.after(workspace_id, event_id)
             for event in found:
                 event_id = event.id

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import mooring.store.changes
 import mooring.workspaces.tables
 from mooring.control.clock import SystemClock
 from mooring.control.patience import until_available
+from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured, Unavailable
 from mooring.model.workspace import Phase
 from mooring.store import database as database_module
@@ -23,6 +25,7 @@ from mooring.store.database import Database, database_url
 from mooring.store.metadata import metadata
 from mooring.store.migrate import known, migrate
 from mooring.workspaces.memory_runtime import MemoryRuntime
+from mooring.workspaces.ports import KEPT_EVENTS, Event
 from mooring.workspaces.sql import SqlEventLog, SqlStore
 from support import databases
 from support.workspaces import stage
@@ -121,6 +124,42 @@ async def test_a_locked_database_is_waited_for(tmp_path: Path, monkeypatch: pyte
             began = it.clock.monotonic()
             assert (await it.until(made.id, Phase.failed)).reason == "boom"
             assert it.clock.monotonic() - began < 5
+
+
+class Counting(SqlEventLog):
+    """Counts how often it is read."""
+
+    looks = 0
+
+    async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
+        self.looks += 1
+        return await super().after(workspace_id, event_id, limit=limit)
+
+
+async def test_an_event_is_looked_for_by_those_who_follow_it(tmp_path: Path) -> None:
+    """A hundred people who each follow their own workspace read nothing when one more person's has news."""
+    async with databases.opened(f"sqlite:///{tmp_path}/m.db") as database, Tasks("followers") as tasks:
+        log = Counting(database, SystemClock())
+        heard = Counter[str]()
+
+        async def follow(workspace_id: str | None) -> None:
+            async for event in log.follow(workspace_id, 0):
+                heard[event.text] += 1
+
+        for number in range(100):
+            tasks.spawn(f"follow-{number}", follow(f"workspace{number}"))
+        tasks.spawn("follow-all", follow(None))
+        async with asyncio.timeout(60):
+            while log.looks < 101:
+                await asyncio.sleep(0.01)
+            await log.append("workspace7", "tick", "news")
+            while heard.total() < 2:
+                await asyncio.sleep(0.01)
+            await log.append("workspace8", "tick", "more")
+            while heard.total() < 4:
+                await asyncio.sleep(0.01)
+        assert heard == {"news": 2, "more": 2}
+        assert log.looks <= 101 + 8
 
 
 async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
