@@ -3,13 +3,17 @@
 import asyncio
 import fcntl
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mooring.errors import InvalidInput, Unavailable
-from mooring.goproxy.names import matches_any
+from mooring.errors import InvalidInput, NotFound, Unavailable
+from mooring.goproxy import semver
+from mooring.goproxy.names import Kind, ask, matches_any
+
+_GLOB = re.compile(r"[*?\[]")
 
 
 class Pins:
@@ -34,11 +38,10 @@ class Pins:
         """Pin a module pattern, or one version of it.
 
         Raises:
-            InvalidInput: it has spaces, or nothing before the `@`.
+            InvalidInput: nothing that is kept could ever be meant by it; says why.
             Unavailable: the disk takes no more.
         """
-        if not pin.partition("@")[0] or any(c.isspace() for c in pin):
-            raise InvalidInput("a pin is MODULE or MODULE@VERSION, without spaces", field="pin")
+        _check(pin)
         await asyncio.to_thread(self._change, {pin}, set())
 
     async def remove(self, pin: str) -> None:
@@ -70,6 +73,20 @@ class Pins:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
+
+
+def _check(pin: str) -> None:
+    """Raise InvalidInput for a pin that would protect nothing: nobody would notice before the eviction."""
+    pattern, at, version = pin.partition("@")
+    if not pattern or any(c.isspace() for c in pin):
+        raise InvalidInput("a pin is MODULE or MODULE@VERSION, without spaces", field="pin")
+    if at and not semver.is_canonical(version):
+        raise InvalidInput(f"{version!r} in a pin must be a whole version, as v1.2.3", field="pin")
+    if _GLOB.search(pattern) is None:
+        try:
+            _ = ask(pattern.rstrip("/"), version, Kind.zip if at else Kind.list)
+        except NotFound as error:
+            raise InvalidInput(error.detail, field="pin") from error
 
 
 def covering(pins: list[str], module: str, version: str = "") -> str:

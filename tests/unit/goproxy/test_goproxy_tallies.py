@@ -9,7 +9,7 @@ import pytest
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import Unavailable
+from mooring.errors import InvalidInput, Unavailable
 from mooring.goproxy import tallies as module
 from mooring.goproxy.catalog import Catalog
 from mooring.goproxy.disk import DiskStore
@@ -229,6 +229,19 @@ async def test_no_pin_is_lost_among_many(tmp_path: Path) -> None:
         for task in made:
             await task
     assert len(await pins[0].all()) == 30
+
+
+async def test_a_pin_that_would_protect_nothing_is_refused(tmp_path: Path) -> None:
+    """What can be no module, version or pattern of them is an error; what covers many is none."""
+    pins = Pins(tmp_path / "pins")
+    right = ["*.example.com/x@v2.0.0", "example.com", "example.com/team/*", "example.com/x", "example.com/x@v1.0.0"]
+    for pin in right:
+        await pins.add(pin)
+    wrong = ["@v1.0.0", "a b", "corp", *(f"example.com/x@{version}" for version in ("", "v1", "main", "v2.0.0"))]
+    for pin in wrong:
+        with pytest.raises(InvalidInput):
+            await pins.add(pin)
+    assert await pins.all() == right
 
 
 async def test_pins_that_cannot_be_read_are_no_lack_of_pins(tmp_path: Path) -> None:
