@@ -11,11 +11,12 @@ from mooring.routes.ports import Delta, RouteKey
 
 @dataclass(slots=True)
 class Change:
-    """New texts by bucket key, and the keys and routes that are gone."""
+    """New texts by bucket key, the keys and routes that are gone, and the routes that came."""
 
     sets: dict[str, str] = field(default_factory=dict)
     deletes: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    came: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class Buckets:
         if delta.complete:
             removed |= set(self._routes) - set(upserts)
         present = [key for key in removed if key in self._routes]
+        came = [route_id(key) for key in upserts if key not in self._routes]
         for key in present:
             self._put(key, None, dirty)
         for key, route in upserts.items():
@@ -54,6 +56,7 @@ class Buckets:
             sets={key: text for key, text in texts if text is not None},
             deletes=[key for key, text in texts if text is None],
             gone=[route_id(key) for key in present],
+            came=came,
         )
 
     def commit(self) -> None:

@@ -102,6 +102,7 @@ class NginxSink:
             "sets": last,
             "deletes": change.deletes,
             "gone": change.gone,
+            "came": change.came,
         }
         if grants is not None:
             frame["grants"] = _difference({} if complete else self._grants, grants, complete=complete)

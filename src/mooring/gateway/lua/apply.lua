@@ -167,10 +167,13 @@ local function take(frame, sets)
     for _, id in ipairs(frame.gone) do
         metrics.forget(id)
     end
+    for _, id in ipairs(frame.came) do
+        metrics.welcome(id)
+    end
     return { ok = true }
 end
 
--- {sets, deletes, gone, complete, grants, epoch, revision}: everything or, with `error`, nothing of it is live.
+-- {sets, deletes, gone, came, complete, grants, epoch, revision}: everything or, with `error`, nothing of it is live.
 function _M.apply(frame, connection)
     local ok, answer = pcall(take, frame, merged(frame, connection))
     -- Last, and whatever came of it: what a worker has looked up in between it looks up once more.

@@ -68,15 +68,21 @@ local function bucket_of(seconds)
     return 6
 end
 
+-- What a tunnel has carried since it was asked last.
+local function count_carried(state)
+    local found, tally = entry(state.route.id), state.tally
+    add(found, BYTES_OUT, tally.bytes_out)
+    add(found, BYTES_IN, tally.bytes_in)
+    tally.bytes_out, tally.bytes_in = 0, 0
+end
+
 local function count(state)
+    if state.tally then
+        return count_carried(state)
+    end
     local found = entry(state.route.id)
     local status = ngx.status
     local class = status >= 100 and status < 600 and math.floor(status / 100) or 5
-    if state.tally then
-        add(found, BYTES_OUT, state.tally.bytes_out)
-        add(found, BYTES_IN, state.tally.bytes_in)
-        return
-    end
     local seconds = ngx.now() - ngx.req.start_time()
     add(found, class - 1, 1)
     add(found, BYTES_OUT, raw.number(raw.variable("bytes_sent")))
@@ -176,6 +182,12 @@ function _M.read(text)
 end
 
 function _M.flush()
+    -- They are open for days: counted at their end, a kill would lose all of it.
+    for state in tunnels.each() do
+        if state.subject ~= access.PROBE then
+            count_carried(state)
+        end
+    end
     local routes, reasons = pending, refused
     pending, refused = {}, {}
     flush_routes(routes)
@@ -189,7 +201,8 @@ end
 
 -- A route that is gone: its counters go, and requests still open must not bring them back.
 function _M.forget(id)
-    dict:set("gone " .. id, true, 120)
+    -- Where there is no room nothing else must go for it.
+    dict:safe_set("gone " .. id, true, 120)
     for worker = 0, ngx.worker.count() - 1 do
         local key = worker .. " " .. id
         if dict:get(key) then
@@ -197,6 +210,11 @@ function _M.forget(id)
             dict:incr("labels", -1, 0)
         end
     end
+end
+
+-- A route that is new, or back.
+function _M.welcome(id)
+    dict:delete("gone " .. id)
 end
 
 -- What the worker before this one counted goes on.

@@ -203,7 +203,12 @@ end
 -- The state of a request whose `ngx.ctx` nginx has cleared, or nil.
 function _M.identify(listener)
     local path, host, authority = judged()
-    return path and routed(listener, path, host, authority)
+    local state = path and routed(listener, path, host, authority)
+    if state then
+        -- For who asks, by which a probe is known; it was let in.
+        access.refusal(state)
+    end
+    return state
 end
 
 -- The same request in the location that sends it on: everything but its address is settled.

@@ -56,6 +56,11 @@ function _M.start()
     assert(ngx.timer.every(CHECK_S, check))
 end
 
+-- Iterates over the states of the open tunnels.
+function _M.each()
+    return pairs(open)
+end
+
 -- Open tunnels by route and by workspace.
 function _M.counts()
     local by_route, by_workspace = {}, {}
