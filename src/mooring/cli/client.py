@@ -32,6 +32,8 @@ SILENT_S = 45.0
 """The server says something every 15 s: three times that, and the connection is dead."""
 AWAY_S = 60.0
 AGAIN_S = 0.5
+_LONGEST = 64
+"""Of an owner and a name; a longer text names nobody's workspace, and the longest do not fit into a request."""
 _BY_CODE = {kind.code: kind for kind in OUTCOMES}
 _BY_STATUS = {row.http: kind for kind, row in reversed(OUTCOMES.items())}
 
@@ -191,12 +193,14 @@ class Api:
             NotFound: there is none that the caller may know of.
         """
         owner, _slash, name = reference.rpartition("/")
-        found = self.get("workspaces", Page[Workspace], name=name, owner=owner or None).items
-        if found:
-            return found[0]
-        if not owner and is_id(name):
-            return self.get(f"workspaces/{name}", Workspace)
-        raise NotFound(_("there is no workspace {name} (see: mooring workspace list)").format(name=repr(reference)))
+        if len(reference) <= _LONGEST:
+            found = self.get("workspaces", Page[Workspace], name=name, owner=owner or None).items
+            if found:
+                return found[0]
+            if not owner and is_id(name):
+                return self.get(f"workspaces/{name}", Workspace)
+        name = repr(reference if len(reference) <= _LONGEST else f"{reference[:_LONGEST]}…")
+        raise NotFound(_("there is no workspace {name} (see: mooring workspace list)").format(name=name))
 
     def _ask(self, request: httpx2.Request, *, stream: bool = False) -> httpx2.Response:
         # The address is not the name: the certificate is the console's.

@@ -3,6 +3,8 @@
 Rich itself leaves colours out for a pipe, for NO_COLOR and for TERM=dumb.
 """
 
+import contextlib
+import os
 import shutil
 from functools import cache
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
 # A pipe has no width: nothing is cut there, so that grep and awk see all of it.
 UNLIMITED = 100_000
+STDERR = 2
 _WANTED = True
 
 
@@ -21,9 +24,14 @@ def off() -> None:
     _WANTED = False
 
 
-def width() -> int:
+def width(*, stderr: bool = False) -> int:
     """The columns that a line may have: COLUMNS, else the terminal's, else without limit."""
-    return shutil.get_terminal_size(fallback=(0, 0)).columns or UNLIMITED
+    columns = shutil.get_terminal_size(fallback=(0, 0)).columns
+    if not columns and stderr:
+        # The results may go to a file while a terminal shows how far they are: what is wider would flood it.
+        with contextlib.suppress(OSError):
+            columns = os.get_terminal_size(STDERR).columns
+    return columns or UNLIMITED
 
 
 @cache
@@ -32,5 +40,10 @@ def console(*, stderr: bool = False) -> "Console":
     from rich.console import Console  # noqa: PLC0415 - costs 70 ms, and not every command writes a table
 
     return Console(
-        stderr=stderr, no_color=not _WANTED or None, highlight=False, markup=False, emoji=False, width=width()
+        stderr=stderr,
+        no_color=not _WANTED or None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=width(stderr=stderr),
     )

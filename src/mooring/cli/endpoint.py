@@ -87,7 +87,7 @@ def find() -> Endpoint:
         raise Misconfigured(_("authority: there is no file {path}").format(path=authority), field="authority")
     parts = urlsplit(url)
     host = parts.hostname or ""
-    return Endpoint(url, _reachable(host), parts.port or _PORTS[parts.scheme], token, authority)
+    return Endpoint(url, _reachable(host), parts.port or _PORTS[parts.scheme], _sendable(token), authority)
 
 
 def _written(path: Path) -> dict[str, str]:
@@ -113,6 +113,13 @@ def _checked(url: str, field: str) -> str:
     return url.rstrip("/")
 
 
+def _sendable(token: str) -> str:
+    # A header takes nothing else; the text is the server's about any other token that it cannot know.
+    if not (token.isascii() and token.isprintable()):
+        raise Unauthenticated(_("the token is not valid: those of Mooring begin with mrg_"))
+    return token
+
+
 def _reachable(host: str) -> str:
     # The C library does not resolve *.localhost, which browsers do (RFC 6761, 6.3).
     return "127.0.0.1" if host == "localhost" or host.endswith(".localhost") else host
@@ -121,7 +128,7 @@ def _reachable(host: str) -> str:
 def _here(place: Home, asked: Remote) -> Endpoint:
     document = _running(place)
     try:
-        token = asked.token or place.admin_token.read_text().strip()
+        token = _sendable(asked.token or place.admin_token.read_text().strip())
     except OSError as error:
         raise Unauthenticated(
             _("cannot read {path}: {why}").format(path=place.admin_token, why=error.strerror)

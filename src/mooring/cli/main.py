@@ -20,7 +20,7 @@ from mooring.cli import color
 from mooring.cli.application import SETTINGS, single
 from mooring.cli.language import _
 from mooring.cli.plain import clean
-from mooring.errors import MooringError, outcome
+from mooring.errors import InvalidInput, MooringError, outcome
 from mooring.model.wording import plain
 
 SERVER = _("This machine")
@@ -134,16 +134,26 @@ def root(
 
 def main() -> None:
     """Run the command line and end the process with its status."""
+    _open_what_is_closed()
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
         # What is left in the buffer would raise again when the interpreter flushes it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _complain(_("the output cannot be written: {why}").format(why=error.strerror))
         status = 1
     sys.exit(status)
+
+
+def _open_what_is_closed() -> None:
+    """Give standard streams that the caller closed (`>&-`) to nobody: a socket would get their number, and the text."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -159,6 +169,8 @@ def run(arguments: Sequence[str]) -> int:
         status = INTERRUPTED
     except (BrokenPipeError, KeyboardInterrupt):
         raise
+    except UnicodeEncodeError as error:
+        status = _unwritable(error, arguments)
     except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, not a stack
         status = _unexpected(error, arguments)
     else:
@@ -184,6 +196,15 @@ def _unexpected(error: Exception, arguments: Sequence[str]) -> int:
     kind = type(error).__name__
     _complain(_("unexpected error: {kind}: {error} (mooring --traceback … shows where)").format(kind=kind, error=error))
     return outcome(MooringError("")).exit
+
+
+def _unwritable(error: UnicodeEncodeError, arguments: Sequence[str]) -> int:
+    if error.encoding != "utf-8":
+        return _unexpected(error, arguments)
+    # Bytes of an argument that are not UTF-8: no request can carry them.
+    given = repr(error.object[error.start : error.end])
+    _complain(_("text must be UTF-8, and {given} is not").format(given=given))
+    return outcome(InvalidInput("")).exit
 
 
 def _complain(text: str) -> None:

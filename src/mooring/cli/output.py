@@ -95,11 +95,13 @@ def record(item: BaseModel, fields: Mapping[str, str], form: Format) -> None:
     from rich.text import Text  # noqa: PLC0415 - see color
 
     longest = max(len(name) for name, value in fields.items() if value)
-    for name, value in fields.items():
-        for number, line in enumerate(value.splitlines()):
-            label = "" if number else name
-            text = Text.assemble((f"{label:<{longest}}", "bold"), f"  {clean(line)}")
-            console().print(text, soft_wrap=True)
+    with console().capture() as capture:
+        for name, value in fields.items():
+            for number, line in enumerate(value.splitlines()):
+                label = "" if number else name
+                text = Text.assemble((f"{label:<{longest}}", "bold"), f"  {clean(line)}")
+                console().print(text, soft_wrap=True)
+    sys.stdout.write(capture.get())
 
 
 def value(name: str, text: str, form: Format) -> None:

@@ -25,7 +25,7 @@ LOOK_S = 1.0
 AGAIN_S = 0.3
 
 Wait = Annotated[bool, typer.Option("--wait", "-w", help=_("Wait until it is so; show what happens."))]
-Timeout = Annotated[int, typer.Option("--timeout", help=_("Seconds to wait at most."), metavar="SECONDS")]
+Timeout = Annotated[int, typer.Option("--timeout", help=_("Seconds to wait at most."), metavar="SECONDS", min=1)]
 
 
 class _Line:

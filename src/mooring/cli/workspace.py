@@ -15,6 +15,7 @@ from mooring.cli.output import Format, Output, confirm, duration, note
 from mooring.cli.progress import Timeout, Wait, newest_event, until_gone, until_running, until_stopped
 from mooring.cli.workspace_view import listed, shown
 from mooring.errors import InvalidInput
+from mooring.model.names import check_name
 from mooring.model.template import Template
 from mooring.model.workspace import IdleRule, Limits
 from mooring.workspaces.requests import Change, NewWorkspace
@@ -61,6 +62,7 @@ def create(  # noqa: PLR0913 - one parameter a command line option
     output: Output = Format.table,
 ) -> None:
     """Make a workspace."""
+    check_name(name)
     given: dict[str, object] = {"environment": _environment(env or []) or None}
     with connect() as api:
         if (cpu, memory, pids, idle_after) != (None, None, None, None):
@@ -153,6 +155,7 @@ def rename(
     output: Output = Format.table,
 ) -> None:
     """Rename one workspace."""
+    check_name(new)
     with connect() as api:
         found = api.workspace(name)
         listed([api.patch(f"workspaces/{found.id}", Workspace, document(Change, name=new))], output)

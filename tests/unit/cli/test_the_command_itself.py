@@ -1,5 +1,6 @@
 """`mooring` before it talks to anybody: what it imports, helps with, completes, and how it fails."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -108,3 +109,31 @@ async def test_an_unexpected_error_is_one_line_too(tmp_path: Path) -> None:
     assert (done.status, done.err) == (1, text)
     done = await run(sys.executable, "-c", code, "--traceback", "workspace", "list", environment=person(tmp_path))
     assert "Traceback" in done.err
+
+
+async def test_arguments_that_no_request_can_carry_are_one_line(cli: Cli) -> None:
+    """Bytes that are no text, a name longer than a request, a token that no header takes: each says what is wrong."""
+    rule = "2 to 32 lower-case letters, digits and single hyphens"
+    for arguments, status, text in (
+        (["workspace", "show", "\udcff"], 2, "mooring: text must be UTF-8, and '\\udcff' is not\n"),
+        (["workspace", "show", "a" * 100_000], 4, f"mooring: there is no workspace '{'a' * 64}…' (see: "),
+        (["workspace", "create", "a" * 100_000], 2, f"mooring: name must be {rule}"),
+    ):
+        done = await cli(*arguments)
+        assert (done.status, done.err[: len(text)], done.err.count("\n")) == (status, text, 1)
+    done = await cli("workspace", "list", MOORING_TOKEN="é")
+    assert (done.status, done.err) == (6, "mooring: the token is not valid: those of Mooring begin with mrg_\n")
+
+
+async def test_output_that_nobody_takes_shows_no_stack(cli: Cli) -> None:
+    """A full disk behind standard output is one line, a closed stream nothing at all."""
+    await cli.api.workspace("ada", "demo")
+    command = shlex.join([sys.executable, "-m", "mooring", "workspace", "show", "demo"])
+    for redirected, status, text in (
+        (">/dev/full", 1, "mooring: the output cannot be written: No space left on device\n"),
+        (">&-", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("-o json >/dev/null <&-", 0, ""),
+    ):
+        done = await run("/bin/sh", "-c", f"exec {command} {redirected}", environment=cli.environment())
+        assert (done.status, done.out, done.err) == (status, "", text), redirected
