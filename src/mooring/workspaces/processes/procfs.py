@@ -42,11 +42,11 @@ def boot_id() -> str:
 
 
 def process(pid: int) -> Process | None:
-    """The process of that pid, None when there is none."""
+    """The process of that pid, None when there is none or another user's is hidden (`hidepid` in proc(5))."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             return Process(pid, file.read())
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
 
 
@@ -103,7 +103,7 @@ def _children(pid: int) -> set[int]:
         for task in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 found.update(int(child) for child in file.read().split())
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return found  # it ends just now; its children come to the keeper and are found in the next round
     return found
 
