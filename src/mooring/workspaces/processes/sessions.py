@@ -56,9 +56,11 @@ class Session:
         self._exit.add_done_callback(lambda _: self._exited())
 
     async def write(self, data: bytes) -> None:
-        if not data:
-            self._end_input()
-        view = memoryview(data)
+        if not data and self._stdin not in self._outputs:
+            self._close(self._stdin)
+            return
+        # A terminal has one descriptor: its end of input is a character.
+        view = memoryview(data or b"\x04")
         while view and self._stdin >= 0:
             try:
                 view = view[os.write(self._stdin, view) :]
@@ -125,12 +127,6 @@ class Session:
     def _exited(self) -> None:
         # A terminal stays open for what the command left in it, until it was read.
         if self._stdin not in self._outputs and not self._waiting:
-            self._close(self._stdin)
-
-    def _end_input(self) -> None:
-        if self._stdin in self._outputs:
-            os.write(self._stdin, b"\x04")  # a terminal has one descriptor: its end of input is a character
-        else:
             self._close(self._stdin)
 
     def _close(self, descriptor: int) -> None:
