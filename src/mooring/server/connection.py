@@ -268,6 +268,8 @@ class Connection(asyncio.Protocol):
         """Take no further request; what is being answered is finished."""
         self._last = True
         if not self._busy and not self._requests:
+            # Over TLS the other end is to say goodbye, too: one that sleeps would hold up the end of this process.
+            self._wait(patience.GOODBYE_S)
             self._transport.close()
 
     def abort(self) -> None:

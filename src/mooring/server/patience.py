@@ -11,6 +11,8 @@ SEND_S = 120.0
 made for the request, as the catalog is, or passed on from a checksum database, all of it."""
 BODY_S = 30.0
 """After an answer to a request with a body, which nobody here reads: closed at once, the answer could get lost."""
+GOODBYE_S = 5.0
+"""For a connection without a request to close when this process ends; over TLS what it was sent last may wait still."""
 HEAD_BYTES = 64 * 1024
 """Of a request's first line and headers; a parser keeps whatever comes, which is gigabytes within seconds."""
 _FILES = 65536

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from mooring.goproxy.responses import CutOff
 from mooring.server import door, patience
@@ -190,7 +191,9 @@ def test_what_is_no_request_is_refused(tmp_path: Path, run: Any, bad: bytes) -> 
 
     async def work() -> None:
         async with opened(tmp_path) as app:
-            assert (await ask(tmp_path, bad + GET % b"/")).startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            refused = await ask(tmp_path, bad + GET % b"/")
+            assert refused.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            assert refused.count(b"HTTP/1.1 400") == 1
             assert not app.seen
             first = await ask(tmp_path, GET % b"/" + bad + GET % b"/")
             assert first == answer(SMALL, last=True)
@@ -446,6 +449,30 @@ def test_a_door_does_not_wait_for_ever(tmp_path: Path, run: Any, monkeypatch: py
                 await asyncio.sleep(0.001)
         assert await reader.read() == b""
         writer.close()
+
+    run(work)
+
+
+def test_a_door_over_tls_waits_for_no_goodbye(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    """A client that sleeps with its connection open, as a suspended machine does, is no answer under way."""
+    monkeypatch.setattr(door, "_GRACE_S", 20.0)
+    monkeypatch.setattr(door, "_LOOK_S", 0.02)
+    monkeypatch.setattr(patience, "GOODBYE_S", 0.1)
+    cert, key = certificate_files(tmp_path, "127.0.0.1")
+    trust = ssl.create_default_context(cafile=str(cert))
+
+    def asleep(port: int) -> ssl.SSLSocket:
+        client = trust.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
+        client.sendall(GET % b"/")
+        assert client.recv(1000)
+        return client
+
+    async def work() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, capture_logs() as told:
+            async with door.answering(App(tmp_path / "file"), listener, door.encryption(cert, key)):
+                client = await asyncio.to_thread(asleep, listener.getsockname()[1])
+        client.close()
+        assert not told
 
     run(work)
 
