@@ -5,6 +5,7 @@ rights, which are more than its publisher's.
 """
 
 import ipaddress
+import os
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,5 +89,6 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _below(path: Path, folder: Path) -> bool:
-    # Links are followed: another name of our folder is still ours.
-    return path.resolve().is_relative_to(folder.resolve())
+    # Links are followed: another name of our folder is still ours. `Path.resolve` would raise for one that leads to
+    # itself, and whoever owns a socket's folder could end every gateway's stream with it.
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))

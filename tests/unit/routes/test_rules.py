@@ -56,6 +56,14 @@ def test_no_route_opens_every_port_of_the_machine(rules: Rules) -> None:
     assert rules.refusal("published", elsewhere) is None
 
 
+def test_a_link_in_a_circle_is_nobodys(rules: Rules, tmp_path: Path) -> None:
+    """It leads nowhere, so it is not refused; and it ends nobody's stream of sections."""
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for source in ("file", "published"):
+        assert rules.refusal(source, route(unix=str(tmp_path / "circle/s.sock"))) is None
+    assert rules.refusal("file", route(files=str(tmp_path / "circle"))) is None
+
+
 def test_files_are_the_operators_and_never_ours(rules: Rules) -> None:
     """Nobody but the operator names a folder, and not even the operator one with the keys in it or around it."""
     beside = str(rules.home.parent)
