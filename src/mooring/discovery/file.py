@@ -5,6 +5,8 @@ A file that cannot be read or decoded keeps the last good section; the problem n
 
 import asyncio
 import math
+import os
+import stat
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import aclosing
 from pathlib import Path
@@ -24,8 +26,8 @@ from mooring.settings import FileSource as FileSettings
 
 log = structlog.get_logger(__name__)
 
-LARGEST = 64 * 2**20
-"""Bytes; a larger file is a mistake, and would be read into memory at every change."""
+LARGEST = 16 * 2**20
+"""Bytes: twice the routes that a gateway has room for. Of a larger one the reader would make gigabytes, for minutes."""
 
 
 class FileSource:
@@ -38,6 +40,8 @@ class FileSource:
         self._look_every_s = settings.look_every_s
         self._proved_at = -math.inf
         self._problem: str | None = None
+        self._looked_at: bytes | None = None
+        self._mistake: str | None = None
         self._backoff = Backoff(first=0.2, most=5.0)
 
     def stale_s(self) -> float:
@@ -47,20 +51,31 @@ class FileSource:
         return () if self._problem is None else (self._problem,)
 
     async def watch(self) -> AsyncGenerator[SectionChange, None]:
-        published: bytes | None = None
+        self._looked_at = None
         async with aclosing(self._looks()) as looks:
             async for _ in looks:
                 try:
                     raw = await asyncio.to_thread(_read, self._path)
-                    change = None if raw == published else await asyncio.to_thread(self._section, raw)
+                    change = await self._changed(raw)
                 except (InvalidInput, Unavailable) as error:
                     self._note(error.detail)
                     continue
                 self._note(None)
                 self._proved_at = asyncio.get_running_loop().time()
                 if change is not None:
-                    published = raw
                     yield change
+
+    async def _changed(self, raw: bytes) -> SectionChange | None:
+        """The section, None when it is that of the last look. Raises `InvalidInput` as long as it is wrong."""
+        if raw != self._looked_at:
+            self._looked_at, self._mistake = raw, None
+            try:
+                return await asyncio.to_thread(self._section, raw)
+            except InvalidInput as error:
+                self._mistake = error.detail
+        if self._mistake is not None:
+            raise InvalidInput(self._mistake)
+        return None
 
     def _section(self, raw: bytes) -> SectionChange:
         return SectionChange(self.name, parse(raw, str(self._path)), complete=True)
@@ -138,7 +153,11 @@ class _Loader(yaml.CSafeLoader):
 
 def _read(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
+        # A pipe that nobody writes to would keep its opening waiting, and with it the end of the process.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise Unavailable(f"{path}: is no regular file")
             raw = file.read(LARGEST + 1)
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from error

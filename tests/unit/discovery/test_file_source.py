@@ -1,6 +1,7 @@
 """The file source on real files."""
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -114,15 +115,50 @@ async def test_a_file_that_is_not_there_yet_is_waited_for(tmp_path: Path) -> Non
         await until(lambda: followed.routes)
 
 
-async def test_what_is_no_file_is_a_problem(tmp_path: Path) -> None:
-    """A folder in its place does not end the source."""
+@pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
+async def test_what_is_no_file_is_a_problem(tmp_path: Path, kind: str) -> None:
+    """It does not end the source, and nobody waits for a pipe that has no writer."""
     path = tmp_path / "routes.yaml"
-    path.mkdir()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind(str(path))
     async with following(source(path)) as followed:
         await until(followed.source.problems)
-        path.rmdir()
+        (path.rmdir if kind == "folder" else path.unlink)()
         write(path, ONE)
         await until(lambda: followed.routes)
+
+
+async def test_a_mistake_stays_one_until_the_file_changes(tmp_path: Path) -> None:
+    """Looked at again and again, the same text is still wrong; the text of before is right again."""
+    path = tmp_path / "routes.yaml"
+    write(path, ONE)
+    async with following(source(path, look_every_s=0.05)) as followed:
+        await until(lambda: followed.routes)
+        write(path, "routes: [")
+        await until(followed.source.problems)
+        path.unlink()
+        await until(lambda: "No such file" in str(followed.source.problems()))
+        write(path, "routes: [")
+        await until(lambda: "line 2" in str(followed.source.problems()))
+        write(path, ONE)
+        await until(lambda: not followed.source.problems())
+        assert set(followed.routes) == {"one"}
+
+
+async def test_a_file_beyond_all_reason_is_not_read(tmp_path: Path) -> None:
+    """To read 50 MB of YAML takes minutes and gigabytes: the problem says how large a file may be."""
+    path = tmp_path / "routes.yaml"
+    write(path, ONE)
+    async with following(source(path)) as followed:
+        await until(lambda: followed.routes)
+        os.truncate(path, 50 * 2**20)
+        await until(lambda: "larger than" in str(followed.source.problems()))
+        assert set(followed.routes) == {"one"}
 
 
 @pytest.mark.parametrize(
