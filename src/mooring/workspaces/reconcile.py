@@ -154,7 +154,8 @@ class WorkspaceReconciler:
         turn.publish(seen)
         self._observe(await turn.apply(Desired.stopped))
         self._starts.pop(turn.workspace.id, None)
-        await write(Phase.stopped, why, limited=())
+        # Started again without anybody's word, after a stop of Mooring, it begins with what is wanted by then.
+        await write(Phase.stopped, why, limited=(), started=None)
         turn.publish(None)
         await turn.event("stopped", f"stopped: {why}" if why else "stopped")
 

@@ -196,6 +196,10 @@ async def test_a_workspace_moves_to_a_newer_version_at_its_next_start() -> None:
         await it.service.restart(ADA, made.id)
         again = await it.until(made.id, lambda w: w.generation == 2 and w.phase is Phase.running)
         assert again.template_version == 2
+        await it.service.move_to_template(ADA, made.id, 1)
+        await it.reconciler.suspend()
+        assert (await it.until(made.id, Phase.stopped)).template_version == 1
+        await it.service.move_to_template(ADA, made.id, 2)
         assert (await it.service.move_to_template(ADA, made.id, 1)).spec.template_version == 1
         with pytest.raises(InvalidInput, match="version 9"):
             await it.service.move_to_template(ADA, made.id, 9)
