@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -80,6 +81,7 @@ async def test_what_the_database_says_becomes_unavailable(tmp_path: Path) -> Non
     with pytest.raises(Unavailable, match="the database does not answer: unable to open"):
         async with databases.opened(f"sqlite:///{tmp_path}/none/m.db"):
             pass
+    await _threads_ended()
 
 
 async def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
@@ -87,11 +89,19 @@ async def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
     async with databases.opened(f"sqlite:///{tmp_path}/m.db"):
         pass
     whole = (tmp_path / "m.db").read_bytes()
-    for contents in (b"noise" * 1000, whole[: len(whole) // 2], bytes(8192)):
-        (tmp_path / "bad.db").write_bytes(contents)
+    for number, contents in enumerate((b"noise" * 1000, whole[: len(whole) // 2], bytes(8192))):
+        (tmp_path / f"bad{number}.db").write_bytes(contents)
         with pytest.raises(Misconfigured, match=r"damaged \(.*\): restore a backup"):
-            async with databases.opened(f"sqlite:///{tmp_path}/bad.db"):
+            async with databases.opened(f"sqlite:///{tmp_path}/bad{number}.db"):
                 pass
+    await _threads_ended()
+
+
+async def _threads_ended() -> None:
+    """A connection that could not be made leaves aiosqlite's thread on its way out, which still speaks to the loop."""
+    async with asyncio.timeout(30):
+        while any("_connection_worker_thread" in thread.name for thread in threading.enumerate()):
+            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("url", ["mysql://a:secret@b/c", "not a url: secret", "oracle://secret"])
