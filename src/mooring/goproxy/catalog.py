@@ -154,9 +154,13 @@ def _since(text: str) -> float:
         return 0.0
     try:
         # A plus that was sent raw arrives as a space.
-        return dt.datetime.fromisoformat(text.replace(" ", "+")).timestamp()
+        moment = dt.datetime.fromisoformat(text.replace(" ", "+"))
+        if moment.tzinfo is not None:
+            return moment.timestamp()
     except ValueError:
-        raise InvalidInput("since must be a time as in RFC 3339: 2026-01-02T03:04:05Z", field="since") from None
+        pass
+    # Without its zone it would be one of this machine's, and a mirror elsewhere would miss hours.
+    raise InvalidInput("since must be a time with its zone as in RFC 3339: 2026-01-02T03:04:05Z", field="since")
 
 
 def _limit(text: str) -> int:

@@ -116,6 +116,14 @@ async def test_every_query_of_the_index_is_answered(app: App, query: bytes) -> N
         assert await answer(app, "GET", path, query, []) in (200, 422)
 
 
+@pytest.mark.parametrize("since", [b"2026-01-02", b"2026-01-02T03:04:05", b"2026-01-02T03:04:05.5"])
+async def test_a_time_has_its_zone(app: App, since: bytes) -> None:
+    """What this machine's zone made of it would be hours off for a mirror elsewhere."""
+    assert await answer(app, "GET", b"/index", b"since=" + since, []) == 422
+    for zone in (b"Z", b"+14:00", b"%2B14:00"):
+        assert await answer(app, "GET", b"/index", b"since=2026-01-02T03:04:05" + zone, []) == 200
+
+
 @pytest.mark.parametrize("header", HEADERS)
 async def test_every_header_is_answered(app: App, header: tuple[bytes, bytes]) -> None:
     """A range is served, ignored or out of reach; nothing else about a file depends on malformed headers."""
