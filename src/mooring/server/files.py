@@ -51,7 +51,8 @@ def remove_endpoint(home: Home) -> None:
     """Tell the command line that nothing runs here any more, and leave no socket that nobody listens at."""
     try:
         (home.run / "endpoint.json").unlink(missing_ok=True)
-        for path in (home.api_socket, home.modules_socket, home.containers_socket, *home.run.glob("w/*/*.sock")):
+        own = (home.api_socket, home.modules_socket, home.modules_admin_socket, home.containers_socket)
+        for path in (*own, *home.run.glob("w/*/*.sock")):
             if not _answers(path):
                 path.unlink(missing_ok=True)
     except OSError as error:

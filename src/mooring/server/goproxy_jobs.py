@@ -154,7 +154,7 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exporte
             with _replacing(to) as beside:
                 return Exported(await _write(goproxy.store, beside, patterns), unproved)
         except OSError as error:
-            raise InvalidInput(f"{to} cannot be written: {error.strerror}", field="to") from error
+            raise InvalidInput(f"{to} cannot be written: {error.strerror or error}", field="to") from error
 
 
 @contextmanager

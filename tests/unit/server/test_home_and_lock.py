@@ -193,6 +193,8 @@ def test_where_the_server_is_goes_with_it(home: Home) -> None:
         socket.socket(socket.AF_UNIX) as alive,
     ):
         server.bind(str(home.api_socket))
+        # As a module proxy leaves it that was killed.
+        home.modules_admin_socket.hardlink_to(home.api_socket)
         for listener, folder in zip((dead, alive), workspaces, strict=True):
             folder.mkdir()
             listener.bind(str(folder / "keeper.sock"))
