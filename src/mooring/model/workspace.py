@@ -144,8 +144,8 @@ class Workspace:
 
     `reason` is for a person and never empty when `phase` is failed; while it runs it is what went wrong beside the
     editor. `generation` counts starts: an observation of an earlier start is not one of this. `started` is the
-    specification of that start (None: there was none, or it was stopped since), which `spec` may be ahead of. `awake_until` is the end of a
-    declared keep-awake. `limited` names the limits that are in force now.
+    specification of that start, which `spec` may be ahead of; None: there was none, or it was stopped since.
+    `awake_until` is the end of a declared keep-awake. `limited` names the limits that are in force now.
     """
 
     id: str
