@@ -22,6 +22,9 @@ from mooring.settings import Home, Installation, cgroup_name
 from mooring.workspaces.processes.cgroups import prepare
 
 _DOWN_WITHIN_S = 60.0
+_LOCK_BYTES = 64
+_LOOKERS = 10_000
+"""Tries beside those who only look: a tenth of a second."""
 
 
 def up(installation: Installation, user: str | None, announce: Callable[[str], None], *, replacing: bool) -> None:
@@ -101,18 +104,34 @@ def locked(home: Home) -> Iterator[None]:
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}", field="MOORING_HOME") from error
     try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _acquired(fd):
             raise Conflict(
                 f"Mooring already runs on {home.root} (pid {_holder(home)}); mooring down stops it and its "
                 'workspaces, make up ARGS="--replace" takes its place and lets them run on'
-            ) from None
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps({"pid": os.getpid()}).encode(), 0)
+            )
+        try:
+            # Over what is there, and never shorter: a full disk would not give the room back.
+            os.pwrite(fd, json.dumps({"pid": os.getpid()}).ljust(_LOCK_BYTES).encode(), 0)
+        except OSError as error:
+            raise Misconfigured(f"{path}: {error.strerror}", field="MOORING_HOME") from error
         yield
     finally:
         os.close(fd)
+
+
+def _acquired(fd: int) -> bool:
+    """Take the lock; False when a supervisor has it. Whoever asks whether one runs has a share of it for an instant."""
+    for _ in range(_LOOKERS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        fcntl.flock(fd, fcntl.LOCK_UN)
+        os.sched_yield()
+    return False
 
 
 @dataclass(frozen=True, slots=True)

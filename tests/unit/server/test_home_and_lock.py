@@ -16,7 +16,8 @@ from mooring.server.embedded import down, locked, make_home, running
 from mooring.server.files import make_folders, remove_endpoint, write_endpoint
 from mooring.server.supervisor import Account, account, bind
 from mooring.settings import Home, Installation, Listen
-from support.waiting import WITHIN_S, until
+from support.small_disk import small_disk
+from support.waiting import WITHIN_S, pause, until
 
 HOLDER = """
 import signal, sys
@@ -26,6 +27,16 @@ from mooring.settings import Home
 with locked(Home(Path(sys.argv[1]))):
     print("held", flush=True)
     signal.sigwait([signal.SIGTERM])
+"""
+
+LOOKER = """
+import sys
+from pathlib import Path
+from mooring.server.embedded import running
+from mooring.settings import Home
+print("looks", flush=True)
+while True:
+    running(Home(Path(sys.argv[1])))
 """
 
 
@@ -106,6 +117,38 @@ def test_one_supervisor_a_home(home: Home, holder: subprocess.Popen[str]) -> Non
     assert running(home) is None
     with locked(home):
         assert running(home) is not None
+
+
+def test_who_only_looks_keeps_nobody_from_starting(home: Home) -> None:
+    """`mooring doctor` has a share of the lock for an instant, in which a start must not take it for a supervisor."""
+    home.root.mkdir()
+    with locked(home):
+        pass
+    with subprocess.Popen([sys.executable, "-c", LOOKER, str(home.root)], stdout=subprocess.PIPE) as looker:
+        assert looker.stdout is not None
+        looker.stdout.readline()
+        try:
+            for _ in range(300):
+                with locked(home):
+                    pause(0.001)
+        finally:
+            looker.kill()
+
+
+def test_a_full_disk_has_room_for_the_lock(tmp_path: Path) -> None:
+    """A Mooring that ran on a disk that is full by now starts again; a home that has no lock yet says what is wrong."""
+    with small_disk(tmp_path / "disk", 1) as disk:
+        homes = [Home(disk.folder / name) for name in ("old", "new")]
+        for home in homes:
+            home.root.mkdir()
+        with locked(homes[0]):
+            pass
+        (homes[1].root / "lock").touch()
+        disk.fill()
+        with locked(homes[0]):
+            assert running(homes[0]) is not None
+        with pytest.raises(Misconfigured, match="lock: No space left"), locked(homes[1]):
+            pass
 
 
 def test_a_lock_is_never_followed_elsewhere(home: Home, tmp_path: Path) -> None:
