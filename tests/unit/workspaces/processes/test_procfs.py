@@ -4,11 +4,13 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from mooring.workspaces.processes import procfs
 from mooring.workspaces.processes.procfs import Process
+from support.waiting import until
 
 LINE = "{pid} ({name}) {state} {parent} 1 7 0 -1 0 0 0 0 0 100 50 25 25 20 0 1 0 {start} 0 3 0"
 
@@ -22,9 +24,13 @@ def line(pid: int, parent: int, name: str = "sh", state: str = "S", start: int =
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:
     """A living process with a mark in its environment."""
     child = subprocess.Popen(["sleep", "1000"], env={"MARK": "here"})
-    yield child
-    child.kill()
-    child.wait()
+    try:
+        # A program that has just begun has no environment for a moment.
+        until(Path(f"/proc/{child.pid}/environ").read_bytes)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
 
 
 def test_a_command_may_look_like_the_end_of_the_field() -> None:
