@@ -237,3 +237,46 @@ async def test_a_runtime_that_does_not_answer_stops_nobody(room: Room) -> None:
     for _ in range(300):
         room.hands.seconds += await room.loop.look()
     assert room.stopped == []
+
+
+async def test_what_was_not_measured_may_be_work(room: Room) -> None:
+    """A runtime that answers again after its silence has to answer twice: one sum says nothing about now."""
+    room.runtime.world.usage.clear()
+
+    class Deaf(MemoryRuntime):
+        async def usage(self, workspace_id: str) -> Usage | None:
+            raise Unavailable(f"no answer about {workspace_id}")
+
+    engine, room.runtime = room.runtime, Deaf(room.runtime.world)
+    room.loop = room.server()
+    for _ in range(300):
+        room.hands.seconds += await room.loop.look()
+    room.loop._parts.engines["process"] = engine  # type: ignore[index]
+    room.runtime = engine
+    await room.passes(60, cpu=0.5)
+    assert room.stopped == []
+
+
+async def test_an_editor_that_was_started_again_is_measured_anew(room: Room) -> None:
+    """Its sum begins at nothing: what it has done since, just when the time is over, is not known to be too little."""
+    room.uses(1000.0)
+    await room.passes(29.5)
+    room.uses(0.0)
+    await room.passes(60, cpu=0.5)
+    assert room.stopped == []
+
+
+async def test_a_gateway_has_time_to_hear_of_a_person(room: Room) -> None:
+    """Server and gateway have just been started again: who goes on typing within the minute is not stopped first."""
+    now = await room.store.get(WORKSPACE.id)
+    short = now.spec.model_copy(update={"idle": IdleRule(after_s=60)})
+    await room.store.update(replace(now, spec=short), expected=now.revision)
+    room.hands.seconds += 7200
+    room.loop = room.server()
+    await room.passes(0.75)
+    assert room.stopped == []
+    room.inputs.at[WORKSPACE.id] = room.hands.seconds
+    await room.passes(0.75)
+    assert room.stopped == []
+    await room.passes(1)
+    assert room.stopped == ["idle for 60 s"]
