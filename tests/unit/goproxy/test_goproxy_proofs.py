@@ -199,6 +199,7 @@ def test_the_log_survives_a_kill_at_any_byte(tmp_path: Path) -> None:
         with again.exclusive():
             again.append([b"e v1.0.0 h1:e\n"])
         assert Ledger(folder, "sum.example").records()[2:] == [b"e v1.0.0 h1:e\n"]
+        assert (folder / "records").read_bytes() == before + b"e v1.0.0 h1:e\n\n"
 
 
 def test_a_log_that_was_changed_does_not_open(tmp_path: Path) -> None:
