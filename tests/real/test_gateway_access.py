@@ -214,7 +214,9 @@ async def test_the_probe_enters_a_starting_workspace_and_leaves_no_trace(unused:
     await unused.publish(starting, grants=Grants(keys=(KEY,), tokens=(*GRANTS.tokens, PROBE_GRANT)))
     assert (await unused.get("a.test", "/healthz", Authorization=f"Bearer {PROBE}")).status == 200
     assert (await unused.get("a.test", "/healthz", Authorization=f"Bearer {TOKEN}")).json()["code"] == "starting"
-    text = await metrics(unused, 'code="5xx"} 1')
+    await unused.publish(guarded(running, "other", host="b.test"))
+    assert (await unused.get("b.test", Authorization=f"Bearer {PROBE}")).status == 403
+    text = await metrics(unused, 'route="test/one",code="5xx"} 1')
     assert 'code="2xx"' not in text
     assert (await unused.sink.read()).activity == {}
 
