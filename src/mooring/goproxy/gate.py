@@ -27,12 +27,13 @@ class Gate:
         Raises:
             Forbidden: not at all; says why.
         """
+        private = self._is_private(ask.module)
+        if private:
+            # Before the rules: what they say of it is for those who may have it.
+            subject.check(ask.module)
         mark = self._rules.mark(ask.module, ask.version)
-        if not self._is_private(ask.module):
-            return mark
-        subject.check(ask.module)
         # A client that is sent elsewhere would name the module there.
-        return Mark.include
+        return Mark.include if private else mark
 
     def admit_database(self, subject: Subject, ask: SumdbAsk) -> None:
         """Raise Forbidden for what would tell `subject` of private modules that are not theirs."""

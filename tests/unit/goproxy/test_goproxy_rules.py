@@ -7,7 +7,7 @@ import pytest
 
 from mooring.errors import Forbidden, InvalidInput, Unauthenticated, Unavailable
 from mooring.goproxy import access
-from mooring.goproxy.access import Access
+from mooring.goproxy.access import Access, Subject
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.policy import Filter, Mark
@@ -189,6 +189,16 @@ def test_a_private_module_is_never_sent_elsewhere(tmp_path: Path) -> None:
     assert gate.admit(everybody, ask("www.example/x", "v1.0.0", Kind.zip)) is Mark.direct
     with pytest.raises(Forbidden):
         gate.admit(everybody, ask("git.example/old", "v1.0.0", Kind.zip))
+
+
+def test_a_reason_is_for_those_who_may_have_the_module(tmp_path: Path) -> None:
+    """A rule's words about a private module are not told to somebody whose it is not."""
+    gate = Gate(Access(None), rules(tmp_path, "- git.example/old # sold to ACME"), lambda _module: True)
+    wanted = ask("git.example/old", "v1.0.0", Kind.zip)
+    with pytest.raises(Forbidden, match="sold to ACME"):
+        gate.admit(Subject("ann", ("git.example",)), wanted)
+    with pytest.raises(Forbidden, match="is private, and eve may not have it"):
+        gate.admit(Subject("eve", ()), wanted)
 
 
 def test_tokens_that_are_moved_away_and_back_open_again(tmp_path: Path) -> None:
