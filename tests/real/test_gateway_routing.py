@@ -9,8 +9,8 @@ from mooring.gateway.config import Modules
 from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Match, Route
 from mooring.settings import Home
 from support.certificates import server_context
+from support.nginx import CONSOLE, Gateway, Request, backend, gateway, ok, settings
 from support.nginx import Backend as Running
-from support.nginx import Gateway, Request, backend, gateway, ok, settings
 
 PUBLIC = Access(kind="public")
 
@@ -216,8 +216,21 @@ async def test_pages_and_problems_say_why_nothing_is_served(edge: Gateway) -> No
             assert (page.status, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
             assert f"{name}.test".encode() in page.body
             assert b"{{" not in page.body
+            assert f'href="http://{edge.authority(CONSOLE)}/"'.encode() in page.body
             assert (b"Nothing answers at this address just now.</p>" in page.body) == (name == "dead")
             assert page.headers["cache-control"] == "no-store"
+
+
+async def test_an_address_that_cannot_be_read_is_a_page_too(edge: Gateway) -> None:
+    """A browser gets a page with the way out, a program the problem; nothing of the address becomes markup."""
+    program = await edge.get("a.test", "/a%2fb", Accept="*/*")
+    assert (program.status, program.json()["code"]) == (400, "invalid_input")
+    hostile = await edge.get('a"><b>.test', "/a%2fb", Accept="text/html,*/*")
+    assert b"&lt;b&gt;.test" in hostile.body
+    page = await edge.get("a.test", "/a%2fb", Accept="text/html,*/*")
+    assert page.status == 400
+    assert b"This address cannot be read" in page.body
+    assert f'href="http://{edge.authority(CONSOLE)}/"'.encode() in page.body
 
 
 async def test_large_bodies_pass_both_ways_without_being_kept(edge: Gateway) -> None:

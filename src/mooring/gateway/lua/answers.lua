@@ -44,17 +44,16 @@ local function page(status, name, values)
     return say(status, pages.render(name, values))
 end
 
-local function console_url(state)
-    local port = state and string.match(state.authority, ":%d+$") or ""
+local function console_url()
+    local port = string.match(ngx.var.http_host or "", ":%d+$") or ""
     return ngx.var.scheme .. "://" .. settings.console .. port .. "/"
 end
 
 -- `answer` is {status, code, title, detail, page}; a browser gets the page, everybody else the problem.
-local function reply(answer, state)
+local function reply(answer)
     if answer.page and wants_page() then
-        local host = state and state.host or ngx.var.host
         local values = {
-            host = host, title = answer.title, console = console_url(state),
+            host = ngx.var.host, title = answer.title, console = console_url(),
             detail = string.gsub(answer.detail, "^%l", string.upper) .. ".", hint = answer.hint,
         }
         return page(answer.status, answer.page, values)
@@ -62,10 +61,14 @@ local function reply(answer, state)
     return problem(answer.status, answer.code, answer.title, answer.detail)
 end
 
+local BAD_REQUEST = {
+    status = 400, code = "invalid_input", title = "Bad request", page = "unreadable",
+    detail = "the path or the Host header can be read in more than one way, or the host's name is too long",
+}
+
 function _M.bad_request()
     metrics.refused("bad_request")
-    local detail = "the path or the Host header can be read in more than one way, or the host's name is too long"
-    return problem(400, "invalid_input", "Bad request", detail)
+    return reply(BAD_REQUEST)
 end
 
 local UNKNOWN = {
@@ -83,8 +86,8 @@ local STOPPED = {
     detail = "this workspace is stopped; start it in the console or with: mooring workspace start",
 }
 
-function _M.stopped(state)
-    return reply(STOPPED, state)
+function _M.stopped()
+    return reply(STOPPED)
 end
 
 local STARTING = {
@@ -92,9 +95,9 @@ local STARTING = {
     detail = "this workspace is starting; try again in a moment",
 }
 
-function _M.starting(state)
+function _M.starting()
     ngx.header["Retry-After"] = "1"
-    return reply(STARTING, state)
+    return reply(STARTING)
 end
 
 local CHECK = "If this is the address of a server that you started, check that it still runs and listens on this port."
@@ -103,9 +106,9 @@ local UNAVAILABLE = {
     detail = "nothing answers at this address just now", hint = CHECK,
 }
 
-function _M.unavailable(state)
+function _M.unavailable()
     metrics.refused("no_backend")
-    return reply(UNAVAILABLE, state)
+    return reply(UNAVAILABLE)
 end
 
 local WITHHELD = {
@@ -113,10 +116,10 @@ local WITHHELD = {
     detail = "the gateway has not heard from the server for a minute and cannot check who may enter",
 }
 
-function _M.withheld(state)
+function _M.withheld()
     metrics.refused("withheld")
     ngx.header["Retry-After"] = "5"
-    return reply(WITHHELD, state)
+    return reply(WITHHELD)
 end
 
 function _M.unauthenticated(state)
@@ -135,9 +138,9 @@ local FORBIDDEN = {
     hint = "Sign in as somebody who may, or ask who runs this Mooring.",
 }
 
-function _M.forbidden(state)
+function _M.forbidden()
     metrics.refused("forbidden")
-    return reply(FORBIDDEN, state)
+    return reply(FORBIDDEN)
 end
 
 local ORIGIN = {
@@ -145,20 +148,20 @@ local ORIGIN = {
     detail = "a page of another origin caused this request",
 }
 
-function _M.origin(state)
+function _M.origin()
     metrics.refused("origin")
-    return reply(ORIGIN, state)
+    return reply(ORIGIN)
 end
 
 -- `status` is what nginx would have said of a backend.
-function _M.failed(status, state)
+function _M.failed(status)
     local answer = {
         status = status, code = status == 504 and "deadline_exceeded" or "unavailable", page = "unavailable",
         title = status == 504 and "Too slow" or "No answer",
         detail = status == 413 and "the request is too large" or UNAVAILABLE.detail,
         hint = status ~= 413 and CHECK or nil,
     }
-    return reply(answer, state)
+    return reply(answer)
 end
 
 return _M

@@ -15,7 +15,9 @@ function _M.answer(listener)
     if before then
         handover.over(before)
     end
-    return answers.failed(status, request.identify(listener))
+    -- By the state the request is counted at its end, and nginx has cleared it.
+    request.identify(listener)
+    return answers.failed(status)
 end
 
 return _M

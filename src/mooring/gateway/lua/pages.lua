@@ -3,7 +3,7 @@ local settings = require("settings")
 
 local _M = {}
 
-local NAMES = { "unknown", "stopped", "starting", "unavailable", "forbidden" }
+local NAMES = { "unknown", "stopped", "starting", "unavailable", "forbidden", "unreadable" }
 local pages = {}
 
 local function read(name)

@@ -110,7 +110,7 @@ end
 
 local function forward(state)
     if not located(state) then
-        return answers.unavailable(state)
+        return answers.unavailable()
     end
     filters.request(state)
     if state.websocket and not state.backend.files then
@@ -143,7 +143,7 @@ local function answered_here(state)
         return true
     end
     if route.state == "stopped" or route.state == "starting" and not passes_to_starting(state) then
-        answers[route.state](state)
+        answers[route.state]()
         return true
     end
 end
@@ -185,7 +185,7 @@ function _M.handle(listener)
     end
     local state = routed(listener, path, host, authority)
     if not state then
-        return answers.unknown(host)
+        return answers.unknown()
     end
     state.websocket = tunnel.wanted()
     if state.route.cors and filters.cors(state) then
