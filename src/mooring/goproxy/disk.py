@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -105,7 +106,8 @@ class DiskStore:
     async def open(self, name: str) -> DiskBlob | None:
         path = f"{self._download}/{name}"
         try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            # A pipe that somebody put there would be waited for, by the whole process.
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -113,6 +115,9 @@ class DiskStore:
                 return None
             raise _translated(error) from error
         status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(fd)
+            return None
         now = time.time()
         if now - max(status.st_atime, status.st_mtime) > _READ_AGAIN_S:
             # File systems mounted with noatime would make everything look unread to the eviction.

@@ -63,6 +63,21 @@ async def test_what_cannot_be_removed_is_said(copied: DiskStore) -> None:
     assert await copied.open(NAME) is None
 
 
+async def test_what_is_no_file_is_none(tmp_path: Path) -> None:
+    """A folder, a pipe or a link by the name of a module's file is not served, and nobody waits for it."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+    await store.put(NAME, b"module example.com/x\n")
+    file = tmp_path / "cache/download" / NAME
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - how many, nothing else
+    for make in (Path.mkdir, os.mkfifo, lambda path: path.symlink_to(file)):
+        path = file.with_name("v1.1.0.mod")
+        make(path)
+        assert await store.open("example.com/x/@v/v1.1.0.mod") is None
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 async def test_an_eviction_goes_on_with_the_others(copied: DiskStore) -> None:
     """What cannot be removed is kept, with the reason, and the next in line goes."""
     for module in ("first", "second"):
