@@ -218,7 +218,9 @@ class Accounts:
             session = _session_of(ticket, host, now)
             await self._store.add_session(session)
         except NotFound as error:
-            raise Unauthenticated("the link has been used or has expired: ask for a new one") from error
+            raise Unauthenticated(
+                "the link has been used or has expired: mooring console or mooring workspace open makes a new one"
+            ) from error
         claims = Claims(session.id, session.user, host, int(session.expires_at))
         cookie = sign(claims, self._keyring.signing(now=now))
         return Redeemed(cookie, max(1, int(session.expires_at - now)), ticket.next)

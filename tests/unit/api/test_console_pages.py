@@ -57,10 +57,8 @@ async def test_what_runs_with_a_failed_clone_says_so_beside_its_way_in(it: Api) 
 async def test_what_went_wrong_is_a_sentence(it: Api) -> None:
     """A finding stands alone on its page: it begins with a capital letter and ends with a full stop."""
     page = await it.client().get("/.mooring/ticket?ticket=used")
-    assert (page.status_code, page.text.count("<p>The link has been used or has expired: ask for a new one.</p>")) == (
-        401,
-        1,
-    )
+    text = "The link has been used or has expired: mooring console or mooring workspace open makes a new one."
+    assert (page.status_code, page.text.count(f"<p>{text}</p>")) == (401, 1)
 
 
 async def test_a_mistyped_address_is_a_page(it: Api) -> None:
@@ -73,6 +71,26 @@ async def test_a_mistyped_address_is_a_page(it: Api) -> None:
     for path, accept in (("/nowhere", "*/*"), ("/api/v1/nowhere", "text/html")):
         refused = await browser.get(path, headers={"Accept": accept})
         assert (refused.status_code, refused.json()["code"]) == (404, "not_found")
+
+
+async def test_what_a_browser_shows_is_a_page(it: Api) -> None:
+    """Bad input, a button that is pressed twice and another origin are pages for a person, problems for a program."""
+    browser = await it.browser("ada")
+    person = {"Accept": "text/html,*/*;q=0.8"}
+    for method, path, status, said in (
+        ("GET", f"/modules?q={'a' * 1025}", 422, "Q: must have at most 1024 characters."),
+        ("GET", f"/.mooring/ticket?ticket={'a' * 201}", 422, "Ticket: must have at most 200 characters."),
+        ("POST", "/.mooring/sign-out", 403, f"This must come from a page of {CONSOLE}."),
+    ):
+        page = await browser.request(method, path, headers=person)
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8"), path
+        assert said in page.text
+        program = await browser.request(method, path, headers={"Accept": "*/*"})
+        assert (program.status_code, program.headers["content-type"]) == (status, "application/problem+json"), path
+    ours = person | {"Origin": CONSOLE}
+    assert "This browser is signed out." in (await browser.post("/.mooring/sign-out", headers=ours)).text
+    again = await browser.post("/.mooring/sign-out", headers=ours)
+    assert (again.status_code, "mooring console" in again.text) == (401, True)
 
 
 async def test_pages_run_no_script_and_load_nothing(it: Api) -> None:

@@ -34,15 +34,14 @@ from mooring.api.http.limits import Bounded
 from mooring.api.http.problem import answer, problems
 from mooring.api.http.schemas import Problem
 from mooring.api.http.services import Services
-from mooring.errors import MooringError
+from mooring.errors import MooringError, Unauthenticated
 
 _ERRORS = (MooringError, HTTPException, RequestValidationError, WebSocketRequestValidationError, Exception)
 
 
 def create_app(services: Services) -> FastAPI:
     """The API and the console's pages, calling `services`."""
-    handlers: dict[Any, Any] = dict.fromkeys(_ERRORS, answer)
-    handlers[HTTPException] = _refused
+    handlers: dict[Any, Any] = dict.fromkeys(_ERRORS, _refused)
     app = FastAPI(
         title="Mooring",
         version="1",
@@ -63,18 +62,22 @@ def create_app(services: Services) -> FastAPI:
 
 
 async def _refused(connection: Request | WebSocket, error: Exception) -> Response | None:
-    """What HTTP itself refuses: a page for a person who mistyped one's address, else as any error."""
-    if isinstance(connection, Request) and _looks(connection):
-        found = problem.describe(error)[0]
-        services: Services = connection.app.state.services
-        return Pages().message(services, found.status, found.title, f"{found.detail.capitalize()}.")
-    return await answer(connection, error)
+    """Any error: to a person whose browser shows the answer a page, else the problem document."""
+    response = await answer(connection, error)
+    if not isinstance(connection, Request) or not _looks(connection):
+        return response
+    services: Services = connection.app.state.services
+    if isinstance(error, Unauthenticated):
+        return Pages().sign_in(services)
+    found, headers = problem.describe(error)
+    page = Pages().message(services, found.status, found.title, found.detail)
+    page.headers.update(headers)
+    return page
 
 
 def _looks(request: Request) -> bool:
     """Whether it is a person with a browser."""
-    page = "text/html" in request.headers.get("accept", "")
-    return page and request.method == "GET" and not request.url.path.startswith("/api/")
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
 
 
 @cache
