@@ -483,7 +483,7 @@ async def test_a_stop_whose_sweep_is_killed_is_none(world: ProcessHarness, monke
             while keeper_pid(world, wanted) == first or world.state(wanted)["phase"] != "stopping":
                 await asyncio.sleep(0.01)
         os.kill(keeper_pid(world, wanted), signal.SIGKILL)
-        with pytest.raises(Unavailable, match="was killed"):
+        with pytest.raises(Unavailable):
             await stopping
         assert world.alive(wanted) > 0
         assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped

@@ -147,7 +147,7 @@ class Keeper:
         for message in messages:
             try:
                 self._obey(descriptor, message)
-            except (LookupError, TypeError, ValueError, AttributeError, OSError):
+            except (LookupError, TypeError, ValueError, AttributeError):
                 # Any program of the workspace's user may connect: what it says must not end the keeper.
                 self._disconnect(descriptor)
                 return
@@ -219,7 +219,7 @@ class Keeper:
     def _signal(self, key: str, number: int) -> None:
         for pid, (_, known) in self._commands.items():
             if known == key:
-                with suppress(ProcessLookupError):
+                with suppress(OSError):  # it just ended, or there is no such signal
                     os.killpg(pid, number)  # ours and not reaped yet: the pid cannot be another's
 
 
