@@ -24,6 +24,8 @@ from mooring.goproxy.faults import NoSpace
 _MAX_FILE = 4 * 2**30
 _SSH = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15")
 _MAX_OUTPUT = 8 * 2**20
+"""Bytes of each stream; a list of a hundred thousand versions has less."""
+_CHUNK = 64 * 2**10
 _MAX_TEXT = 8 * 2**10
 _MAX_LINE = 1000
 _CREDENTIALS = re.compile(r"://[^/\s]+@")
@@ -42,6 +44,7 @@ _ABSENT = re.compile(
     r"does not match|is not a valid",
     re.IGNORECASE,
 )
+_TOO_OLD = "GOTOOLCHAIN=local)"
 _NO_SPACE = re.compile(r"no space left|disk quota|file (size limit|too large)", re.IGNORECASE)
 
 
@@ -205,13 +208,12 @@ class GoCommand:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
-                limit=_MAX_OUTPUT,
             )
         except OSError as error:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
         try:
             async with asyncio.timeout(self.limits.within_s):
-                output, errors = await process.communicate()
+                output, errors = await _said(process)
         except TimeoutError as error:
             raise Unavailable(f"the repository did not answer within {self.limits.within_s:g} s") from error
         finally:
@@ -265,12 +267,44 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
+async def _said(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
+    """Output and errors of a program until it ends.
+
+    Raises:
+        Unavailable: it says more than anybody has use for. Its beginning alone is not judged: where a server's words
+            end is seen at the end.
+    """
+    streams = filter(None, (process.stdout, process.stderr))
+    async with asyncio.TaskGroup() as group:
+        output, errors = (group.create_task(_bounded_read(process, stream)) for stream in streams)
+    _ = await process.wait()
+    if max(len(output.result()), len(errors.result())) > _MAX_OUTPUT:
+        raise Unavailable(f"the go command says more than {_MAX_OUTPUT} bytes about this repository")
+    return output.result(), errors.result()
+
+
+async def _bounded_read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
+    said = bytearray()
+    while chunk := await stream.read(_CHUNK):
+        if len(said) <= _MAX_OUTPUT:
+            said += chunk
+        else:
+            _kill(process)
+    return bytes(said)
+
+
 async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        _kill(process)
+        # Its end is not heard of before all that it said is read.
+        _ = await process.communicate()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
     """Git and ssh are the go command's children: end all of its session, unless it ended by itself."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
 
 
 def _complaint(output: bytes, errors: bytes) -> str:
@@ -296,6 +330,9 @@ def translated(asked: str, text: str) -> MooringError:
     text = _bounded(text)
     lines = (line for line in text.splitlines() if line.strip() and not line.startswith("go: downloading"))
     reason = unreadable.excerpt(lines).strip() or "the go command failed"
+    if _TOO_OLD in text:
+        # The developer's own is new enough, and its version is not the one that is named.
+        reason = f"the module proxy's Go is too old for this module: {reason}"
     # A path may be made of such words.
     text = text.replace(asked, "").replace(asked.partition("@")[0], "")
     if _NO_SPACE.search(unreadable.of_this_machine(text)):

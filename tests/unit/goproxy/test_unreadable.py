@@ -91,6 +91,13 @@ def test_the_name_of_a_module_is_no_reason(asked: str) -> None:
     assert type(translated(asked, said)) is NotFound
 
 
+def test_whose_go_is_too_old_is_said() -> None:
+    """The version in the go command's words is the proxy's, and the developer has another one."""
+    error = translated(ASKED, f"go: {ASKED} requires go >= 1.99 (running go 1.27; GOTOOLCHAIN=local)")
+    assert type(error) is Unavailable
+    assert error.detail.startswith(f"the module proxy's Go is too old for this module: go: {ASKED} requires go >= 1.99")
+
+
 def test_no_part_of_a_password_is_shown() -> None:
     """Also where it holds an @, which git's own address would have written otherwise."""
     error = translated(ASKED, "fatal: unable to access 'https://ann:p@ss@word@github.com/acme/x/': no route to host")
@@ -121,3 +128,15 @@ async def test_a_servers_text_costs_no_time(tmp_path: Path, worst: str) -> None:
     with pytest.raises(Unavailable) as caught:
         await command.run("list", "-m", ASKED)
     assert len(caught.value.detail) <= 600
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+async def test_endless_words_are_cut_off(tmp_path: Path, stream: int) -> None:
+    """A program that never stops talking is ended once it said more than anybody has use for, and nothing is absent."""
+    program = tmp_path / "go"
+    program.write_text(f"#!/bin/sh\nexec yes 'go: unknown revision' >&{stream}\n")
+    program.chmod(0o755)
+    command = GoCommand(program, tmp_path / "store", "/usr/bin:/bin")
+    command.prepare()
+    with pytest.raises(Unavailable, match="says more than"):
+        await command.run("list", "-m", ASKED)
