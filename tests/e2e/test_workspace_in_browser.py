@@ -161,3 +161,19 @@ async def answering(mooring: Mooring) -> None:
             if answer.status_code == httpx2.codes.OK:
                 return
             await asyncio.sleep(0.1)
+
+
+async def test_the_page_of_a_workspace_that_fails_says_why(mooring: Mooring, browser: Browser) -> None:
+    """Who waits for a start that fails sees the last words of the editor, and is not told that it is stopped."""
+    editor = '[editor]\ncommand = ["/bin/sh", "-c", "echo the library libfoo is missing; exit 3"]\n'
+    mooring.add_template("broken", f"version = 1\n{editor}")
+    await cli(mooring, "workspace", "create", "broken", "--template", "broken", "--no-start")
+    link = await cli(mooring, "workspace", "open", "broken", "--print")
+    page = await (await browser.new_context()).new_page()
+    await visit(page, link.strip())
+    assert await page.inner_text("h1") == "This workspace is stopped"
+    await cli(mooring, "workspace", "start", "broken")
+    await page.click("text=Look again")
+    await page.wait_for_selector("h1:has-text('This workspace has failed')")
+    assert "the library libfoo is missing" in await page.inner_text("#why")
+    await cli(mooring, "workspace", "delete", "broken", "--yes", "--wait")
