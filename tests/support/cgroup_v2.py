@@ -16,6 +16,7 @@ from support.runtime_process import ProcessHarness, harness
 from support.runtimes import WITHIN_S, answered, stopped, workspace
 
 POINT = Path("/sys/fs/cgroup")
+CONTROLLERS = cgroups.V2
 # Out of its session, without its parent and without the workspace's marks: only the cgroup still knows it.
 DAEMON = "setsid env -i /bin/sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
 FORKER = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait"
@@ -96,8 +97,38 @@ def outlives_its_supervisor(own: Path) -> None:
         (Path(root.folders[""]) / "w").mkdir()
     assert Path("/proc/self/cgroup").read_text().strip().endswith("/replaced/services")
     (Path(root.folders[""]) / "w").rmdir()
-    cgroups._release(root)
+    cgroups._release(root, own)
     assert Path("/proc/self/cgroup").read_text().strip().endswith(own.name)
+
+
+def above_a_shell(own: Path) -> None:
+    """In a terminal's cgroup, where the shell is too, limits are had beside it; nothing of that is left.
+
+    Here with a controller that v1 has not taken.
+    """
+    (controller,) = cgroups.V2 = ("hugetlb",)
+    assert controller in (POINT / "cgroup.controllers").read_text().split()
+    (POINT / "cgroup.subtree_control").write_text(f"+{controller}")
+    terminal = own / "terminal"
+    terminal.mkdir()
+    shell = subprocess.Popen(["sleep", "1000"])
+    for pid in (shell.pid, 0):
+        (terminal / "cgroup.procs").write_text(str(pid))
+    with cgroups.prepare(os.geteuid(), os.getegid(), name="beside") as root:
+        assert root is not None
+        assert root.folders == {"": str(own / "beside"), controller: str(own / "beside")}
+        (own / "beside/w").mkdir()
+        assert f"{controller}.2MB.max" in {entry.name for entry in (own / "beside/w").iterdir()}
+        (own / "beside/w").rmdir()
+    assert Path("/proc/self/cgroup").read_text().strip().endswith("/terminal")
+    assert [entry.name for entry in own.iterdir() if entry.is_dir()] == ["terminal"]
+    shell.kill()
+    shell.wait()
+    for folder in (own, POINT):
+        (folder / "cgroup.subtree_control").write_text(f"-{controller}")
+    (own / "cgroup.procs").write_text("0")
+    terminal.rmdir()
+    cgroups.V2 = CONTROLLERS
 
 
 async def main() -> None:
@@ -105,6 +136,7 @@ async def main() -> None:
     own = only_v2()
     try:
         ends_at_once(own)
+        above_a_shell(own)
         outlives_its_supervisor(own)
         async with harness(own) as world:
             await runs(world, own)

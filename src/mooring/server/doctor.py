@@ -182,11 +182,15 @@ def _possible(own: dict[str, Path]) -> Finding:
         return Finding(Verdict.notice, "limits", f"cgroup v1 is for root alone: {unlimited}")
     if "" not in own:
         return Finding(Verdict.notice, "limits", f"no cgroups are mounted: {unlimited}")
-    if os.access(own[""], os.W_OK) and os.access(own[""] / "cgroup.procs", os.W_OK) and _alone(own[""]):
+    # cgroups(7): a cgroup with processes of its own cannot limit children; root makes one above it.
+    if _writable(own[""]) and (_alone(own[""]) or _writable(own[""].parent)):
         return Finding(Verdict.good, "limits", "memory, cpu and pids can be limited by cgroup v2")
-    # cgroups(7): a cgroup with processes of its own cannot limit children.
     detail = f"this terminal's cgroup is not Mooring's own: {unlimited}, unless it starts in one"
     return Finding(Verdict.notice, "limits", detail, _scope_command())
+
+
+def _writable(folder: Path) -> bool:
+    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
 
 
 def _alone(folder: Path) -> bool:

@@ -224,6 +224,16 @@ def test_limits_are_looked_for_where_the_server_does(home: Home) -> None:
     assert found.detail.startswith("memory, cpu, pids: not limited")
 
 
+def test_limits_in_a_terminal(tmp_path: Path) -> None:
+    """With v2 a terminal's cgroup, where the shell is, takes none; who may write above it, as root may, has them."""
+    terminal = tmp_path / "scope"
+    terminal.mkdir()
+    (terminal / "cgroup.procs").write_text("1\n")
+    assert "not Mooring's own" in doctor._possible({"": terminal}).detail
+    (tmp_path / "cgroup.procs").write_text("")
+    assert doctor._possible({"": terminal}).verdict is Verdict.good
+
+
 def test_cgroups_that_cannot_be_written() -> None:
     """With v2 the cgroup must be Mooring's own; without any there are no limits."""
     assert doctor._possible({}).verdict is Verdict.notice

@@ -16,7 +16,7 @@ from pathlib import Path
 from mooring.model.workspace import Limits, quantity_bytes
 
 CONTROLLERS = ("memory", "cpu", "pids", "cpuacct")
-_V2 = ("memory", "cpu", "pids")
+V2 = ("memory", "cpu", "pids")
 _PERIOD_US = 100_000
 _SERVICES = "services"
 # What a server that is not root writes to in its own subtree: entering, delegating.
@@ -44,16 +44,18 @@ class Placement:
 def prepare(uid: int, gid: int, *, name: str = "") -> Iterator[CgroupRoot | None]:
     """Make a cgroup below this process's own, give it to `uid`, and take it away at the end; None: not allowed.
 
-    With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits. So
-    there are none in a terminal's cgroup, which holds the shell; `systemd-run --user --scope -p Delegate=yes` makes
-    one that works. Its children start there, and find the root with `find`.
+    With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits. A
+    terminal's holds the shell, so there it is made above, as near as limits can be had. Only root may do that; for
+    others `systemd-run --user --scope -p Delegate=yes` makes a cgroup that works. This process's children start in the
+    leaf, and find the root with `find`.
     """
+    home = own_cgroups().get("")
     root = _prepare((uid, gid), name or _name(uid))
     try:
         yield root
     finally:
         if root is not None:
-            _release(root)
+            _release(root, home)
 
 
 def find(*, name: str = "", pid: str = "self") -> CgroupRoot | None:
@@ -89,18 +91,28 @@ def _prepare(owner: tuple[int, int], name: str) -> CgroupRoot | None:
         return None
 
 
-def _release(root: CgroupRoot) -> None:
-    for folder in {Path(folder) for folder in root.folders.values()}:
-        if root.version == 2:  # noqa: PLR2004
-            if any(entry.is_dir() and entry.name != _SERVICES for entry in folder.iterdir()):
-                continue  # workspaces run on: without its controllers they would be without their limits
-            for inner in (folder, folder.parent):
-                for controller in _V2:
-                    _try_write(inner / "cgroup.subtree_control", f"-{controller}")
-            _try_write(folder.parent / "cgroup.procs", "0")
-            _try_remove(folder / _SERVICES)
+def _release(root: CgroupRoot, home: Path | None) -> None:
+    if root.version == 2 and home is not None:  # noqa: PLR2004
+        _leave(Path(root.folders[""]), home)
+        return
+    for folder in root.folders.values():
         # Not empty: workspaces run on, or another Mooring has its own there.
-        _try_remove(folder)
+        _try_remove(Path(folder))
+
+
+def _leave(folder: Path, home: Path) -> None:
+    """Back to where this process came from, without a trace; not while others live there."""
+    if any(entry.is_dir() and entry.name != _SERVICES for entry in folder.iterdir()):
+        return  # workspaces run on: without its controllers they would be without their limits
+    if folder.parent == home:
+        # Else this process could not be in it again. Above it others may want their limits.
+        for inner in (folder, home):
+            for controller in V2:
+                _try_write(inner / "cgroup.subtree_control", f"-{controller}")
+    _try_write(home / "cgroup.procs", "0")
+    # Not empty: another Mooring of this user.
+    _try_remove(folder / _SERVICES)
+    _try_remove(folder)
 
 
 def _prepare_v1(own: Mapping[str, Path], owner: tuple[int, int], name: str) -> CgroupRoot | None:
@@ -113,20 +125,36 @@ def _prepare_v1(own: Mapping[str, Path], owner: tuple[int, int], name: str) -> C
 
 
 def _prepare_v2(own: Path, owner: tuple[int, int], name: str) -> CgroupRoot:
-    folder = own / name
+    point, _ = _mounts()[""]
+    available = set(V2).intersection(_read(point / "cgroup.controllers").split())
+    for place in (own, *own.parents):
+        try:
+            root = _make_v2(place, owner, name)
+        except OSError:
+            break
+        if available <= root.folders.keys():
+            return root
+        _leave(Path(root.folders[""]), own)
+        if place == point:
+            break
+    return _make_v2(own, owner, name)
+
+
+def _make_v2(place: Path, owner: tuple[int, int], name: str) -> CgroupRoot:
+    folder = place / name
     _delegate(folder, owner)
     _delegate(folder / _SERVICES, owner)
     (folder / _SERVICES / "cgroup.procs").write_text("0")
-    for controller in _V2:
+    for controller in V2:
         # Each alone: one that is not available must not cost the others.
-        _try_write(own / "cgroup.subtree_control", f"+{controller}")
+        _try_write(place / "cgroup.subtree_control", f"+{controller}")
         _try_write(folder / "cgroup.subtree_control", f"+{controller}")
     return _root_v2(folder)
 
 
 def _root_v2(folder: Path) -> CgroupRoot:
     enabled = _read(folder / "cgroup.subtree_control").split()
-    return CgroupRoot(2, {"": str(folder)} | {controller: str(folder) for controller in _V2 if controller in enabled})
+    return CgroupRoot(2, {"": str(folder)} | {controller: str(folder) for controller in V2 if controller in enabled})
 
 
 def _delegate(folder: Path, owner: tuple[int, int]) -> None:
