@@ -22,7 +22,7 @@ from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import modules
 from mooring.cli.language import _
 from mooring.cli.output import Column, Format, Output, ago, confirm, emit, moment, note, record, rows
-from mooring.cli.pinned import Pinned, changed
+from mooring.cli.pinned import Pinned, changed, named
 from mooring.model import shown
 
 app = noun(_("See, pin and evict Go modules."))
@@ -114,7 +114,7 @@ def evict(
     output: Output = Format.table,
 ) -> None:
     """Evict; what must stay is named with the reason."""
-    module, _at, version = what.partition("@")
+    module, version = named(what)
     if not (dry_run or yes):
         confirm(_("Evict {what}? It is fetched again when somebody needs it.").format(what=what))
     body = document(Evict, version=version, dry_run=dry_run)

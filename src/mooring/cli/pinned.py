@@ -6,6 +6,7 @@ from pydantic import BaseModel
 
 from mooring.cli.language import _
 from mooring.cli.output import Format, note, record
+from mooring.errors import InvalidInput
 
 
 class Pinned(BaseModel):
@@ -17,9 +18,21 @@ class Pinned(BaseModel):
 
     @classmethod
     def of(cls, what: str, *, pinned: bool) -> Self:
-        """Of `MODULE` or `MODULE@VERSION`."""
-        module, _at, version = what.partition("@")
+        """As `named`."""
+        module, version = named(what)
         return cls(module=module, version=version, pinned=pinned)
+
+
+def named(what: str) -> tuple[str, str]:
+    """Module and version of `MODULE` or `MODULE@VERSION`.
+
+    Raises:
+        InvalidInput: nothing is behind the `@`: a script's empty variable would mean all versions.
+    """
+    module, at, version = what.partition("@")
+    if at and not version:
+        raise InvalidInput(_("{what} has no version behind its @").format(what=what), field="MODULE")
+    return module, version
 
 
 def changed(pin: Pinned, form: Format) -> None:

@@ -109,8 +109,6 @@ class Operations:
 
     async def unpin(self, module: str, version: str) -> None:
         await self._parts.pins.remove(_pin(module, version))
-        if wider := covering(await self._parts.pins.all(), module, version):
-            raise Conflict(f"{module} stays pinned by {wider}: unpin that one")
 
     async def evict(self, module: str, version: str, *, dry_run: bool) -> Evictions:
         _check(module, version)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mooring.errors import InvalidInput, NotFound, Unavailable
+from mooring.errors import Conflict, InvalidInput, NotFound, Unavailable
 from mooring.goproxy import semver
 from mooring.goproxy.names import Kind, ask, matches_any
 
@@ -45,8 +45,16 @@ class Pins:
         await asyncio.to_thread(self._change, {pin}, set())
 
     async def remove(self, pin: str) -> None:
-        """Unpin; no error when it is not pinned."""
+        """Unpin; no error when it is not pinned.
+
+        Raises:
+            Conflict: a wider pin covers it; says which.
+            Unavailable: the disk takes no more.
+        """
         await asyncio.to_thread(self._change, set(), {pin})
+        module, _, version = pin.partition("@")
+        if wider := covering(await self.all(), module, version):
+            raise Conflict(f"{pin} stays pinned by {wider}: unpin that one")
 
     def _change(self, more: set[str], less: set[str]) -> None:
         try:

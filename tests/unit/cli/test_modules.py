@@ -75,6 +75,9 @@ async def test_pin_and_evict(cli: Cli) -> None:
     await cli.good("module", "unpin", f"{LIB}@v1.1.0")
     assert await cli.api.modules.pins.all() == []
     assert (await cli("module", "pin", "no-dot")).status == 2
+    for command in ("pin", "unpin", "evict"):
+        half = await cli("module", command, f"{LIB}@")
+        assert (half.status, half.err) == (2, f"mooring: {LIB}@ has no version behind its @\n")
 
 
 async def test_completion(cli: Cli) -> None:

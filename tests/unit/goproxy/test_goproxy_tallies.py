@@ -9,7 +9,7 @@ import pytest
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import InvalidInput, Unavailable
+from mooring.errors import Conflict, InvalidInput, Unavailable
 from mooring.goproxy import tallies as module
 from mooring.goproxy.catalog import Catalog
 from mooring.goproxy.disk import DiskStore
@@ -242,6 +242,18 @@ async def test_a_pin_that_would_protect_nothing_is_refused(tmp_path: Path) -> No
         with pytest.raises(InvalidInput):
             await pins.add(pin)
     assert await pins.all() == right
+
+
+async def test_what_a_wider_pin_covers_stays_pinned(tmp_path: Path) -> None:
+    """Nobody is told that a module is not pinned while a pattern keeps it; the pin itself is gone."""
+    pins = Pins(tmp_path / "pins")
+    for pin in ("example.com/*", "example.com/x@v1.0.0"):
+        await pins.add(pin)
+    with pytest.raises(Conflict, match=r"example.com/x@v1.0.0 stays pinned by example.com/\*: unpin that one"):
+        await pins.remove("example.com/x@v1.0.0")
+    assert await pins.all() == ["example.com/*"]
+    await pins.remove("example.com/*")
+    assert await pins.all() == []
 
 
 async def test_pins_that_cannot_be_read_are_no_lack_of_pins(tmp_path: Path) -> None:
