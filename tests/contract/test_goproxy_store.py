@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from mooring.goproxy.disk import DiskStore
+from mooring.goproxy.keeping import read
 from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.ports import FullStore
 from mooring.goproxy.s3 import S3Store
@@ -58,6 +59,13 @@ async def test_what_was_put_is_read(store: FullStore) -> None:
         assert file.read() == b"v1.0.0\n"
     blob.close()
     blob.close()
+
+
+async def test_a_large_file_is_read_whole(store: FullStore) -> None:
+    """Whoever wants all of a file has all of it, also where a store gives it in parts."""
+    data = os.urandom(3 * 2**20 + 1)
+    await store.put("example.com/x/@v/v1.0.0.mod", data)
+    assert await read(store, "example.com/x/@v/v1.0.0.mod") == data
 
 
 async def test_an_open_file_stays_what_it_was(store: FullStore) -> None:

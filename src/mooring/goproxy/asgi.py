@@ -11,6 +11,7 @@ from mooring.errors import MooringError, NotFound
 from mooring.goproxy.access import EVERYBODY, Subject, segment
 from mooring.goproxy.catalog import Catalog
 from mooring.goproxy.gate import Gate
+from mooring.goproxy.keeping import whole
 from mooring.goproxy.names import Ask, SumdbAsk, parse
 from mooring.goproxy.policy import Mark
 from mooring.goproxy.ports import Answer
@@ -164,7 +165,7 @@ class App:
         elif answer.flight is not None:
             await send_flight(send, ask, answer.flight)
         elif not ask.immutable and self._parts.gate.reads_answers:
-            data = answer.data if answer.blob is None else await answer.blob.read(0, answer.blob.size)
+            data = answer.data if answer.blob is None else await whole(answer.blob)
             await send_small(send, ask, request.wish, self._parts.gate.allowed(ask, data))
         elif answer.blob is not None:
             request.status = await send_blob(send, ask, request.wish, answer.blob)

@@ -9,6 +9,7 @@ from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
 from mooring.goproxy.checks import checked
 from mooring.goproxy.faults import BadUpstream, BadZip
+from mooring.goproxy.keeping import whole
 from mooring.goproxy.names import Ask, Kind, parse
 from mooring.goproxy.ports import Blob, Entry, FullStore
 
@@ -85,5 +86,5 @@ async def _hash(ask: Ask, blob: Blob) -> tuple[str, str]:
     if ask.kind is Kind.zip:
         with await blob.file() as file:
             return await asyncio.to_thread(dirhash.of_zip, file, f"{ask.module}@{ask.version}/"), ask.version
-    data = checked(ask, await blob.read(0, blob.size))
+    data = checked(ask, await whole(blob))
     return (dirhash.of_mod(data), f"{ask.version}/go.mod") if ask.kind is Kind.mod else ("", "")

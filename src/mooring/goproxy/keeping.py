@@ -3,7 +3,7 @@
 import structlog
 
 from mooring.errors import Unavailable
-from mooring.goproxy.ports import Store
+from mooring.goproxy.ports import Blob, Store
 
 log = structlog.get_logger(__name__)
 
@@ -14,9 +14,17 @@ async def read(store: Store, name: str) -> bytes | None:
     if blob is None:
         return None
     try:
-        return await blob.read(0, blob.size) or None
+        return await whole(blob) or None
     finally:
         blob.close()
+
+
+async def whole(blob: Blob) -> bytes:
+    """All of an open file: one of a bucket gives a part at a time."""
+    data = bytearray()
+    while part := await blob.read(len(data), blob.size - len(data)):
+        data += part
+    return bytes(data)
 
 
 async def keep(store: Store, name: str, data: bytes) -> None:

@@ -17,7 +17,7 @@ from mooring.goproxy.changing import Changing
 from mooring.goproxy.checks import checked
 from mooring.goproxy.faults import BadUpstream, NoSpace, Unreadable
 from mooring.goproxy.flight import HELD, Flight, Once
-from mooring.goproxy.keeping import keep, read
+from mooring.goproxy.keeping import keep, read, whole
 from mooring.goproxy.names import Ask, Kind
 from mooring.goproxy.names import ask as ask_for
 from mooring.goproxy.ports import Answer, FullStore, Source, Verification
@@ -114,7 +114,7 @@ class Proxy:
         if answer.blob is None:
             return dirhash.of_mod(answer.data)
         try:
-            return dirhash.of_mod(await answer.blob.read(0, answer.blob.size))
+            return dirhash.of_mod(await whole(answer.blob))
         finally:
             answer.blob.close()
 
