@@ -79,11 +79,12 @@ class DiskStore:
         try:
             self._download.mkdir(parents=True, exist_ok=True)
             self.spool.mkdir(mode=0o700, exist_ok=True)
+            left = list(self.spool.iterdir())
         except OSError as error:
             raise _translated(error) from error
-        for path in self.spool.iterdir():
-            # Another replica's download may be in the spool now.
-            with contextlib.suppress(FileNotFoundError):
+        for path in left:
+            # Another replica's download may end now; and what root's process left is root's to remove.
+            with contextlib.suppress(OSError):
                 if _abandoned(path):
                     path.unlink()
 

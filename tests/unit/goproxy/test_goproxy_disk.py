@@ -55,6 +55,15 @@ async def test_what_somebody_else_copied_in_is_served(copied: DiskStore) -> None
     blob.close()
 
 
+async def test_what_another_user_left_in_the_spool_stops_nobody(copied: DiskStore) -> None:
+    """A killed `warm` of root's leaves what the proxy may not even open; it serves all the same."""
+    copied.spool.joinpath("left").write_bytes(b"half a zip")
+    copied.spool.joinpath("left").chmod(0o600)
+    with somebody_else():
+        copied.prepare()
+        assert await copied.open(NAME)
+
+
 async def test_what_cannot_be_removed_is_said(copied: DiskStore) -> None:
     """An eviction goes on with the others, and the file is still there."""
     with somebody_else(), pytest.raises(Unavailable, match="Permission denied"):
