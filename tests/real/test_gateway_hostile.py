@@ -142,10 +142,13 @@ async def test_smuggling_is_refused_or_one_request_with_the_routed_host(
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.5):
             await edge.bytes(request.replace(b"{h}", edge.authority("a.test").encode()))
+    # Whatever became of these bytes, it serves on; and a request that hid in them would have come before this one.
+    assert (await edge.get("a.test", "/after")).status == 200
+    *seen, last = running.seen
+    assert last.target == "/after"
     own = {edge.authority("a.test"), "a.test"}
-    targets = [request.target for request in running.seen]
-    assert targets in ([], ["/1"])
-    for request in running.seen:
+    assert [request.target for request in seen] in ([], ["/1"])
+    for request in seen:
         assert next(value for header, value in request.headers if header == "host") in own
         assert len([value for header, value in request.headers if header == "host"]) == 1
         assert not {"content-length", "transfer-encoding"} <= {header for header, _ in request.headers}
@@ -235,7 +238,7 @@ async def test_no_upgrade_but_a_websocket_becomes_a_tunnel(shared: Gateway, meth
                     answer += piece
         writer.transport.abort()
         assert b"TUNNEL" not in answer
-        assert all(request.header("upgrade") is None for request in it.seen)
+        assert {request.header("upgrade") for request in it.seen} == {None}
 
 
 @pytest.mark.parametrize(
