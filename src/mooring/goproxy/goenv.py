@@ -15,6 +15,7 @@ from mooring.errors import InvalidInput, Misconfigured
 from mooring.goproxy.note import Verifier, parse_verifier
 
 _WITHIN_S = 30.0
+_NAMES = ("GOPROXY", "GOSUMDB", "GOROOT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +33,35 @@ async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
     Raises:
         Misconfigured: there is no go command that answers.
     """
-    names = ("GOPROXY", "GOSUMDB", "GOROOT")
     try:
-        process = await asyncio.create_subprocess_exec(
-            go, "env", "-json", *names, env=dict(environment), cwd="/", stdout=-1, stderr=-1, stdin=-3
-        )
-        async with asyncio.timeout(_WITHIN_S):
-            output, errors = await process.communicate()
-        found = json.loads(output)
-    except (OSError, TimeoutError, ValueError) as error:
+        output = await _output(go, environment)
+    except (OSError, TimeoutError) as error:
         raise Misconfigured(
             f"{go} env does not answer: install Go, or name upstreams and database", field="go"
         ) from error
+    try:
+        found = json.loads(output)
+        proxy, sumdb, root = (str(found[name]) for name in _NAMES)
+    except (ValueError, KeyError, TypeError) as error:
+        raise Misconfigured(f"{go} env does not say {', '.join(_NAMES)}: is it a go command?", field="go") from error
+    return GoEnvironment(proxy, sumdb, Path(root))
+
+
+async def _output(go: Path, environment: Mapping[str, str]) -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        go, "env", "-json", *_NAMES, env=dict(environment), cwd="/", stdout=-1, stderr=-1, stdin=-3
+    )
+    try:
+        async with asyncio.timeout(_WITHIN_S):
+            output, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            # It is asked again and again: each time another one would stay.
+            process.kill()
+            await process.wait()
     if process.returncode != 0:
         raise Misconfigured(f"{go} env fails: {errors.decode(errors='replace')[:300]}", field="go")
-    proxy, sumdb, root = (str(found[name]) for name in names)
-    return GoEnvironment(proxy, sumdb, Path(root))
+    return output
 
 
 @dataclass(frozen=True, slots=True)

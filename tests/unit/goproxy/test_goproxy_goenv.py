@@ -1,0 +1,39 @@
+"""A go command that does not say what it is set to is a mistake of the settings, which names it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mooring.errors import Misconfigured
+from mooring.goproxy import goenv
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'go: cannot find GOROOT' >&2; exit 2", "go env fails: go: cannot find GOROOT"),
+        ("echo '{}'", "go env does not say GOPROXY, GOSUMDB, GOROOT: is it a go command"),
+        ("echo '[1]'", "go env does not say GOPROXY"),
+        ("echo hello", "go env does not say GOPROXY"),
+        ("echo $$ > PID; exec sleep 3600", "go env does not answer: install Go"),
+    ],
+)
+async def test_what_is_no_go_command_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    """With its own words where it has some; one that hangs is ended."""
+    monkeypatch.setattr(goenv, "_WITHIN_S", 1.0 if "sleep" in script else 30.0)
+    go, pid = tmp_path / "go", tmp_path / "pid"
+    go.write_text(f"#!/bin/sh\n{script.replace('PID', str(pid))}\n")
+    go.chmod(0o755)
+    with pytest.raises(Misconfigured, match=said):
+        await goenv.read(go, {"PATH": "/usr/bin:/bin"})
+    assert not pid.exists() or not Path("/proc", pid.read_text().strip()).exists()
+
+
+async def test_a_command_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Nothing is waited for."""
+    async with asyncio.timeout(20):
+        with pytest.raises(Misconfigured, match="install Go"):
+            await goenv.read(tmp_path / "go", {})
