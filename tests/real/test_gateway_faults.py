@@ -1,18 +1,23 @@
 """What the gateway survives: killed workers, a killed master, a restarted agent, a configuration nginx refuses."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from mooring.control.tasks import Tasks
-from mooring.errors import Misconfigured
+from mooring.errors import Misconfigured, Unavailable
+from mooring.gateway.admin import Admin
+from mooring.gateway.buckets import Change
+from mooring.gateway.compile import bucket_key
 from mooring.gateway.config import NginxSettings
 from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, write_record
 from mooring.gateway.nginx import NginxSink
@@ -62,6 +67,44 @@ async def test_killed_workers_are_replaced_and_keep_the_routes(edge: Gateway) ->
         while len(after := (await edge.sink.read()).workers) != 2 or set(after) & set(before):
             await asyncio.sleep(0.1)
     assert (await edge.sink.read()).restarts == 2
+
+
+async def test_a_disk_that_takes_nothing_for_a_while_is_outlived(edge: Gateway) -> None:
+    """An nginx that dies meanwhile is started as soon as its configuration can be written."""
+    folder = edge.nginx.settings.folder / "tmp"
+    moved = folder.rename(folder.with_name("moved"))
+    folder.write_text("no folder can be made here")
+    before = edge.nginx.pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while process(before) is not None:
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.3)
+    folder.unlink()
+    moved.rename(folder)
+    async with asyncio.timeout(15):
+        published = False
+        while not published:
+            await asyncio.sleep(0.05)
+            with contextlib.suppress(Unavailable):
+                await edge.publish(ROUTE, complete=True)
+                published = True
+    await answered(edge, within_s=5)
+
+
+async def test_a_change_of_all_that_a_table_can_hold_is_taken(edge: Gateway) -> None:
+    """To take a full table away names each of its routes: a refused frame would be sent again for ever."""
+    routes = [
+        ROUTE.model_copy(update={"name": f"{n:0250}", "host": f"{n:063}.{n:063}.{n:063}.x"}) for n in range(20_000)
+    ]
+    change = Change(deletes=[bucket_key(route) for route in routes], gone=[f"test/{route.name}" for route in routes])
+    assert len("".join(change.deletes + change.gone)) > 8 * 2**20
+    admin = Admin(edge.home.gateway_socket)
+    frame = {"op": "apply", "revision": "e 2", "epoch": "e", "complete": False, "sets": {}}
+    assert await admin.ask(frame | asdict(change)) == {"ok": True}
+    await admin.close()
+    assert await edge.sink.applied() == Revision("e", 2)
 
 
 async def test_a_killed_master_is_replaced_on_the_same_port(edge: Gateway) -> None:

@@ -99,8 +99,9 @@ class Nginx:
         while True:
             try:
                 await self._launch()
-            except MooringError as error:
-                log.error("nginx does not start", reason=error.detail)  # noqa: TRY400 - the detail says it all
+            except (MooringError, OSError) as error:
+                # A disk that is full or read-only, no process or descriptor left: it may be better a moment later.
+                log.error("nginx does not start", reason=str(error))  # noqa: TRY400 - the text says it all
             else:
                 return
             attempt += 1

@@ -6,7 +6,9 @@ local telemetry = require("telemetry")
 
 local _M = {}
 
-local MOST = 8 * 1024 * 1024
+-- A change that takes all of a full table away names each bucket and route of it: a frame that is refused would be sent
+-- again for ever.
+local MOST = 256 * 1024 * 1024
 
 local operations = {
     begin = apply.begin,
