@@ -90,6 +90,25 @@ async def test_a_key_of_another_certificate_is_refused_by_name(tmp_path: Path) -
         GivenCertificate(chain, key).pem()
 
 
+async def test_names_beside_a_certificate_may_be_in_any_encoding(edge: Gateway, tmp_path: Path) -> None:
+    """Programs that convert certificates write a person's own name for them in front."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    made = self_signed("a.test")
+    chain.write_bytes("Bag Attributes\n    friendlyName: Schlüssel\n".encode("latin1") + made[0])
+    key.write_bytes(made[1])
+    await edge.sink.certificate(GivenCertificate(chain, key).pem())
+    assert (await served(edge)).subject.rfc4514_string() == "CN=a.test"
+
+
+async def test_a_key_that_nobody_can_use_is_refused_by_name(tmp_path: Path) -> None:
+    """A curve that is not supported is the operator's mistake, and not the end of looking at the files."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    chain.write_bytes(self_signed("a.test")[0])
+    subprocess.run(["openssl", "ecparam", "-name", "secp224k1", "-genkey", "-noout", "-out", key], check=True)
+    with pytest.raises(Misconfigured, match=r"k\.pem"):
+        GivenCertificate(chain, key).pem()
+
+
 async def test_http2_and_websockets_work_over_tls(edge: Gateway, tmp_path: Path) -> None:
     """Browsers speak HTTP/2; a WebSocket takes HTTP/1.1; both know their scheme and the secure cookie."""
     source = LocalAuthority(tmp_path / "tls", "mooring.test")

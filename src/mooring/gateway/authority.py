@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -52,7 +53,7 @@ class LocalAuthority:
             if not self._current():
                 _write(self.leaf, self._issue())
             return self.leaf.read_text()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
             raise Misconfigured(f"the local authority in {self.folder}: {error}", field="tls") from error
 
     def _current(self) -> bool:
@@ -117,11 +118,12 @@ class GivenCertificate:
             chain, key = self.chain.read_bytes(), self.key.read_bytes()
             public = serialization.load_pem_private_key(key, None).public_key()
             certified = x509.load_pem_x509_certificate(chain).public_key()
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise Misconfigured(f"certificate {self.chain}, key {self.key}: {error}", field="tls") from error
         if _public(public) != _public(certified):
             raise Misconfigured(f"the key in {self.key} is not that of the certificate in {self.chain}", field="tls")
-        return f"{chain.decode()}\n{key.decode()}"
+        # Beside the blocks there may be names in any encoding, as `openssl pkcs12` writes them.
+        return f"{chain.decode(errors='replace')}\n{key.decode(errors='replace')}"
 
 
 Certificates = LocalAuthority | GivenCertificate
