@@ -24,8 +24,8 @@ from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
 
-MOST_CONFLICTS = 20
-"""Named in a report; the server only sees those between its own sections."""
+MOST_NAMED = 20
+"""Of a kind in a report: a Redis of ten thousand bad addresses would be megabytes of it every two seconds."""
 RESTORED_RANK = 1000
 """For a kept section without a rank: behind everything that says who it is."""
 
@@ -110,12 +110,12 @@ class Agent:
         """What is wrong now, a line each, for a person."""
         found = [f"{name}: {text}" for name, text in self._failures.items()]
         found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
-        lost = ((c.loser, c.winner) for c in self.table.conflicts()[:MOST_CONFLICTS])
-        found += [f"{a.source}: {a.name} is not served: {b.name} of {b.source} goes first" for a, b in lost]
-        found += [
-            f"{s}: {n} is not served: {why}" for s, refused in self._refused.items() for n, why in refused.items()
-        ]
-        found += self._names.problems()
+        lost = [(c.loser, c.winner) for c in self.table.conflicts()]
+        found += _some([f"{a.source}: {a.name} is not served: {b.name} of {b.source} goes first" for a, b in lost])
+        found += _some(
+            [f"{s}: {n} is not served: {why}" for s, refused in self._refused.items() for n, why in refused.items()]
+        )
+        found += _some(self._names.problems())
         return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
 
     async def _feed_for_ever(self) -> None:
@@ -169,3 +169,9 @@ class Agent:
         upserts = tuple(route for route in change.upserts if route.name not in refused)
         deletes = change.deletes if change.complete else (*change.deletes, *refused)
         return replace(change, upserts=upserts, deletes=deletes)
+
+
+def _some(problems: Sequence[str]) -> list[str]:
+    """The first of one kind, and how many more there are."""
+    left = len(problems) - MOST_NAMED
+    return [*problems[:MOST_NAMED], *([f"and {left} more like: {problems[-1]}"] if left > 0 else [])]

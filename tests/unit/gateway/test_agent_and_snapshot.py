@@ -74,6 +74,18 @@ async def test_every_source_ends_in_one_table() -> None:
         assert agent.problems() == ("file: mine is not served: x of workspaces goes first",)
 
 
+async def test_of_very_many_problems_some_are_named() -> None:
+    """Each report has all of them: ten thousand lines every two seconds would be read by nobody."""
+    first, second = ScriptedSource("workspaces", 1), ScriptedSource("file", 2)
+    async with running(Agent((first, second), MemorySink())) as agent:
+        both = [tuple(stopped(f"{name}{n}", host=f"h{n}.localhost") for n in range(500)) for name in "ab"]
+        first.queue.put_nowait(SectionChange("workspaces", both[0], complete=True))
+        second.queue.put_nowait(SectionChange("file", both[1], complete=True))
+        await until(agent.problems)
+        assert len(agent.problems()) == 21
+        assert agent.problems()[-1].startswith("and 480 more like: file: b")
+
+
 async def test_a_change_may_carry_its_own_rank() -> None:
     """The server's stream serves several sections, each with a rank of its own."""
     source = ScriptedSource("server", 10)
