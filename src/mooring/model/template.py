@@ -9,6 +9,7 @@ from mooring.model.workspace import Environment, GitUrl, IdleRule, Limits
 
 SeedPath = Annotated[str, Field(pattern=r"^\{(home|data)\}(/[A-Za-z0-9_][A-Za-z0-9._-]*)+$", max_length=255)]
 SeedText = Annotated[str, Field(max_length=65536, pattern=r"^[^\x00]*$")]
+Word = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 MAX_VERSION = 1_000_000
 
 
@@ -24,7 +25,7 @@ class Editor(Document):
     the file does not exist: first settings, which stay the person's afterwards.
     """
 
-    command: tuple[str, ...] = Field(default=(), max_length=64)
+    command: tuple[Word, ...] = Field(default=(), max_length=64)
     listen: Literal["socket", "port"] = "socket"
     port: int = Field(default=9999, ge=1024, le=65535)
     seed: dict[SeedPath, SeedText] = Field(default_factory=dict, max_length=16)

@@ -248,6 +248,8 @@ class WorkspaceService:
             raise NotFound("no such workspace")
         if not command:
             raise InvalidInput("command must have at least one word", field="command")
+        if any("\0" in word for word in command):
+            raise InvalidInput("command: its words must hold no NUL", field="command")
         if workspace.phase not in _ALIVE:
             raise Conflict(f"the workspace is {workspace.phase}: start it first", field="phase")
         engine = await self._engine_of(workspace)

@@ -231,6 +231,8 @@ async def test_output_and_commands_pass_through() -> None:
         assert await session.wait() == 0
         with pytest.raises(InvalidInput, match="command"):
             await it.service.exec(ADA, made.id, [], {}, tty=False)
+        with pytest.raises(InvalidInput, match="NUL"):
+            await it.service.exec(ADA, made.id, ["cat", "a\0b"], {}, tty=False)
         await it.service.stop(ADA, made.id)
         await it.until(made.id, Phase.stopped)
         with pytest.raises(Conflict, match="start it first"):

@@ -90,6 +90,7 @@ async def test_a_bad_file_hides_no_other(catalogue: Catalogue, team: Path) -> No
             '[editor]\ncommand = ["x"]\n[environment]\nA = "a\\u0007"\n',
             "t1.toml:3: environment: A: the value must",
         ),
+        ('[editor]\ncommand = ["x", "a\\u0000"]\n', "t1.toml:2: editor.command.1: "),
         ('runtime = "podman"\n', "t1.toml:1: runtime: must be 'process' or 'docker'"),
         ("version = 2\n", "t1.toml:1: runtime process needs editor.command"),
         ('runtime = "docker"\n', "t1.toml:1: runtime docker needs image"),
