@@ -2,15 +2,17 @@
 
 import asyncio
 import errno
+import fcntl
 import lzma
 import os
 import secrets
 import shutil
 import tarfile
 import tempfile
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,6 +33,8 @@ _GRAPH_WITHIN_S = 1800.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWNLOAD = "cache/download/"
 _SUMDB = "sumdb/"
+_IMPORT = "import-"
+_JUST_MADE_S = 60.0
 _FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
 
 
@@ -246,9 +250,9 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
         return
     root.mkdir(parents=True, exist_ok=True)
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
-    with tempfile.TemporaryDirectory(prefix="import-", dir=root) as temporary:
+    with _unpacking(root) as folder:
         try:
-            _extract(source, Path(temporary) / _DOWNLOAD)
+            _extract(source, folder / _DOWNLOAD)
         except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:
             # Python's own text names each way of compressing in which it is none.
             raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
@@ -256,7 +260,29 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
             raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
-        yield Path(temporary) / _DOWNLOAD
+        yield folder / _DOWNLOAD
+
+
+@contextmanager
+def _unpacking(root: Path) -> Iterator[Path]:
+    """A folder below `root` that is gone afterwards, as are by then those of imports that were killed."""
+    for left in root.glob(f"{_IMPORT}*"):
+        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            # One that was made just now is about to be locked.
+            if left.stat().st_mtime < time.time() - _JUST_MADE_S:
+                shutil.rmtree(left)
+    with tempfile.TemporaryDirectory(prefix=_IMPORT, dir=root) as made, _locked(Path(made), fcntl.LOCK_SH):
+        yield Path(made)
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, how)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _extract(source: Path, to: Path) -> None:

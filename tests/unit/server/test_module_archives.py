@@ -1,5 +1,6 @@
 """Archives of a module store: what is there before a refused export, and what is no whole archive."""
 
+import fcntl
 import os
 import tarfile
 from pathlib import Path
@@ -60,3 +61,19 @@ async def test_an_archive_that_was_cut_off_is_told(tmp_path: Path, config: Confi
     source.write_bytes(source.read_bytes()[:150_000])
     with pytest.raises(InvalidInput, match="is no export of a module store, or not all of one"):
         _ = [step async for step in import_(config, source)]
+
+
+async def test_what_killed_imports_left_goes(tmp_path: Path, config: Config) -> None:
+    """The next import removes it, but nothing that another one has in hand, or is about to."""
+    source = tmp_path / "modules.tar"
+    await export(config, source, ())
+    for name in ("busy", "left", "young"):
+        folder = config.root / f"import-{name}"
+        (folder / "cache").mkdir(parents=True)
+        if name != "young":
+            os.utime(folder, (1, 1))
+    busy = os.open(config.root / "import-busy", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(busy, fcntl.LOCK_SH)
+    assert [step async for step in import_(config, source)]
+    os.close(busy)
+    assert sorted(path.name for path in config.root.glob("import-*")) == ["import-busy", "import-young"]
