@@ -80,9 +80,10 @@ def database(text: str, root: Path) -> Database | None:
         Misconfigured: only a name is given, and the go command below `root` does not know its key.
     """
     words = text.split()
-    if words in ([], ["off"]):
+    if words == ["off"]:
         return None
-    if len(words) > 2:  # noqa: PLR2004 - a key and a URL
+    # An empty value is no wish to verify nothing: for the go command it is the default.
+    if not 0 < len(words) <= 2:  # noqa: PLR2004 - a key and a URL
         raise InvalidInput("GOSUMDB must be off, a key, or a key and a URL", field="sumdb")
     verifier = parse_verifier(words[0]) if "+" in words[0] else _known(words[0], root)
     return Database(verifier, words[1].rstrip("/") if len(words) > 1 else None)

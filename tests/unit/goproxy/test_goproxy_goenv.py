@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mooring.errors import Misconfigured
+from mooring.errors import InvalidInput, Misconfigured
 from mooring.goproxy import goenv
 
 
@@ -37,3 +37,11 @@ async def test_a_command_that_is_not_there_is_said(tmp_path: Path) -> None:
     async with asyncio.timeout(20):
         with pytest.raises(Misconfigured, match="install Go"):
             await goenv.read(tmp_path / "go", {})
+
+
+@pytest.mark.parametrize("text", ["", " ", "a b c", "a+b+c", "name+00000000+AAAA"])
+def test_only_off_is_no_database(text: str) -> None:
+    """An empty value would leave public modules unverified without anybody having said so."""
+    assert goenv.database("off", Path("/nowhere")) is None
+    with pytest.raises(InvalidInput):
+        goenv.database(text, Path("/nowhere"))
