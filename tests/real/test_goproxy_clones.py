@@ -1,5 +1,6 @@
 """The bare clones of private repositories have a bound: the ones that were used longest ago go, and come again."""
 
+import asyncio
 import os
 import secrets
 from collections.abc import Iterator
@@ -62,6 +63,17 @@ async def test_clones_that_nobody_used_go_and_come_again(tmp_path: Path, git: Gi
         assert sum(clone.size for clone in clones.all()) <= 600_000
         assert await zip_of(control, git, "a")
         assert len(clones.all()) == 3
+
+
+async def test_what_a_killed_process_set_aside_goes(tmp_path: Path, git: GitServer) -> None:
+    """It is no clone any more, and would count for no limit: the next process removes it when it starts."""
+    go_command = command(tmp_path, git, clones_bytes=2**30)
+    left = tmp_path / "vcs/modcache/cache/vcs/abc.gone-0123"
+    (left / "objects").mkdir(parents=True)
+    async with Tasks("test") as tasks, asyncio.timeout(10):
+        tasks.forever("clones", VersionControl(go_command, Once(tasks)).bound())
+        while left.exists():
+            await asyncio.sleep(0.01)
 
 
 async def test_no_clone_goes_below_a_run(tmp_path: Path, git: GitServer) -> None:

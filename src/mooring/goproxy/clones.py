@@ -63,9 +63,13 @@ class Clones:
                 gone.append(clone)
         if gone and not self._set_aside(gone):
             return []
+        self.sweep()
+        return gone
+
+    def sweep(self) -> None:
+        """Remove what was set aside, also by a process that was killed then: it is counted nowhere."""
         for folder in self._folder.glob(f"*{_GONE}*"):
             shutil.rmtree(folder, ignore_errors=True)
-        return gone
 
     def _set_aside(self, clones: list[Clone]) -> bool:
         """Rename them, which takes no time; False when somebody uses one."""

@@ -61,6 +61,7 @@ class VersionControl:
 
     async def bound(self) -> None:
         """Keep the clones within their limit; for ever."""
+        await asyncio.to_thread(self._command.clones.sweep)
         while True:
             await asyncio.sleep(_BOUND_EVERY_S)
             try:
