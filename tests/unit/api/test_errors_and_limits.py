@@ -1,5 +1,6 @@
 """Errors look alike everywhere, bodies have an end, and the description of the API is complete."""
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -60,6 +61,34 @@ async def test_a_huge_body_is_refused(it: Api) -> None:
         )
         assert response.status_code == 413
         assert response.json()["code"] == "too_large"
+
+
+@pytest.mark.parametrize(
+    ("who", "method", "path", "status"),
+    [
+        (None, "PUT", "/api/v1/routes/sections/one", 401),
+        ("bob", "PUT", "/api/v1/routes/sections/one", 403),
+        ("ada", "POST", "/api/v1/gateway/report", 401),
+        (None, "POST", "/api/v1/workspaces", 401),
+    ],
+)
+async def test_a_document_is_read_for_those_who_may_send_one(
+    it: Api, who: str | None, method: str, path: str, status: int
+) -> None:
+    """Sixteen megabytes of brackets are seconds of work: nobody does it for a stranger."""
+    read = 0
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal read
+        while read < 16:
+            read += 1
+            yield b"[]," * 2**18
+
+    headers = {"Content-Type": "application/json"}
+    response = await it.client(who).request(method, path, content=pieces(), headers=headers)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert read <= 1
 
 
 async def test_many_routes_are_not_a_huge_body(it: Api) -> None:
@@ -146,6 +175,8 @@ async def test_the_description_has_every_path_and_every_error(it: Api) -> None:
             assert "401" in errors, (method, path)
             for code, answer in errors.items():
                 assert list(answer["content"]) == ["application/problem+json"], (method, path, code)
+            if "requestBody" in operation:
+                assert {"400", "413"} <= errors.keys(), (method, path)
             if "requestBody" in operation or any(p["in"] != "path" for p in operation.get("parameters", ())):
                 assert "422" in errors, (method, path)
     assert "HTTPValidationError" not in schema["components"]["schemas"]

@@ -150,5 +150,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             # FastAPI adds its own document of a mistake wherever a path has a parameter; ours is sent.
             if "422" in operation["responses"]:
                 operation["responses"]["422"] = problems(422)[422]
+            if "requestBody" in operation:
+                operation["responses"] |= {str(status): document for status, document in problems(400, 413).items()}
         app.openapi_schema = schema
     return app.openapi_schema

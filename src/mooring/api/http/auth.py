@@ -15,7 +15,8 @@ from mooring.workspaces.requests import Caller as WorkspaceCaller
 
 _MOST_COOKIES = 8
 """Of our name that are looked at: each costs a look at the store only when its signature is good."""
-_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_CALLER = "mooring.caller"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def services_of(connection: HTTPConnection) -> Services:
@@ -26,17 +27,25 @@ def services_of(connection: HTTPConnection) -> Services:
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
-    """Who calls.
+    """Who calls; looked up once a request.
 
     Raises:
         Unauthenticated: without a valid credential.
         Forbidden: when another site makes the browser change something.
     """
+    # In the scope, which is one request's, and not in its state, which a server may share.
+    if _CALLER not in connection.scope:
+        connection.scope[_CALLER] = await _caller(connection)
+    caller: Caller = connection.scope[_CALLER]
+    return caller
+
+
+async def _caller(connection: HTTPConnection) -> Caller:
     services = services_of(connection)
     if "authorization" in connection.headers:
         return await services.accounts.authenticate_token(_bearer(connection))
     caller = await cookie_caller(connection, services.hosts.console)
-    if connection.scope["type"] == "websocket" or connection.scope["method"] not in _SAFE_METHODS:
+    if connection.scope["type"] == "websocket" or connection.scope["method"] not in SAFE_METHODS:
         check_origin(connection, services.hosts.console)
     return caller
 

@@ -1,16 +1,20 @@
-"""What is refused before anybody looks at it: a body without end, and control characters in an address.
+"""What is refused before anybody looks at it: bodies of strangers and without end, control characters in an address.
 
-A body is counted as it comes, since a length that is announced need not be true, or there.
+A body is counted as it comes, since a length that is announced need not be true, or there. Reading a document of 16 MiB
+takes seconds and hundreds of megabytes, and FastAPI reads it before it asks who sent it.
 """
 
 import re
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mooring.api.http.problem import render
-from mooring.errors import InvalidInput
+from mooring.api.http.auth import SAFE_METHODS, admin_of, caller_of, gateway_of
+from mooring.api.http.problem import answer, render
+from mooring.errors import InvalidInput, MooringError
 
 MOST = 2**20
 """A workspace with the largest environment is a tenth of it."""
@@ -19,11 +23,14 @@ MOST_TABLE = 16 * 2**20
 # No id or name of ours holds one, and PostgreSQL refuses NUL in any text. A command in a query may hold line breaks.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUL = b"%00"
-_TABLES = ("/api/v1/routes/sections/", "/api/v1/gateway/report", "/api/v1/gateway/table")
+_API = "/api/v1/"
+_GATEWAY = "/api/v1/gateway/"
+_SECTIONS = "/api/v1/routes/sections/"
+_TABLES = (_SECTIONS, "/api/v1/gateway/report", "/api/v1/gateway/table")
 
 
 class Bounded:
-    """Refuses a body that is too large before it is read, or as soon as too much of it has come; and bad addresses."""
+    """Refuses bodies of strangers, one that is too large before it is read or as soon as it is; and bad addresses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -35,6 +42,9 @@ class Bounded:
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["method"] not in SAFE_METHODS and (refusal := await _refusal(Request(scope))) is not None:
+            await refusal(scope, receive, send)
             return
         most = MOST_TABLE if scope["path"].startswith(_TABLES) else MOST
         announced = Headers(scope=scope).get("content-length", "0")
@@ -51,3 +61,18 @@ class Bounded:
             return message
 
         await self._app(scope, bounded, send)
+
+
+async def _refusal(request: Request) -> Response | None:
+    """The answer to somebody who may send no document there; None for everybody else."""
+    path = request.url.path
+    try:
+        if path.startswith(_GATEWAY):
+            await gateway_of(request)
+        elif path.startswith(_SECTIONS):
+            await admin_of(await caller_of(request))
+        elif path.startswith(_API):
+            await caller_of(request)
+    except MooringError as error:
+        return await answer(request, error)
+    return None

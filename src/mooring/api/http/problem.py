@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 MEDIA_TYPE = "application/problem+json"
 # What HTTP itself refuses, before any of our code is asked: status → code, title, detail.
 _HTTP = {
-    400: ("bad_request", "Bad request", "the request cannot be read"),
+    400: ("bad_request", "Bad request", "the body cannot be read: it must be JSON in UTF-8, and not nested too deep"),
     404: ("not_found", "Not found", "there is nothing at this path"),
     405: ("method_not_allowed", "Method not allowed", "this path does not take this method"),
     413: ("too_large", "Too large", "the body is larger than this path takes"),
