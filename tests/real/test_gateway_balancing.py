@@ -235,6 +235,52 @@ async def test_affinity_keeps_a_client_with_its_backend(edge: Gateway, affinity:
         assert (await edge.get("a.test", **sent)).body != first.body
 
 
+async def test_two_routes_of_a_host_keep_a_client_each(edge: Gateway) -> None:
+    """A browser that goes from one to the other stays with its backend at both."""
+    async with AsyncExitStack() as stack:
+        targets = [Backend(address=running.address) for running in await named(stack, "a", "b", "c")]
+        more = {"affinity": "cookie"}
+        await edge.publish(route(*targets, path="/x", **more), route(*targets, name="two", path="/y", **more))
+        jar: dict[str, str] = {}
+        seen: dict[str, set[bytes]] = {"/x": set(), "/y": set()}
+        for path in ("/x", "/x/z", "/y", "/x", "/y/z", "/y", "/x"):
+            reply = await edge.get("a.test", path, Cookie="; ".join(f"{name}={value}" for name, value in jar.items()))
+            seen[path[:2]].add(reply.body)
+            if "set-cookie" in reply.headers:
+                name, _, value = reply.headers["set-cookie"].split(";")[0].partition("=")
+                jar[name] = value
+        assert [len(bodies) for bodies in seen.values()] == [1, 1]
+
+
+async def test_filters_leave_the_ends_of_messages_alone(edge: Gateway) -> None:
+    """A length that a route sets would have the client take the answer's rest for the next one's beginning."""
+    lengths = {"content-length": "2", "transfer-encoding": "chunked", "connection": "x", "upgrade": "h2c"}
+    filters = Filters(response_headers=HeaderFilter(set=lengths, remove=("content-length",)))
+    async with backend(ok(b"0123456789")) as running:
+        await edge.publish(route(Backend(address=running.address), filters=filters))
+        reply = await edge.get("a.test")
+        assert (reply.body, reply.headers["content-length"], reply.headers["connection"]) == (
+            b"0123456789",
+            "10",
+            "close",
+        )
+        assert not {"transfer-encoding", "upgrade"} & reply.headers.keys()
+
+
+async def test_a_cookie_that_a_route_adds_stands_beside_the_clients(edge: Gateway) -> None:
+    """`add` takes nothing away; what the route sets replaces."""
+    added, both = HeaderFilter(add={"cookie": "x=1"}), HeaderFilter(set={"cookie": "y=2"}, add={"cookie": "x=1"})
+    async with backend() as running:
+        target = Backend(address=running.address)
+        await edge.publish(
+            route(target, filters=Filters(request_headers=added)),
+            route(target, name="two", path="/set", filters=Filters(request_headers=both)),
+        )
+        sent = [("/", {"Cookie": "mine=2"}), ("/", {}), ("/set", {"Cookie": "mine=2"})]
+        told = [dict((await edge.ask("GET", "a.test", p, h)).json()["headers"])["cookie"] for p, h in sent]  # type: ignore[call-overload]
+        assert told == ["mine=2; x=1", "x=1", "y=2; x=1"]
+
+
 async def test_filters_change_path_headers_and_cookies(edge: Gateway) -> None:
     """Prefixes are stripped or rewritten by whole segments; headers are set, added and removed."""
     request = HeaderFilter(set={"x-set": "s", "host": "evil"}, add={"x-many": "2"}, remove=("x-gone", "cookie"))
@@ -292,6 +338,7 @@ async def test_cors_is_answered_for_the_origins_of_the_route_alone(edge: Gateway
         assert reply.headers["access-control-allow-credentials"] == "true"
         other = await edge.ask("OPTIONS", "a.test", "/", preflight | {"Origin": "https://evil.test"})
         assert "access-control-allow-origin" not in other.headers
+        assert {reply.headers["vary"], other.headers["vary"]} == {"Origin"}
         assert running.seen == []
 
 

@@ -174,6 +174,7 @@ async def test_files_are_served_and_nothing_outside_their_folder(edge: Gateway, 
     (folder / "index.html").write_text("root")
     (folder / "sub/index.html").write_text("sub")
     (folder / "a b$x.txt").write_text("odd")
+    (folder / "c++.html").write_text("plus")
     (tmp_path / "secret").write_text("secret")
     (folder / "link").symlink_to(tmp_path / "secret")
     await edge.publish(
@@ -189,6 +190,7 @@ async def test_files_are_served_and_nothing_outside_their_folder(edge: Gateway, 
     assert (await edge.get("s.test", "/")).body == b"root"
     assert (await edge.get("s.test", "/sub/")).body == b"sub"
     assert (await edge.get("s.test", "/a%20b$x.txt?q")).body == b"odd"
+    assert {(await edge.get("s.test", f"/c{plus}.html?a+b")).body for plus in ("++", "%2B+")} == {b"plus"}
     assert (await edge.get("p.test", "/docs/sub")).body == b"sub"
     assert (await edge.get("p.test", "/docs")).body == b"root"
     for path in ("/nothing", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/sub/..;/../secret", "/link"):

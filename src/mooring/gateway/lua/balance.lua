@@ -56,13 +56,18 @@ local function hashed(backends, skip, key)
     return best
 end
 
+-- The name of a route's affinity cookie: two routes of a host must not overwrite each other's.
+function _M.cookie(route)
+    return string.format("mooring-backend-%08x", ngx.crc32_long(route.id))
+end
+
 -- The name of a backend in the affinity cookie: it must not tell the address.
 function _M.token(route, backend)
     return string.format("%08x", ngx.crc32_long(route.id .. " " .. target(backend)))
 end
 
 local function remembered(route, skip)
-    local token = ngx.var["cookie_mooring-backend"]
+    local token = ngx.var["cookie_" .. _M.cookie(route)]
     for _, backend in ipairs(token and route.backends or {}) do
         if not (skip and skip[backend]) and _M.token(route, backend) == token then
             return backend

@@ -16,11 +16,11 @@ function _M.target(state)
     return path .. state.query
 end
 
--- Never changed by a route: what the gateway itself decides.
-local KEPT = { host = true, connection = true, upgrade = true, ["content-length"] = true, ["transfer-encoding"] = true }
+-- Never changed by a route: what the gateway itself decides, of a request and of an answer.
+_M.KEPT = { host = true, connection = true, upgrade = true, ["content-length"] = true, ["transfer-encoding"] = true }
 
 function _M.request(state)
-    local change = state.route.request_headers
+    local KEPT, change = _M.KEPT, state.route.request_headers
     if not change then
         return
     end
@@ -50,17 +50,28 @@ function _M.credentials(state, change)
     if not change then
         return
     end
-    for name, field in pairs({ cookie = "cookie", authorization = "authorization" }) do
+    for _, name in ipairs({ "cookie", "authorization" }) do
         for _, removed in ipairs(change.remove or {}) do
             if removed == name then
-                state[field] = nil
+                state[name] = nil
             end
         end
-        local value = change.set and change.set[name] or change.add and change.add[name]
-        if value then
-            state[field] = value
+        state[name] = change.set and change.set[name] or state[name]
+        local added, before = change.add and change.add[name], state[name]
+        if added then
+            -- Cookies are one field; of the other there can be but one.
+            local joined = name == "cookie" and before and before ~= ""
+            state[name] = joined and before .. "; " .. added or added
         end
     end
+end
+
+-- Adds a field to the answer, beside those of its name.
+function _M.add_header(name, value)
+    local before = ngx.header[name]
+    local values = type(before) == "table" and before or { before }
+    values[#values + 1] = value
+    ngx.header[name] = values
 end
 
 local function allowed_origin(cors, origin)
@@ -76,14 +87,17 @@ end
 function _M.cors_headers(cors)
     local origin = ngx.var.http_origin
     local allowed = origin and allowed_origin(cors, origin)
+    if allowed ~= "*" then
+        -- Kept by a browser without it, an answer for one origin, or none, would be another one's too.
+        _M.add_header("Vary", "Origin")
+    end
     if not allowed then
-        return false
+        return
     end
     ngx.header["Access-Control-Allow-Origin"] = allowed
     if cors.credentials then
         ngx.header["Access-Control-Allow-Credentials"] = "true"
     end
-    return true
 end
 
 -- Answers a preflight request; gives true when it did. It carries no credentials, so nobody is let in by it.
@@ -117,7 +131,8 @@ end
 
 -- The folder and the file in it: the decoded path, from which `guard` has kept every encoded dot and slash.
 function _M.file(state)
-    local path = ngx.unescape_uri(string.match(_M.target(state), "^[^?]*"))
+    -- In a path a plus is one; only in a form's fields it is a space.
+    local path = ngx.unescape_uri((string.gsub(string.match(_M.target(state), "^[^?]*"), "%+", "%%2B")))
     ngx.var.mooring_root = state.backend.files
     -- `/+$` would be tried from each of thousands of slashes that are not the last ones.
     ngx.var.mooring_file = string.match(path, "^.*[^/]") or ""

@@ -25,28 +25,29 @@ local function narrow_service_worker(state)
 end
 
 local function change(headers)
+    local KEPT = filters.KEPT
     for _, name in ipairs(headers.remove or {}) do
-        ngx.header[name] = nil
+        if not KEPT[name] then
+            ngx.header[name] = nil
+        end
     end
     for name, value in pairs(headers.set or {}) do
-        ngx.header[name] = value
+        if not KEPT[name] then
+            ngx.header[name] = value
+        end
     end
     for name, value in pairs(headers.add or {}) do
-        local before = ngx.header[name]
-        local values = type(before) == "table" and before or { before }
-        values[#values + 1] = value
-        ngx.header[name] = values
+        if not KEPT[name] then
+            filters.add_header(name, value)
+        end
     end
 end
 
 local function remember_backend(state)
-    local token = balance.token(state.route, state.backend)
-    if ngx.var["cookie_mooring-backend"] ~= token then
-        local cookies = ngx.header["Set-Cookie"]
-        cookies = type(cookies) == "table" and cookies or { cookies }
+    local name, token = balance.cookie(state.route), balance.token(state.route, state.backend)
+    if ngx.var["cookie_" .. name] ~= token then
         local secure = ngx.var.scheme == "https" and "; Secure" or ""
-        cookies[#cookies + 1] = "mooring-backend=" .. token .. "; Path=/; HttpOnly; SameSite=Lax" .. secure
-        ngx.header["Set-Cookie"] = cookies
+        filters.add_header("Set-Cookie", name .. "=" .. token .. "; Path=/; HttpOnly; SameSite=Lax" .. secure)
     end
 end
 
