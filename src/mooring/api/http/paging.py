@@ -34,6 +34,7 @@ def decode(cursor: str | None) -> str | None:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeError, ValueError) as error:
         raise InvalidInput("cursor must be one that a page had", field="cursor") from error
-    if not text.startswith(_PREFIX):
+    # PostgreSQL refuses NUL in any text, which would look like an outage.
+    if not text.startswith(_PREFIX) or "\0" in text:
         raise InvalidInput("cursor must be one that a page had", field="cursor")
     return text.removeprefix(_PREFIX)
