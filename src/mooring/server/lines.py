@@ -24,6 +24,7 @@ class Lines:
         """`out` is an open file."""
         self._out = out
         self._waiting: list[bytes] = []
+        self._torn = b""
         self._lock = threading.Lock()
 
     def info(self, line: bytes) -> None:
@@ -49,12 +50,16 @@ class Lines:
         """Write what waits."""
         with self._lock:
             waiting, self._waiting = self._waiting, []
-            rest = memoryview(b"".join(waiting))
+            text = memoryview(self._torn + b"".join(waiting))
+            done = 0
             try:
-                while rest:
-                    rest = rest[os.write(self._out, rest) :]
+                while done < len(text):
+                    done += os.write(self._out, text[done:])
             except OSError:
-                return
+                # Behind half a line the next one would be a part of it, and neither could be read.
+                self._torn = b"\n" if done and text[done - 1] != ord("\n") else self._torn[done:]
+            else:
+                self._torn = b""
 
 
 def rendered(logger: object, level: str, event: EventDict) -> bytes:

@@ -1,6 +1,7 @@
 """Lines of the log reach their file together, in order, and never stand in anybody's way."""
 
 import asyncio
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -36,6 +37,22 @@ def test_what_the_disk_does_not_take_is_lost() -> None:
     reader, writer = os.pipe()
     Lines(writer).info(b"three\n")
     assert os.read(reader, 100) == b"three\n"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_half_a_line_takes_no_other_with_it() -> None:
+    """What fitted before the disk, or a pipe, was full is ended before the next line."""
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(writer, False)
+    lines = Lines(writer)
+    lines.warning(b"x" * 6000 + b"\n")
+    lines.warning(b"lost\n")
+    assert os.read(reader, 10_000) == b"x" * 4096
+    lines.warning(b"next\n")
+    lines.warning(b"last\n")
+    assert os.read(reader, 10_000) == b"\nnext\nlast\n"
     os.close(reader)
     os.close(writer)
 
