@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import httpx2
@@ -14,10 +15,11 @@ import pytest
 from mooring.errors import Unavailable
 from mooring.goproxy.config import Config
 from mooring.goproxy.names import Kind, ask
-from mooring.goproxy.s3 import S3Store
+from mooring.goproxy.s3 import Bucket, S3Store
 from mooring.server.goproxy import Served, build
 from support.goproxies import get, running
 from support.goupstream import GoUser, Upstream, go
+from support.loopback import serving
 from support.s3 import S3Server, s3_server
 from support.small_disk import small_disk
 
@@ -184,6 +186,35 @@ async def test_a_bucket_that_is_gone_keeps_nothing(tmp_path: Path, storage: S3Se
         assert spooled.exists()
         with pytest.raises(Unavailable, match="nothing can be kept"):
             await store.healthy()
+
+
+async def test_a_bad_moment_of_the_storage_fails_no_build(tmp_path: Path) -> None:
+    """Where a kept connection ends as it is used, or the storage is busy, it is asked again; a second time is told."""
+    credentials = tmp_path / "credentials"
+    credentials.write_text("aws_access_key_id = tester\naws_secret_access_key = correct-horse\n")
+    script = ["kept", "closed", "kept", "busy", "kept", "busy", "busy"]
+
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        how = script.pop(0)
+        if how == "closed":
+            request.close_connection = True
+            return
+        request.send_response(206 if how == "kept" else 503)
+        request.send_header("Last-Modified", "Sat, 21 Nov 2026 10:00:00 GMT")
+        request.send_header("Content-Length", "4")
+        request.end_headers()
+        request.wfile.write(how.encode())
+
+    with serving(answer) as port:
+        async with httpx2.AsyncClient() as http:
+            store = S3Store(Bucket(f"http://127.0.0.1:{port}/modules", credentials), http)
+            for _ in range(3):
+                blob = await store.open("example.com/x/@v/v1.0.0.mod")
+                assert blob is not None
+                assert blob.part == b"kept"
+            with pytest.raises(Unavailable, match="answered 503: busy"):
+                await store.open("example.com/x/@v/v1.0.0.mod")
+    assert not script
 
 
 def test_storage_that_is_gone_is_said(tmp_path: Path, upstream: Upstream, storage: S3Server) -> None:

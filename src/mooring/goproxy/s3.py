@@ -29,6 +29,9 @@ _USES = 100_000
 _IN_MEMORY = 8 * 2**20
 _BELIEVED_S = 15.0
 """A storage that answered is believed to answer again for so long."""
+_BUSY = (500, 503)
+"""What S3 answers for a moment under load; its documentation says to ask again."""
+_PAUSE_S = 0.2
 _REMEMBERED_S = 60.0
 """One that refused to save a file is said to refuse for so long, unless it saves another one: reading tells nothing."""
 
@@ -205,8 +208,9 @@ class S3Store:
         request = Request(method, self._host, path, query or {}, payload)
         signed = headers(request, self._key, dt.datetime.now(dt.UTC))
         url = self._base + path + (f"?{query_string(query)}" if query else "")
+        asked = self._http.build_request(method, url, headers={**signed, **(extra or {})}, content=body)
         try:
-            answer = await self._http.request(method, url, headers={**signed, **(extra or {})}, content=body)
+            answer = await self._read(asked) if method == "GET" else await self._http.send(asked)
         except httpx2.HTTPError as error:
             self._answered_at = float("-inf")
             raise Unavailable(f"the storage {self._host} cannot be reached: {error}") from error
@@ -215,6 +219,18 @@ class S3Store:
             return answer
         self._answered_at = float("-inf")
         raise Unavailable(f"the storage {self._host} answered {answer.status_code}: {answer.text[:200]}")
+
+    async def _read(self, asked: httpx2.Request) -> httpx2.Response:
+        """What can be asked for twice is, once: the storage's bad moment would fail a build."""
+        try:
+            answer = await self._http.send(asked)
+        except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
+            # It closed an idle connection as that was used again.
+            return await self._http.send(asked)
+        if answer.status_code not in _BUSY:
+            return answer
+        await asyncio.sleep(_PAUSE_S)
+        return await self._http.send(asked)
 
 
 def _about_the_object(answer: httpx2.Response) -> bool:
