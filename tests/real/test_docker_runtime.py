@@ -178,6 +178,24 @@ async def test_a_server_on_loopback_is_reached(runtime: DockerRuntime, harness: 
         os.kill(harness.editor_of(wanted.id), signal.SIGKILL)
 
 
+async def test_a_server_that_ended_in_a_start_leaves_no_way_shut(harness: DockerHarness) -> None:
+    """What the first had no time to open the next one does; a third finds it open."""
+    wanted = workspace()
+    async with harness.engine() as first:
+        await first.apply(wanted, harness.template("healthy"))
+    for _ in range(2):
+        async with harness.engine() as later:
+            seen = await started(later, harness, wanted)
+            assert seen.ports is not None
+            address = (seen.ports.address or "").replace("{port}", "3000")
+            port = replace(seen, editor=seen.ports.model_copy(update={"address": address}))
+            script = "echo hello > index.html; python3 -m http.server --bind 127.0.0.1 3000 >/dev/null 2>&1 &"
+            await run(later, wanted, "sh", "-c", script)
+            async with asyncio.timeout(WITHIN_S):
+                while await harness.ask(port, "/") != "hello\n":
+                    await asyncio.sleep(0.05)
+
+
 async def test_a_start_puts_removed_rules_back(runtime: DockerRuntime, harness: DockerHarness) -> None:
     """Whoever flushes the packet filter opens nothing to workspaces that start afterwards."""
     await started(runtime, harness, workspace(1))

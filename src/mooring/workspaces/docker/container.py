@@ -149,6 +149,11 @@ def generation_of(container: Mapping[str, Any]) -> int:
     return int(container["Config"]["Labels"][GENERATION])
 
 
+def run_of(container: Mapping[str, Any]) -> str:
+    """Names one run of a container, by when it began: the same one can be started again."""
+    return str(container["State"]["StartedAt"])
+
+
 def is_running(container: Mapping[str, Any]) -> bool:
     """Whether its processes exist."""
     return bool(container["State"]["Running"])

@@ -19,7 +19,7 @@ class Crashes:
     """The deaths of one start (generation). `death` names the last one that was counted; `reason` is what came of it.
 
     `times` are seconds since the epoch, those of the last ten minutes; `due` is when to start again. `notices` are
-    what went wrong beside the editor.
+    what went wrong beside the editor, `ways` the run of the container whose ways were opened (`ways.py`).
     """
 
     generation: int
@@ -30,6 +30,7 @@ class Crashes:
     reason: str = ""
     failed: bool = False
     notices: tuple[str, ...] = ()
+    ways: str = ""
 
     def count(self, death: str, how: str, now: float) -> bool:
         """Count a death unless it is the one counted last; whether it was a new one."""

@@ -53,6 +53,8 @@ table inet mooring {
 """
 # Inside a workspace's own network namespace.
 LOOPBACK = """
+add table ip mooring
+delete table ip mooring
 table ip mooring {
   chain prerouting {
     type nat hook prerouting priority -100; policy accept;

@@ -6,7 +6,7 @@ What happened is never taken from an event: an event only says which container t
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +32,7 @@ from mooring.workspaces.docker.network import IMAGE, POOL, Guard, Networks
 from mooring.workspaces.docker.output import Output
 from mooring.workspaces.docker.volumes import Volumes
 from mooring.workspaces.docker.watch import Watch
+from mooring.workspaces.docker.ways import Ways, asks_modules
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.launch import Launch, launch
 from mooring.workspaces.output import end_of, last_lines, written_since
@@ -77,6 +78,9 @@ class DockerRuntime:
         self._volumes = Volumes(self._engine, self.instance)
         self._output = Output(self._engine, settings.home, self._tasks)
         self._inspection = Inspection(self._engine)
+        self._ways = Ways(
+            self._engine, self._guard, settings.home, self._tasks, opened=self._are_open, notice=self._notice
+        )
         self._feed = Feed()
         self._crashes: dict[str, deaths.Crashes] = {}
         self._serial: dict[str, asyncio.Lock] = {}
@@ -122,6 +126,7 @@ class DockerRuntime:
             if (seen := self._feed.latest(workspace_id)) is not None:
                 self._publish(Observation(workspace_id, seen.generation, Phase.stopped))
             self._feed.forget(workspace_id)
+            self._ways.forget(workspace_id)
             self._known.discard(workspace_id)
         self._serial.pop(workspace_id, None)
 
@@ -195,7 +200,6 @@ class DockerRuntime:
         seen = await self._engine.inspect(container)
         if seen is None:
             raise Unavailable(f"the container of workspace {workspace.id} is gone")
-        self._open_ways(seen)
         for step in plan.first_start:
             _ = self._tasks.spawn(f"{step.name} in {workspace.id}", self._step(seen, step.name, step.argv))
         return (await self._settle(seen))[0]
@@ -219,7 +223,7 @@ class DockerRuntime:
         storage = await self._volumes.ensure(workspace.id, quantity_bytes(size) if size else None)
         enforcement = Enforcement.of(await self._engine.info(), storage=storage)
         tags = shape.labels(self.instance, workspace, plan, enforcement)
-        binds = (modules.bind(self._home.containers_socket),) if _asks_modules(plan.environment) else ()
+        binds = (modules.bind(self._home.containers_socket),) if asks_modules(plan.environment) else ()
         body = shape.document(image, plan, workspace.spec.limits, tags, address, binds)
         async with asking(f"making the container of workspace {workspace.id}"):
             made = await self._engine.docker.containers.create(body, name=Names(workspace.id).all)
@@ -287,6 +291,7 @@ class DockerRuntime:
             self._known.add(workspace_id)
             crashes.reason = ""
             self._output.follow(workspace_id, container["Id"])
+            self._ways.open(container, crashes.ways)
             return self._publish(self._with(shape.observed(container), crashes)), None
         if crashes.count(shape.death_of(container), shape.why_dead(container), self._clock.now()):
             await self._output.drain(workspace_id)
@@ -318,7 +323,6 @@ class DockerRuntime:
             await self._keep(workspace_id, crashes)
             failed = Observation(workspace_id, crashes.generation, Phase.failed)
             return self._publish(self._with(failed, crashes)), None
-        self._open_ways(container)
         again = await self._engine.inspect(container["Id"])
         if again is None:
             raise Unavailable(f"the container of workspace {workspace_id} is gone")
@@ -357,39 +361,25 @@ class DockerRuntime:
         await self._add_notice(shape.workspace_of(container), shape.generation_of(container), text)
 
     async def _add_notice(self, workspace_id: str, generation: int, text: str) -> None:
+        def add(crashes: deaths.Crashes) -> None:
+            crashes.notices = tuple(dict.fromkeys((*crashes.notices, text)))
+
+        await self._amend(workspace_id, generation, add)
+        self._looks.add(workspace_id)
+
+    async def _are_open(self, container: Mapping[str, Any], run: str) -> None:
+        def say(crashes: deaths.Crashes) -> None:
+            crashes.ways = run
+
+        await self._amend(shape.workspace_of(container), shape.generation_of(container), say)
+
+    async def _amend(self, workspace_id: str, generation: int, change: Callable[[deaths.Crashes], None]) -> None:
         # Without the lock a delete could be under way, and the file that is kept would bring its folder back.
         async with self._lock(workspace_id):
             crashes = self._crashes.get(workspace_id)
-            if crashes is None or crashes.generation != generation:
-                return
-            crashes.notices = tuple(dict.fromkeys((*crashes.notices, text)))
-            await self._keep(workspace_id, crashes)
-        self._looks.add(workspace_id)
-
-    def _open_ways(self, container: Mapping[str, Any]) -> None:
-        workspace_id = shape.workspace_of(container)
-        _ = self._tasks.spawn(f"loopback of {workspace_id}", self._opened(container))
-        variables = dict(text.partition("=")[::2] for text in container["Config"]["Env"])
-        if _asks_modules(variables):
-            _ = self._tasks.spawn(f"modules in {workspace_id}", self._forwarded(container))
-
-    async def _forwarded(self, container: Mapping[str, Any]) -> None:
-        command = modules.forwarder(self._home.containers_socket)
-        try:
-            status = await run_step(self._engine, container["Id"], DATA, command)
-        except MooringError as error:
-            log.info("no way to the module proxy", container=container["Id"], error=error.detail)
-            return
-        if status == modules.NO_SOCAT:
-            why = "the image has no socat, so Go modules are out of reach: make images, or add it to your own"
-            await self._notice(container, f"{why}; a workspace that sets GOPROXY needs none")
-
-    async def _opened(self, container: Mapping[str, Any]) -> None:
-        try:
-            await self._guard.open_loopback(container["Id"])
-        except MooringError as error:
-            # A workspace that was stopped meanwhile is no news.
-            log.info("loopback is not reached from outside", container=container["Id"], error=error.detail)
+            if crashes is not None and crashes.generation == generation:
+                change(crashes)
+                await self._keep(workspace_id, crashes)
 
     def _publish(self, observation: Observation) -> Observation:
         self._feed.publish(observation)
@@ -397,7 +387,3 @@ class DockerRuntime:
 
     def _lock(self, workspace_id: str) -> asyncio.Lock:
         return self._serial.setdefault(workspace_id, asyncio.Lock())
-
-
-def _asks_modules(environment: Mapping[str, str]) -> bool:
-    return environment.get("GOPROXY", "").startswith(modules.ADDRESS)
