@@ -140,8 +140,8 @@ def _with(old: Kept | None, wanted: Ask, entry: Entry) -> Kept:
     used = entry.modified if wanted.kind is Kind.info else entry.used
     if old is None:
         return Kept(wanted.module, wanted.version, entry.modified, entry.size, used, is_zip)
-    # The zip may come later or come back: a version is as old as its first file.
-    since = old.since if is_zip else min(old.since, entry.modified)
+    # A zip may come back: a version is as old as its first file.
+    since = min(old.since, entry.modified)
     return Kept(wanted.module, wanted.version, since, old.size + entry.size, max(old.used, used), old.zip or is_zip)
 
 
