@@ -8,16 +8,22 @@ proved is kept, at the place where the go command keeps it: `sumdb/NAME/…`.
 import asyncio
 import contextlib
 from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import structlog
 
 from mooring.errors import MooringError, NotFound
 from mooring.goproxy import tlog
-from mooring.goproxy.faults import BadTree, BadUpstream, Mismatch
+from mooring.goproxy.faults import BadNote, BadTree, BadUpstream, Mismatch
 from mooring.goproxy.flight import Once
 from mooring.goproxy.keeping import keep, read
 from mooring.goproxy.names import escape, parse_lookup
 from mooring.goproxy.note import Verifier, check
 from mooring.goproxy.ports import Inventory, Remote, Store
 from mooring.goproxy.tlog import HASH, Tile, Tree
+
+log = structlog.get_logger(__name__)
 
 _TILES_IN_MEMORY = 2048
 _HEADS_IN_MEMORY = 1024
@@ -197,7 +203,11 @@ class SumDB:
             return
         kept = await read(self._store, f"sumdb/{self.name}/latest")
         if kept is not None:
-            self._head = tlog.parse_tree(check(kept, self.verifier))
+            try:
+                self._head = tlog.parse_tree(check(kept, self.verifier))
+            except (BadNote, BadTree) as error:
+                # No record could be proved any more, until somebody finds this file.
+                log.warning("the head that was seen last is damaged", database=self.name, error=error.detail)
         self._restored = True
 
     async def _same_history(self, old: Tree, new: Tree) -> None:
@@ -217,20 +227,23 @@ class SumDB:
         tiles = list(dict.fromkeys(tlog.tile_of(node, tree.size) for node in nodes))
         if all(tile in self._proved for tile in tiles):
             return
-        data = dict(zip(tiles, await self._all(tiles), strict=True))
-        hashes = []
-        for node in nodes:
-            tile = tlog.tile_of(node, tree.size)
-            hashes.append(tlog.from_tile(node, tile, data[tile]))
-        if tlog.combine(hashes) != tree.root:
+        data = dict(zip(tiles, await self._all(tiles, self._fetch), strict=True))
+        if _root(tree, data) != tree.root:
+            self._doubt("the tiles at its edge")
+            data = dict(zip(tiles, await self._all(tiles, self._sent), strict=True))
+        if _root(tree, data) != tree.root:
             raise BadTree(f"{self.name} sends tiles that its signed head of size {tree.size} contradicts")
         for tile in tiles:
             await self._keep(tile, data[tile])
 
-    async def _all(self, tiles: list[Tile]) -> list[bytes]:
+    def _doubt(self, what: str) -> None:
+        """What is kept may be damaged: it would refuse every record behind it, until somebody finds the file."""
+        log.warning("what is kept of a database is damaged, or it lies", database=self.name, what=what)
+
+    async def _all(self, tiles: list[Tile], get: Callable[[Tile], Coroutine[Any, Any, bytes]]) -> list[bytes]:
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._fetch(tile)) for tile in tiles]
+                tasks = [group.create_task(get(tile)) for tile in tiles]
         except ExceptionGroup as errors:
             # Whoever asked knows errors, not groups of them.
             raise errors.exceptions[0] from errors
@@ -243,14 +256,23 @@ class SumDB:
             way.append(tlog.tile_of(tlog.parent(way[-1]), tree.size))
         top = way.pop()
         # All at once: which tiles they are follows from the tree's size, and each would cost a way there and back.
-        fetched = await self._all(way)
+        fetched = await self._all(way, self._fetch)
         data = await self._known(top, tree)
         for below, content in zip(reversed(way), reversed(fetched), strict=True):
-            if tlog.from_tile(tlog.parent(below), top, data) != tlog.tile_root(content):
-                raise BadTree(f"{self.name} sends a {below.path} that its tree contradicts")
-            await self._keep(below, content)
-            top, data = below, content
+            data = await self._right(below, content, tlog.from_tile(tlog.parent(below), top, data))
+            await self._keep(below, data)
+            top = below
         return data
+
+    async def _right(self, tile: Tile, content: bytes, root: bytes) -> bytes:
+        """The content of a full tile whose hash is `root`."""
+        if tlog.tile_root(content) == root:
+            return content
+        self._doubt(tile.path)
+        sent = await self._sent(tile)
+        if tlog.tile_root(sent) != root:
+            raise BadTree(f"{self.name} sends a {tile.path} that its tree contradicts")
+        return sent
 
     async def _known(self, tile: Tile, tree: Tree) -> bytes:
         """The content of a tile that is proved, or at the edge of the tree."""
@@ -263,7 +285,7 @@ class SumDB:
         self._proved[tile] = data
         if len(self._proved) > _TILES_IN_MEMORY:
             self._proved.popitem(last=False)
-        if await read(self._store, self._file(tile)) is None:
+        if await read(self._store, self._file(tile)) != data:
             await keep(self._store, self._file(tile), data)
 
     async def _fetch(self, tile: Tile) -> bytes:
@@ -272,6 +294,10 @@ class SumDB:
             kept = await read(self._store, self._file(candidate))
             if kept is not None and len(kept) >= tile.width * HASH:
                 return kept[: tile.width * HASH]
+        return await self._sent(tile)
+
+    async def _sent(self, tile: Tile) -> bytes:
+        """A tile as the database sends it."""
         return await self._once.do(f"unproved/{self._file(tile)}", lambda: self._download(tile))
 
     async def _download(self, tile: Tile) -> bytes:
@@ -292,6 +318,12 @@ class SumDB:
                 raise
             # A database may drop partial tiles once the full one is there.
             return (await self._remote.get(tile.whole.path))[: tile.width * HASH]
+
+
+def _root(tree: Tree, data: Mapping[Tile, bytes]) -> bytes:
+    """The root of a tree as it follows from the tiles at its edge."""
+    tiles = ((node, tlog.tile_of(node, tree.size)) for node in tlog.roots(tree.size))
+    return tlog.combine([tlog.from_tile(node, tile, data[tile]) for node, tile in tiles])
 
 
 def _inside(tile: Tile, tree: Tree) -> bool:

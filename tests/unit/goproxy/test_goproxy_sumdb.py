@@ -192,6 +192,25 @@ async def test_a_changed_tile_is_found_at_every_level(tmp_path: Path, once: Once
     assert await database.hashes("example.com/m", "v1.4711.0") == ("h1:zip4711", "h1:mod4711")
 
 
+DAMAGED = ["latest", "tile/8/0/018", "tile/8/1/000", "tile/8/1/001.p/1", "tile/8/0/257.p/208", "tile/8/2/000.p/1"]
+
+
+@pytest.mark.parametrize("path", DAMAGED)
+@pytest.mark.parametrize("half", [False, True])
+async def test_a_damaged_store_repairs_itself(tmp_path: Path, once: Once, path: str, half: bool) -> None:  # noqa: FBT001
+    """A kept file that lost some of its bits, or its end, is fetched once more instead of refusing what it proves."""
+    remote, store = FromLedger(Ledger(tmp_path, "sum.example")), MemoryStore()
+    grow(remote.ledger, 66_000)
+    await SumDB(remote.ledger.signer.verifier, remote, store, once).hashes("example.com/m", "v1.4711.0")
+    name = f"sumdb/sum.example/{path}"
+    right = await read(store, name)
+    assert right is not None
+    await store.put(name, right[: len(right) // 2] if half else bytes([right[0] ^ 1]) + right[1:])
+    again = SumDB(remote.ledger.signer.verifier, remote, store, once)
+    assert await again.hashes("example.com/m", "v1.4712.0") == ("h1:zip4712", "h1:mod4712")
+    assert await read(store, name) == right
+
+
 @pytest.mark.parametrize("sizes", [(5, 6), (6, 5), (300, 700), (700, 300), (300, 300)])
 async def test_a_fork_is_found_out(tmp_path: Path, once: Once, sizes: tuple[int, int]) -> None:
     """Two histories under one key are told apart, whichever is longer, and also at the same size."""
