@@ -302,6 +302,13 @@ def environment() -> dict[str, str]:
     return dict(os.environ)
 
 
+def take_environment(home_folder: str, user: str) -> None:
+    """Give this process, which has become another user, that user's: programs would look for root's settings."""
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        os.environ.pop(name, None)
+    os.environ.update(HOME=home_folder, USER=user, LOGNAME=user)
+
+
 def home(given: Path | None = None) -> Home:
     """Home from `--home`, MOORING_HOME or the default.
 

@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -163,8 +163,13 @@ def serve(  # noqa: PLR0913 - one parameter a command line option
         max_bytes=size(max_size) if max_size else base.max_bytes,
         limits=replace(base.limits, clones_bytes=size(max_clones)) if max_clones else base.limits,
     )
-    # In a pipe the line would wait for others until the end; the log's go around Python's buffer.
-    run(config, bind, port, partial(print, flush=True))
+    run(config, bind, port, _told)
+
+
+def _told(text: str) -> None:
+    # Flushed: in a pipe the line would come at the end. A log that takes nothing is no reason not to serve.
+    with suppress(OSError):
+        typer.echo(text)
 
 
 @app.command()
@@ -359,6 +364,10 @@ async def _steps(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> view.F
 def _config(context: typer.Context) -> Config:
     if not isinstance(context.obj, Config):
         raise TypeError(context.obj)
+    if context.obj.root == (place := home()).modules:
+        from mooring.server.acting import act_as_owner  # noqa: PLC0415 - not for a page of help
+
+        act_as_owner(place)
     return context.obj
 
 

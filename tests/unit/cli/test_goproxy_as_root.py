@@ -1,0 +1,35 @@
+"""`mooring goproxy` on the store of `mooring up`, typed by root."""
+
+import os
+import pwd
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.cli import run
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home of the user `nobody`, where that user gets to: below tmp_path nobody but root does."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        made = Path(folder) / "home"
+        for each in (made, made / "goproxy"):
+            each.mkdir()
+            os.chown(each, pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
+        yield made
+
+
+async def test_what_root_does_there_belongs_to_who_serves_it(home: Path) -> None:
+    """Everything that the commands make is the owner's, who could not add a version to a folder of root's."""
+    environment = {"HOME": "/root", "MOORING_HOME": str(home), "PATH": os.defpath}
+    for arguments in (["pin", "example.com/x"], ["key"], ["token", "ci"], ["unpin", "example.com/x"]):
+        done = await run(sys.executable, "-m", "mooring", "goproxy", *arguments, environment=environment)
+        assert done.status == 0, done
+    made = [path for path in home.rglob("*") if path.name in ("pins", "notary", "key", "lock", "tokens")]
+    assert len(made) == 5
+    assert {path.owner() for path in home.rglob("*")} == {"nobody"}
