@@ -23,6 +23,7 @@ from typing import Any
 
 from mooring.errors import MooringError
 from mooring.server.embedded import running
+from mooring.server.logs import last_words
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
 from mooring.workspaces.templates import BadTemplate, parse
@@ -39,8 +40,6 @@ _LITTLE_DISK = 2 * 2**30
 _LIMITS = ("memory", "cpu", "pids")
 _TIMEOUT_S = 5.0
 """Longer than the server waits for a database that is silent before it says so."""
-_END_OF_LOG = 64 * 1024
-_LONGEST = 300
 _USER = "mooring"
 
 
@@ -67,6 +66,14 @@ def examine(home: Home) -> Iterator[Finding]:
     """Every finding, in the order in which to mend them."""
     yield from _programs()
     yield from _editor()
+    try:
+        yield from _below(home)
+    except PermissionError as error:
+        detail = f"{error.filename} is closed to you: ask as the user that runs Mooring, or as root"
+        yield Finding(Verdict.wrong, "home", detail, f"sudo mooring doctor --home {shlex.quote(str(home.root))}")
+
+
+def _below(home: Home) -> Iterator[Finding]:
     yield from _home(home)
     yield from _limits(home)
     yield from _terminals(Path("/proc/self/mounts").read_text())
@@ -123,7 +130,10 @@ def _home(home: Home) -> Iterator[Finding]:
     if _is_read_only(home.root):
         yield Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
         return
-    if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK):
+    if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        if home.root.stat().st_uid != os.geteuid():
+            # Given to whoever asks, a Mooring of the machine's would not start any more.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home.root))
         remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
         yield Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
         return
@@ -278,7 +288,8 @@ def _server(home: Home) -> Iterator[Finding]:
     yield from _build(found.pid)
     status, body = _ask(home.api_socket, "localhost", "/readyz")
     if status == 0:
-        detail = f"pid {found.pid} runs, its server does not answer{_last_words(home)}"
+        why = last_words(home.logs / "server.log")
+        detail = f"pid {found.pid} runs, its server does not answer" + (f". It said last: {why}" if why else "")
         yield Finding(Verdict.wrong, "mooring", detail, _log_command(home))
         return
     try:
@@ -349,25 +360,6 @@ def _build(pid: int) -> Iterator[Finding]:
     if runs.parent == installed.parent and runs != installed:
         detail = "another build is installed than the one that runs; it takes over with the same options and --replace"
         yield Finding(Verdict.notice, "build", detail, 'make up ARGS="--replace"')
-
-
-def _last_words(home: Home) -> str:
-    """What the server's log says last about what it waits for, or why it ended."""
-    try:
-        with (home.logs / "server.log").open("rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - _END_OF_LOG))
-            lines = log.read().splitlines()
-    except OSError:
-        return ""
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            # The first one is cut off.
-            continue
-        if entry.get("level") in ("warning", "error") and (why := entry.get("reason") or entry.get("error")):
-            return f". It said last: {str(why)[:_LONGEST]}"
-    return ""
 
 
 def _log_command(home: Home) -> str:

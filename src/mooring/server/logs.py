@@ -1,8 +1,10 @@
 """Logging of the roles: one JSON line an event, into a file that is rotated, never a secret."""
 
 import atexit
+import json
 import logging
 import logging.handlers
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from mooring.settings import environment
 
 _MAX_BYTES = 16 * 2**20
 _KEPT_FILES = 3
+_END_BYTES = 64 * 1024
+_LONGEST = 300
 
 
 def to_file(path: Path) -> None:
@@ -42,6 +46,25 @@ def to_file(path: Path) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         cache_logger_on_first_use=True,
     )
+
+
+def last_words(path: Path) -> str:
+    """What a role's log says last about what it waits for, or why it ended; empty when it says nothing of the kind."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - _END_BYTES))
+            lines = log.read().splitlines()
+    except OSError:
+        return ""
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            # The first one is cut off.
+            continue
+        if entry.get("level") in ("warning", "error") and (why := entry.get("reason") or entry.get("error")):
+            return str(why)[:_LONGEST]
+    return ""
 
 
 def to_terminal() -> None:

@@ -1,6 +1,8 @@
 """What `mooring doctor` finds, on a machine as it is."""
 
 import json
+import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -79,6 +81,22 @@ def test_a_home_that_others_can_read(home: Home) -> None:
     assert found.verdict is Verdict.wrong
     subprocess.run(found.remedy, shell=True, check=True)  # noqa: S602 - as a person would paste it
     assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("closed", ["home", "above"])
+def test_a_home_of_another_user(home: Home, closed: str) -> None:
+    """Who asks about the machine's Mooring is told to ask as root, and not to take its folder away from it."""
+    folder = home.root if closed == "home" else home.root.parent
+    folder.chmod(0o700)
+    os.seteuid(pwd.getpwnam("nobody").pw_uid)
+    try:
+        found = _found(home, "home")
+    finally:
+        os.seteuid(0)
+    assert found is not None
+    assert found.verdict is Verdict.wrong
+    assert "is closed to you" in found.detail
+    assert found.remedy == f"sudo mooring doctor --home '{home.root}'"
 
 
 def test_a_disk_that_is_nearly_full(home: Home) -> None:
