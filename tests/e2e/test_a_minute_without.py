@@ -23,26 +23,15 @@ AWAY_S = 60.0
 TRUE_AGAIN_S = 5.0
 
 
-def ask(mooring: Mooring, method: str, path: str) -> httpx2.Response:
-    """A call of the API by the administrator."""
-    headers = {"Host": "localhost", "Authorization": f"Bearer {mooring.token}"}
-    return httpx2.request(method, f"http://127.0.0.1:{mooring.port}{path}", headers=headers, timeout=30)
-
-
 def shown(mooring: Mooring, name: str) -> dict[str, Any]:
     """A workspace as the API shows it, {} while it cannot."""
-    answer = ask(mooring, "GET", f"/api/v1/workspaces?name={name}")
+    answer = mooring.ask("GET", f"/api/v1/workspaces?name={name}")
     return answer.json()["items"][0] if answer.is_success else {}
-
-
-def answers(mooring: Mooring, name: str) -> bool:
-    """Whether the editor answers at its URL."""
-    return mooring.status(f"{name}--admin.localhost") == 200
 
 
 def told(mooring: Mooring, workspace_id: str, kind: str, since: float) -> list[float]:
     """When events of a kind happened, those after `since`."""
-    answer = ask(mooring, "GET", f"/api/v1/workspaces/{workspace_id}/events?limit=500")
+    answer = mooring.ask("GET", f"/api/v1/workspaces/{workspace_id}/events?limit=500")
     items = answer.json()["items"] if answer.is_success else []
     times = [datetime.fromisoformat(item["at"]).timestamp() for item in items if item["kind"] == kind]
     return [at for at in times if at >= since]
@@ -93,15 +82,15 @@ def endure(mooring: Mooring, away: Callable[[], Any]) -> None:
         (pid,) = mooring.processes("light_editor.py", f"/run/w/{struck}/")
         os.kill(pid, signal.SIGKILL)
         while (left := began + AWAY_S - time.time()) > 0:
-            assert answers(mooring, "calm")
-            assert ask(mooring, "POST", f"/api/v1/workspaces/{calm}/restart").status_code == 503
+            assert mooring.answers("calm")
+            assert mooring.ask("POST", f"/api/v1/workspaces/{calm}/restart").status_code == 503
             pause(min(left, 5))
     ended = time.time()
-    until(lambda: shown(mooring, "struck").get("phase") == "running" and answers(mooring, "struck"), TRUE_AGAIN_S)
+    until(lambda: shown(mooring, "struck").get("phase") == "running" and mooring.answers("struck"), TRUE_AGAIN_S)
     until(lambda: told(mooring, struck, "crashed", began - 1), TRUE_AGAIN_S)
     assert min(told(mooring, struck, "crashed", began - 1)) < ended - AWAY_S / 2, "it says when it happened"
     assert shown(mooring, "calm")["phase"] == "running"
-    assert ask(mooring, "POST", f"/api/v1/workspaces/{calm}/stop").status_code == 202
+    assert mooring.ask("POST", f"/api/v1/workspaces/{calm}/stop").status_code == 202
     until(lambda: shown(mooring, "calm").get("phase") == "stopped")
 
 
@@ -181,7 +170,7 @@ def named(mooring: Mooring) -> str:
 
 def stale(mooring: Mooring) -> bool:
     """Whether `/readyz` says that Redis is not seen."""
-    watches = {watch["name"]: watch["ok"] for watch in ask(mooring, "GET", "/readyz").json()["watches"]}
+    watches = {watch["name"]: watch["ok"] for watch in mooring.ask("GET", "/readyz").json()["watches"]}
     return not watches["gateway/local/redis"]
 
 

@@ -25,11 +25,6 @@ def mooring() -> Iterator[Mooring]:
         yield running
 
 
-def answers(mooring: Mooring, name: str = "steady") -> bool:
-    """Whether the editor answers at its URL."""
-    return mooring.status(f"{name}--admin.localhost") == 200
-
-
 def fill(path: Path) -> None:
     """Write until the disk is full."""
     done = subprocess.run(["dd", "if=/dev/zero", f"of={path}", "bs=4k"], capture_output=True, text=True, check=False)
@@ -58,12 +53,12 @@ def test_a_locked_database_is_said_and_waited_for(mooring: Mooring) -> None:
         refused = mooring.cli("workspace", "create", "late", "--template", "light", check=False)
         assert refused.returncode == 9
         assert "database" in refused.stderr
-        assert answers(mooring)
+        assert mooring.answers("steady")
     finally:
         database.rollback()
         database.close()
     mooring.cli("workspace", "create", "late", "--template", "light", "--wait")
-    assert answers(mooring, "late")
+    assert mooring.answers("late")
 
 
 def test_a_stop_that_the_database_missed_is_made_up_for(mooring: Mooring) -> None:
@@ -75,7 +70,7 @@ def test_a_stop_that_the_database_missed_is_made_up_for(mooring: Mooring) -> Non
     pause(6)
     database.rollback()
     database.close()
-    until(lambda: answers(mooring))
+    until(lambda: mooring.answers("steady"))
     until(lambda: "crashed" in mooring.cli("workspace", "events", "steady", "-o", "json").stdout)
 
 
@@ -92,12 +87,12 @@ def test_a_full_disk_refuses_changes_and_keeps_serving() -> None:
         fill(filler)
         refused = mooring.cli("workspace", "create", "late", "--template", "light", "--wait", check=False)
         assert refused.returncode != 0
-        assert answers(mooring)
+        assert mooring.answers("steady")
         filler.unlink()
         until(lambda: mooring.cli("workspace", "list", check=False).returncode == 0)
         mooring.cli("workspace", "delete", "late", "--yes", "--wait", check=False)
         mooring.cli("workspace", "create", "later", "--template", "light", "--wait")
-        assert answers(mooring, "later")
+        assert mooring.answers("later")
     finally:
         mooring.stop()
         subprocess.run(["umount", folder], check=True)

@@ -59,11 +59,6 @@ def editor(mooring: Mooring, name: str = "steady") -> int:
     return pid
 
 
-def answers(mooring: Mooring, name: str = "steady") -> bool:
-    """Whether the editor answers at its URL."""
-    return mooring.status(f"{name}--admin.localhost") == 200
-
-
 def kinds(mooring: Mooring) -> list[str]:
     """The kinds of the workspace's events."""
     lines = mooring.cli("workspace", "events", "steady", "-o", "json").stdout.splitlines()
@@ -78,7 +73,7 @@ def ready(mooring: Mooring) -> bool:
 def works(mooring: Mooring) -> None:
     """The main job still works: a new workspace answers at its URL, and goes again."""
     mooring.cli("workspace", "create", "later", "--template", "light", "--wait")
-    assert answers(mooring, "later")
+    assert mooring.answers("later")
     mooring.cli("workspace", "delete", "later", "--yes", "--wait")
 
 
@@ -86,7 +81,7 @@ def test_a_killed_server_costs_no_workspace(mooring: Mooring) -> None:
     """The editor keeps answering while no server runs; the next server adopts it as it is."""
     before = editor(mooring)
     kill(mooring.processes("mooring.server.role server"))
-    assert answers(mooring)
+    assert mooring.answers("steady")
     until(lambda: ready(mooring))
     assert editor(mooring) == before
     assert shown(mooring)["phase"] == "running"
@@ -97,9 +92,9 @@ def test_a_killed_server_costs_no_workspace(mooring: Mooring) -> None:
 def test_killed_workers_and_masters_come_back_with_all_routes(mooring: Mooring) -> None:
     """A new worker has the table at once; a new master gets it again."""
     kill(mooring.processes("nginx: worker"))
-    until(lambda: answers(mooring))
+    until(lambda: mooring.answers("steady"))
     kill(mooring.processes("nginx: master"))
-    until(lambda: answers(mooring))
+    until(lambda: mooring.answers("steady"))
     works(mooring)
 
 
@@ -107,7 +102,7 @@ def test_a_killed_agent_leaves_nginx_serving(mooring: Mooring) -> None:
     """Nginx goes on with every route; the next agent adopts it, and new routes reach it."""
     masters = mooring.processes("nginx: master")
     kill(mooring.processes("mooring.server.role gateway"))
-    assert answers(mooring)
+    assert mooring.answers("steady")
     until(lambda: len(mooring.processes("mooring.server.role gateway")) == 1)
     works(mooring)
     assert mooring.processes("nginx: master") == masters
@@ -120,7 +115,7 @@ def test_a_killed_editor_is_started_again_and_the_event_says_so(mooring: Mooring
     before = editor(mooring)
     kill([before])
     until(lambda: "crashed" in kinds(mooring))
-    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    until(lambda: mooring.answers("steady") and shown(mooring)["phase"] == "running")
     assert editor(mooring) != before
 
 
@@ -131,7 +126,7 @@ def test_children_end_with_a_killed_supervisor_and_workspaces_do_not(mooring: Mo
     until(lambda: not mooring.processes("mooring.server.role") and not mooring.processes("nginx:"))
     assert Path(f"/proc/{before}").exists()
     mooring.start()
-    until(lambda: answers(mooring))
+    until(lambda: mooring.answers("steady"))
     assert editor(mooring) == before
     assert shown(mooring)["phase"] == "running"
 
@@ -142,7 +137,7 @@ def test_everything_is_killed_at_once(mooring: Mooring) -> None:
     marker.write_text("kept")
     mooring.kill_all()
     mooring.start()
-    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    until(lambda: mooring.answers("steady") and shown(mooring)["phase"] == "running")
     assert marker.read_text() == "kept"
     works(mooring)
 
@@ -152,7 +147,7 @@ def test_a_normal_stop_leaves_nothing_and_the_next_start_brings_it_back(mooring:
     assert mooring.stop() == 0
     assert mooring.processes() == []
     mooring.start()
-    until(lambda: answers(mooring) and shown(mooring)["phase"] == "running")
+    until(lambda: mooring.answers("steady") and shown(mooring)["phase"] == "running")
 
 
 def test_a_second_start_on_the_same_home_says_who_has_it(mooring: Mooring) -> None:

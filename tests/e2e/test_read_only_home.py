@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from support.mooring import Mooring, free_port
@@ -77,25 +76,14 @@ def a_disk() -> Iterator[Disk]:
         yield disk
 
 
-def ask(mooring: Mooring, method: str, path: str) -> httpx2.Response:
-    """A call of the API by the administrator."""
-    headers = {"Host": "localhost", "Authorization": f"Bearer {mooring.token}"}
-    return httpx2.request(method, f"http://127.0.0.1:{mooring.port}{path}", headers=headers, timeout=30)
-
-
 def shown(mooring: Mooring) -> dict[str, dict[str, Any]]:
     """Every workspace as the API shows it, by name."""
-    return {item["name"]: item for item in ask(mooring, "GET", "/api/v1/workspaces").json()["items"]}
-
-
-def answers(mooring: Mooring, name: str) -> bool:
-    """Whether the editor answers at its URL."""
-    return mooring.status(f"{name}--admin.localhost") == 200
+    return {item["name"]: item for item in mooring.ask("GET", "/api/v1/workspaces").json()["items"]}
 
 
 def events(mooring: Mooring, name: str) -> list[str]:
     """What its events say."""
-    found = ask(mooring, "GET", f"/api/v1/workspaces/{shown(mooring)[name]['id']}/events?limit=500").json()
+    found = mooring.ask("GET", f"/api/v1/workspaces/{shown(mooring)[name]['id']}/events?limit=500").json()
     return [item["text"] for item in found["items"]]
 
 
@@ -128,17 +116,17 @@ def test_a_home_that_becomes_read_only(mooring: Mooring, disk: Disk) -> None:
     before = {name: events(mooring, name) for name in NAMES}
     disk.fail()
 
-    assert all(answers(mooring, name) for name in NAMES)
+    assert all(mooring.answers(name) for name in NAMES)
     refused = mooring.cli("workspace", "create", "late", "--template", "light", check=False)
     assert refused.returncode == 9
     assert "database" in refused.stderr
-    assert ask(mooring, "POST", f"/api/v1/workspaces/{shown(mooring)['calm']['id']}/restart").status_code == 503
+    assert mooring.ask("POST", f"/api/v1/workspaces/{shown(mooring)['calm']['id']}/restart").status_code == 503
     assert "read-only" in mooring.cli("doctor", check=False).stdout
 
     (struck,) = mooring.processes("light_editor.py", f"/run/w/{shown(mooring)['struck']['id']}/")
     os.kill(struck, signal.SIGKILL)
     until(lambda: "events wait to be written" in mooring.cli("status", check=False).stdout)
-    assert answers(mooring, "calm")
+    assert mooring.answers("calm")
 
     assert mooring.stop() == 0
     assert mooring.processes() == []
@@ -147,7 +135,7 @@ def test_a_home_that_becomes_read_only(mooring: Mooring, disk: Disk) -> None:
     mooring.start()
     until(lambda: all(item["phase"] == "running" for item in shown(mooring).values()), TRUE_AGAIN_S)
     for name in NAMES:
-        until(lambda name=name: answers(mooring, name), TRUE_AGAIN_S)
+        until(lambda name=name: mooring.answers(name), TRUE_AGAIN_S)
         assert mooring.cli("workspace", "exec", name, "cat", "kept").stdout == f"{name}\n"
         assert events(mooring, name)[: len(before[name])] == before[name]
         assert any(text.startswith("starting again: ") for text in events(mooring, name))

@@ -168,29 +168,34 @@ class Mooring:
         except httpx2.TransportError:
             return 0
 
+    def answers(self, name: str) -> bool:
+        """Whether the editor of the administrator's workspace answers at its URL."""
+        return self.status(f"{name}--admin.localhost") == 200
+
+    def ask(self, method: str, path: str) -> httpx2.Response:
+        """A call of the API by the administrator."""
+        headers = {"Host": "localhost", "Authorization": f"Bearer {self.token}"}
+        return httpx2.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=30)
+
     def processes(self, *words: str) -> list[int]:
         """The processes of this installation whose command line has all the words."""
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
                 continue
-            try:
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                around = (entry / "environ").read_bytes().decode(errors="replace") + str((entry / "cwd").readlink())
-            except OSError:
-                continue
-            if all(word in command for word in words) and self._is_ours(int(entry.name), command + around):
+            command, around = _told(int(entry.name))
+            # One that has ended has no folder that it is in.
+            if around and all(word in command for word in words) and self._is_ours(int(entry.name), command + around):
                 found.append(int(entry.name))
         return found
 
     def _is_ours(self, pid: int, text: str) -> bool:
-        if str(self.home) in text:
-            return True
+        # Workers of an nginx whose agent was killed say nothing of the home; their master does.
         while pid > 1 and pid != self.pid:
-            try:
-                pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            except OSError:
-                return False
+            if str(self.home) in text:
+                return True
+            pid = _parent(pid)
+            text = "".join(_told(pid))
         return pid == self.pid
 
     def add_light_template(self) -> None:
@@ -247,6 +252,24 @@ class Mooring:
             others = ()
         if self._process is not None:
             self._process.wait()
+
+
+def _told(pid: int) -> tuple[str, str]:
+    """The command line of a process, and its environment with the folder that it is in; "" for one that is gone."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return command, (folder / "environ").read_bytes().decode(errors="replace") + str((folder / "cwd").readlink())
+    except OSError:
+        return "", ""
+
+
+def _parent(pid: int) -> int:
+    """The parent of a process; 0 of one that is gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
 
 
 def _kill(pids: list[int]) -> None:
