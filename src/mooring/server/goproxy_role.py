@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from math import inf
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -285,17 +286,20 @@ async def keep(installation: Installation, switch: Switch, telemetry: Telemetry)
     file = installation.home.modules_settings
     async with InForce(installation, switch, telemetry) as in_force:
         while True:
-            seen = stamp(file)
+            seen, within_s = stamp(file), _AGAIN_S
             try:
                 await in_force.take_up(team.read(file))
+                within_s = inf
             except (MooringError, OSError) as error:
                 in_force.stay(_text(error))
-                await _changed(file, seen, within_s=_AGAIN_S)
-            else:
-                await _changed(file, seen)
+            except Exception as error:
+                # A mistake of ours: ended by it, nobody would look at the settings ever again.
+                log.exception("settings not taken up")
+                in_force.stay(f"{type(error).__name__}: {error}")
+            await _changed(file, seen, within_s)
 
 
-async def _changed(file: Path, seen: Stamp | None, within_s: float = float("inf")) -> None:
+async def _changed(file: Path, seen: Stamp | None, within_s: float) -> None:
     # One look a second costs less than a watch that some file systems do not have.
     while stamp(file) == seen and within_s > 0:
         await asyncio.sleep(_LOOK_S)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from mooring.control.tasks import Tasks
+from mooring.goproxy import team
 from mooring.goproxy.tallies import Tallies
 from mooring.goproxy.team import Team
 from mooring.goproxy.telemetry import Telemetry
 from mooring.server.files import make_folders
-from mooring.server.goproxy_role import InForce, Switch
+from mooring.server.goproxy_role import InForce, Switch, keep
 from mooring.settings import Home, Installation, Listen
 from support.modules import short_home
 
@@ -47,3 +49,29 @@ async def test_the_parts_end_on_a_disk_that_keeps_every_file(tmp_path: Path) -> 
         with pytest.raises(IsADirectoryError, match=home.modules_policy.name):
             await taken_away(home, in_force)
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_mistake_of_ours_is_said_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody thought of must not be the end of looking at the settings."""
+    tries = [KeyError("GOPROXY"), Team(upstream="off", sumdb="off")]
+
+    def read(_file: Path) -> Team:
+        found = tries.pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(team, "read", read)
+    switch = Switch()
+    with short_home() as home:
+        make_folders(home)
+        installation = Installation(home, Listen(), editor=tmp_path)
+        async with asyncio.timeout(30), Tasks("role") as tasks:
+            tasks.forever("settings", keep(installation, switch, Telemetry(Tallies())))
+            while "KeyError: 'GOPROXY'" not in switch.problem:
+                await asyncio.sleep(0.01)
+            # As an editor saves it.
+            home.modules_settings.write_text("")
+            while switch.goproxy is None:
+                await asyncio.sleep(0.01)
+            assert switch.problem == ""
