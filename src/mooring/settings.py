@@ -282,9 +282,23 @@ class Remote:
     """MOORING_TOKEN: in the environment, since arguments can be seen by everybody on a machine."""
 
 
+def this_user() -> pwd.struct_passwd:
+    """Whom this process runs as.
+
+    Raises:
+        Misconfigured: a user without a name, as a container may be started with.
+    """
+    try:
+        return pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise Misconfigured(
+            f"the user {os.geteuid()} has no name on this machine: start as one that has (useradd makes one)"
+        ) from None
+
+
 def remote() -> Remote:
     """Where the command line looks for the server: MOORING_URL, MOORING_TOKEN, XDG_CONFIG_HOME."""
-    base = os.environ.get("XDG_CONFIG_HOME") or f"{os.environ.get('HOME') or pwd.getpwuid(os.geteuid()).pw_dir}/.config"
+    base = os.environ.get("XDG_CONFIG_HOME") or f"{os.environ.get('HOME') or this_user().pw_dir}/.config"
     return Remote(
         Path(base).absolute() / "mooring",
         os.environ.get("MOORING_URL") or None,
@@ -323,7 +337,7 @@ def home(given: Path | None = None) -> Home:
     elif os.geteuid() == 0:
         root = Path("/var/lib/mooring")
     else:
-        root = Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".local/share/mooring"
+        root = Path(this_user().pw_dir) / ".local/share/mooring"
     root = root.absolute()
     if len(str(root).encode()) + LONGEST_SOCKET > MAX_SOCKET_PATH:
         raise Misconfigured(
@@ -339,7 +353,7 @@ def cache() -> Path:
         return Path(text).absolute()
     if os.geteuid() == 0:
         return Path("/var/cache/mooring")
-    return Path(pwd.getpwuid(os.geteuid()).pw_dir) / ".cache/mooring"
+    return Path(this_user().pw_dir) / ".cache/mooring"
 
 
 def go_command(sdk: Path) -> Path:
@@ -361,7 +375,7 @@ def docker_socket(host: str | None) -> Path:
 
 def first_person() -> str:
     """The name of the administrator of `mooring up`: the login name where it may be an owner's, else `admin`."""
-    name = os.environ.get("SUDO_USER") or pwd.getpwuid(os.geteuid()).pw_name
+    name = os.environ.get("SUDO_USER") or this_user().pw_name
     try:
         return "admin" if name == "root" else check_owner(name)
     except InvalidInput:

@@ -23,7 +23,7 @@ from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
 from mooring.errors import OUTCOMES, Misconfigured
 from mooring.server.lifetime import REPLACED
-from mooring.settings import Installation, child_environment, dump
+from mooring.settings import Installation, child_environment, dump, this_user
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +48,10 @@ def account(name: str | None) -> Account:
     """Who the children run as: ourselves, or as root the user `name`.
 
     Raises:
-        Misconfigured: as root, when that user does not exist or is root.
+        Misconfigured: as root, when that user does not exist or is root; else, when we have no name.
     """
     if os.geteuid() != 0:
-        me = pwd.getpwuid(os.geteuid())
+        me = this_user()
         if name not in {None, me.pw_name}:
             raise Misconfigured("only root can start Mooring as another user", field="--user")
         return Account(me.pw_name, me.pw_uid, me.pw_gid, tuple(os.getgroups()), me.pw_dir)

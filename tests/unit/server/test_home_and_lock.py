@@ -85,7 +85,10 @@ def test_a_folder_that_is_in_use_is_not_given_away(home: Home) -> None:
     """With MOORING_HOME=/etc, root would give away the machine."""
     home.root.mkdir()
     (home.root / "passwd").touch()
-    with pytest.raises(Misconfigured, match="belongs to root: name an empty folder") as caught:
+    with pytest.raises(Misconfigured, match=r"belongs to root: name an empty folder$") as caught:
+        make_home(home, _nobody())
+    (home.root / "lock").touch()
+    with pytest.raises(Misconfigured, match=f"belongs to root: chown -R nobody: {home.root}$"):
         make_home(home, _nobody())
     assert caught.value.field == "MOORING_HOME"
     assert home.root.stat().st_uid == 0
@@ -105,6 +108,16 @@ def test_a_file_where_home_should_be(home: Home) -> None:
     home.root.touch()
     with pytest.raises(Misconfigured, match="File exists"):
         make_home(home, _nobody())
+
+
+def test_a_user_without_a_name() -> None:
+    """A container may be started as a number that no account has: that is said, and what helps."""
+    os.seteuid(54321)
+    try:
+        with pytest.raises(Misconfigured, match="54321 has no name on this machine"):
+            account(None)
+    finally:
+        os.seteuid(0)
 
 
 def test_one_supervisor_a_home(home: Home, holder: subprocess.Popen[str]) -> None:
@@ -218,7 +231,7 @@ def test_a_port_that_is_taken_or_not_ours() -> None:
         port = first.getsockname()[1]
         with pytest.raises(Misconfigured, match=f"127.0.0.1:{port}: Address already in use.*--port N"):
             bind("127.0.0.1", port)
-    with pytest.raises(Misconfigured, match="Cannot assign requested address"):
+    with pytest.raises(Misconfigured, match=r"Cannot assign requested address\. ip addr"):
         bind("192.0.2.1", 0)
     with bind("::1", 0) as listener:
         assert listener.getsockname()[1] > 0
