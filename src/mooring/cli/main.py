@@ -146,6 +146,9 @@ def main() -> None:
         if not isinstance(error, BrokenPipeError):
             _complain(_("the output cannot be written: {why}").format(why=error.strerror))
         status = 1
+    if status == INTERRUPTED and sys.stderr.isatty():
+        # The shell's prompt would stand behind the ^C, or behind a question.
+        sys.stderr.write("\n")
     sys.exit(status)
 
 
