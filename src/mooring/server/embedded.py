@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import select
+import shlex
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -74,10 +75,13 @@ def _take(folder: Path, owner: int, who: Account) -> None:
         return
     if os.geteuid() != 0:
         remedy = "name a folder of yours"
-    elif owner == 0:
-        remedy = f"name an empty folder, or chown -R {who.name} {folder}"
-    else:
+    elif owner != 0:
         remedy = f"start with --user {_name(owner)}"
+    elif (folder / "lock").exists():
+        # A copy of one. Of any other folder this advice would be the end.
+        remedy = f"chown -R {who.name}: {shlex.quote(str(folder))}"
+    else:
+        remedy = "name an empty folder"
     raise Misconfigured(f"{folder} belongs to {_name(owner)}: {remedy}", field="MOORING_HOME")
 
 

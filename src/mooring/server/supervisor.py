@@ -8,6 +8,7 @@ lifeline (a pipe whose other end closes with the supervisor, however it dies), a
 """
 
 import asyncio
+import errno
 import os
 import pwd
 import signal
@@ -81,10 +82,10 @@ def bind(address: str, port: int) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         listener.close()
-        raise Misconfigured(
-            f'cannot listen on {address}:{port}: {error.strerror}. Another port: make up ARGS="--port N"',
-            field="--port",
-        ) from error
+        field, remedy = "--port", 'Another port: make up ARGS="--port N"'
+        if error.errno == errno.EADDRNOTAVAIL:
+            field, remedy = "--bind", "ip addr lists the addresses of this machine"
+        raise Misconfigured(f"cannot listen on {address}:{port}: {error.strerror}. {remedy}", field=field) from error
     listener.settimeout(0)
     return listener
 
