@@ -105,6 +105,10 @@ class Eviction:
         except MooringError as error:
             kept[ask.label] = error.detail
             return False
+        except OSError as error:
+            # A bad block in one zip would end the eviction of all others for as long as this process lives.
+            kept[ask.label] = f"it cannot be read: {error.strerror}"
+            return False
         return True
 
     async def _remove(self, entry: Entry, ask: Ask) -> None:

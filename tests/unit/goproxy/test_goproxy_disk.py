@@ -1,5 +1,6 @@
 """The store on a local disk, where files or folders are not the proxy's own."""
 
+import errno
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from mooring.errors import Unavailable
 from mooring.goproxy import disk
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.eviction import Eviction
+from mooring.goproxy.memory import MemoryStore
 from mooring.goproxy.names import Ask
 from mooring.goproxy.pins import Pins
 
@@ -98,6 +100,21 @@ async def test_an_eviction_goes_on_with_the_others(copied: DiskStore) -> None:
         done = await eviction.run(0)
     assert [item.ask.module for item in done.evicted] == ["example.com/second"]
     assert "Permission denied" in done.kept["example.com/first@v1.0.0"]
+
+
+async def test_a_bad_block_ends_no_eviction(tmp_path: Path) -> None:
+    """A zip that cannot be read stays, with the reason, and the next in line goes."""
+    store = MemoryStore()
+    for module in ("bad", "good"):
+        await store.put(f"example.com/{module}/@v/v1.0.0.zip", b"x" * 100)
+
+    async def returns(wanted: Ask) -> None:
+        if wanted.module == "example.com/bad":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    done = await Eviction(store, Pins(tmp_path / "pins"), returns).run(0)
+    assert [item.ask.module for item in done.evicted] == ["example.com/good"]
+    assert done.kept == {"example.com/bad@v1.0.0": "it cannot be read: Input/output error"}
 
 
 async def test_a_folder_that_cannot_be_listed_is_said(copied: DiskStore) -> None:
