@@ -9,7 +9,7 @@ _SHOULD = re.compile(r"\b(?:Input|String|Tuple|List|Set|Dictionary|Value|Data|By
 # "…, unable to parse string as an integer": the value is what was given, and repeats nothing that helps.
 _PARSER = re.compile(r", (?:unable to parse|unable to interpret)\b.*$")
 # Names of our classes and of Python's exceptions.
-_INTERNAL = re.compile(r"\bValue error, | or instance of \w+")
+_INTERNAL = re.compile(r"\bValue error, | or instance of \w+| or object to extract fields from")
 _TYPES = {
     "a valid tuple": "a list",
     "a valid dictionary": "a table of keys and values",

@@ -1,5 +1,6 @@
 """Errors look alike everywhere, bodies have an end, and the description of the API is complete."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -43,7 +44,7 @@ async def test_a_body_that_is_no_document_is_refused(it: Api, content: bytes, ty
     response = await it.client("ada").post("/api/v1/workspaces", content=content, headers={"Content-Type": type_})
     assert response.status_code in (400, 422), response.text
     assert text in response.json()["detail"]
-    assert "pydantic" not in response.text
+    assert not re.search("pydantic|extract", response.text)
 
 
 async def test_a_huge_body_is_refused(it: Api) -> None:
