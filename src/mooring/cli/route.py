@@ -114,8 +114,13 @@ def _read(file: Path) -> dict[str, Any]:
         given = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeError) as error:
         raise InvalidInput(f"{file}: {getattr(error, 'strerror', None) or error}") from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InvalidInput(f"{file}:{line}: {error.problem}") from error
     except yaml.YAMLError as error:
         raise InvalidInput(f"{file}: {error}") from error
+    except RecursionError as error:
+        raise InvalidInput(_("{file}: must not be nested so deep").format(file=file)) from error
     if not isinstance(given, dict) or not all(isinstance(key, str) for key in given):
         raise InvalidInput(_("{file}: must be a mapping with routes: […]").format(file=file), field="routes")
     return given

@@ -105,7 +105,8 @@ async def test_a_bad_route_is_named(cli: Cli, tmp_path: Path) -> None:
     for text, said in (
         ("routes:\n  - name: a\n    host: a..b\n", "mooring: routes.0.host: must be a lower-case host name"),
         ("- name: a\n", f"mooring: {file}: must be a mapping with routes: […]"),
-        ("routes: [", f"mooring: {file}: while parsing"),
+        ("routes:\n- name: [", f"mooring: {file}:2: expected the node content"),
+        ("[" * 3000, f"mooring: {file}: must not be nested so deep"),
         ("hosts: []\n", "mooring: hosts: "),
     ):
         file.write_text(text)
