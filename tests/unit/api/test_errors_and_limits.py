@@ -47,6 +47,14 @@ async def test_a_body_that_is_no_document_is_refused(it: Api, content: bytes, ty
     assert not re.search("pydantic|extract", response.text)
 
 
+@pytest.mark.parametrize("host", ["[", "x/api/v1/gateway/", "a b", "]:x"])
+async def test_a_host_that_is_none_changes_no_path(it: Api, host: str) -> None:
+    """What is asked for stands in the request's line alone, whatever the Host is."""
+    for method, path, status in (("POST", "/api/v1/users", 401), ("GET", "/nothing", 404), ("GET", "/api/v1/me", 401)):
+        response = await it.client().request(method, path, headers={"Host": host, "Accept": "text/html"})
+        assert response.status_code == status, path
+
+
 async def test_a_huge_body_is_refused(it: Api) -> None:
     """A body that is too large is refused whether it says how long it is or not."""
     client = it.client("ada")

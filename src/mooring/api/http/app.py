@@ -77,7 +77,7 @@ async def _refused(connection: Request | WebSocket, error: Exception) -> Respons
 
 def _looks(request: Request) -> bool:
     """Whether it is a person with a browser."""
-    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+    return "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api/")
 
 
 @cache

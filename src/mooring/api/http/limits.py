@@ -65,7 +65,7 @@ class Bounded:
 
 async def _refusal(request: Request) -> Response | None:
     """The answer to somebody who may send no document there; None for everybody else."""
-    path = request.url.path
+    path = request.scope["path"]
     try:
         if path.startswith(_GATEWAY):
             await gateway_of(request)

@@ -33,7 +33,7 @@ async def answer(connection: Request | WebSocket, error: Exception) -> Response 
         # Our own errors say what is wrong; of a foreign one the place is what one needs.
         log.error(
             "request failed",
-            path=connection.url.path,
+            path=connection.scope["path"],
             status=response.status_code,
             error=str(error),
             exc_info=None if isinstance(error, MooringError) else error,
