@@ -15,8 +15,11 @@ from mooring.routes.wire import route_document
 
 log = structlog.get_logger(__name__)
 
-SINK_S = 20.0
-"""To apply a delta; a table of 100,000 routes takes a few seconds."""
+SINK_S = 60.0
+"""To apply a delta, or each part of one that does not fit: a table of 100,000 routes takes 20 s on a busy machine.
+
+With less, such a table would be sent from its start for ever. nginx says by itself, and sooner, when it is silent.
+"""
 ANSWER_S = 5.0
 """To say which revision is live."""
 
@@ -82,8 +85,7 @@ class Feed:
             await self._check(changes)
             return
         try:
-            async with asyncio.timeout(SINK_S):
-                await self._apply(revision, delta)
+            await self._apply(revision, delta)
         except Conflict:
             changes.restart()
             if delta.complete:
@@ -115,13 +117,13 @@ class Feed:
         base = self._live if self._live and not delta.complete else Revision(revision.epoch, 0)
         at = base if self._refused else revision
         try:
-            await self._sink.apply(at, delta)
+            await self._send(at, delta)
         except LimitExceeded as error:
             # The smallest first: so most routes are served, and a huge one displaces none.
             smallest_first = replace(delta, upserts=tuple(sorted(delta.upserts, key=_size)))
             refused = [key for key, _ in await self._fit(base, smallest_first)]
             # What such a route said before may be wrong by now: its address may belong to somebody else.
-            await self._sink.apply(base, Delta(deletes=tuple(refused)))
+            await self._send(base, Delta(deletes=tuple(refused)))
             self._live = base
             self._refused.update(dict.fromkeys(refused))
             self._retry_at = asyncio.get_running_loop().time() + self._full_retry_s
@@ -145,12 +147,16 @@ class Feed:
 
     async def _fits(self, base: Revision, delta: Delta) -> bool:
         try:
-            await self._sink.apply(base, delta)
+            await self._send(base, delta)
         except LimitExceeded:
             if not delta.upserts:
                 raise
             return False
         return True
+
+    async def _send(self, revision: Revision, delta: Delta) -> None:
+        async with asyncio.timeout(SINK_S):
+            await self._sink.apply(revision, delta)
 
     def _note(self, problem: str | None) -> None:
         if problem is not None and problem != self._problem:
