@@ -27,6 +27,8 @@ _PIDS = 4096
 _CPU_PERIOD_US = 100_000
 # What was not read yet of the output while Mooring is away; behind that, the oldest goes.
 _OUTPUT = {"max-size": "8m", "max-file": "2"}
+# What the engine notes of a container that died while it was not there to see it.
+_UNSEEN = 255
 _STATUS_OOM = "was killed because the workspace's memory limit was reached"
 
 
@@ -197,6 +199,8 @@ def why_dead(container: Mapping[str, Any]) -> str:
     if state.get("OOMKilled"):
         return _STATUS_OOM
     status = int(state["ExitCode"])
+    if status == _UNSEEN:
+        return f"was killed with the Docker engine, or ended with exit status {_UNSEEN}"
     if 128 < status <= 128 + signal.SIGRTMAX:  # noqa: PLR2004 - sh(1): killed by signal status - 128
         return f"was killed by signal {status - 128}"
     return f"ended with exit status {status}" + (f": {state['Error']}" if state.get("Error") else "")
