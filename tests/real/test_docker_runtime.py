@@ -56,6 +56,9 @@ async def runtime(harness: DockerHarness) -> AsyncIterator[DockerRuntime]:
 def internet() -> Iterator[str]:
     """An address that a router of this machine leads to, with a server on port 80."""
     name, near, far = "mtest", "mtest-near", "mtest-far"
+    # An earlier session may have been killed.
+    subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+    subprocess.run(["ip", "link", "delete", near], check=False, capture_output=True)
     for command in (
         f"ip netns add {name}",
         f"ip link add {near} type veth peer name {far} netns {name}",
@@ -116,6 +119,34 @@ def host_addresses() -> list[str]:
     return [address for address in found if not address.startswith("fe80:")]
 
 
+async def others_containers(harness: DockerHarness) -> tuple[list[str], str]:
+    """Two containers of somebody's that serve: at port 8099 of every address of the host, and at the address given."""
+    docker = harness.dockerd.cli
+    # Of the pool, which is all that the tests may talk to; the runtime takes what is left of it.
+    docker("network", "create", "--subnet", "10.213.255.240/28", "somebodys")
+    serves = (LIGHT_IMAGE, "python3", "/light_editor.py", "8099")
+    made = [docker("run", "-d", *options, *serves).strip() for options in (("-p", "8099:8099"), ("--net", "somebodys"))]
+    address = docker("inspect", "-f", "{{.NetworkSettings.Networks.somebodys.IPAddress}}", made[1]).strip()
+    for host in ("127.0.0.1", address):
+        # Asked before it listens it would refuse by itself.
+        async with asyncio.timeout(WITHIN_S):
+            while not await is_open(host, 8099):
+                await asyncio.sleep(0.05)
+    return made, f"{address}:8099"
+
+
+async def is_open(host: str, port: int) -> bool:
+    """Whether something there answers HTTP: Docker's own proxy accepts before the container does."""
+    try:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+        said = await reader.read(12)
+        writer.close()
+    except OSError:
+        return False
+    return said.endswith(b" 200")
+
+
 async def test_a_workspace_reaches_nothing_of_the_machine(
     runtime: DockerRuntime, harness: DockerHarness, internet: str
 ) -> None:
@@ -125,22 +156,20 @@ async def test_a_workspace_reaches_nothing_of_the_machine(
     neighbour = await started(runtime, harness, two)
     assert neighbour.editor is not None
     assert neighbour.editor.address is not None
-    published = harness.dockerd.cli(
-        "run", "-d", "-p", "0.0.0.0:8099:8099", LIGHT_IMAGE, "python3", "/light_editor.py", "8099"
-    )
+    published, elsewhere = await others_containers(harness)
     server = await asyncio.start_server(lambda _r, writer: writer.close(), "0.0.0.0", 0)  # noqa: S104 - the point
     async with server:
         port = server.sockets[0].getsockname()[1]
         hosts = [*host_addresses(), "host.docker.internal", "gateway.docker.internal"]
         mooring = [f"{host}:{port}" for host in hosts]
-        others = [f"{host}:8099" for host in hosts] + [neighbour.editor.address, "169.254.169.254:80"]
+        others = [f"{host}:8099" for host in hosts] + [neighbour.editor.address, "169.254.169.254:80", elsewhere]
         said = await run(runtime, one, "python3", "-c", _CONNECT, *mooring, *others, f"{internet}:80")
     *refused, world = said.splitlines()
     assert len(refused) == len(mooring) + len(others)
     assert [line for line in refused if line.endswith(" open")] == []
     assert [line for line in refused if "Timeout" in line] == []
     assert world == f"{internet}:80 open"
-    harness.dockerd.cli("rm", "-f", published.strip())
+    harness.dockerd.cli("rm", "-f", *published)
 
 
 async def test_two_workspaces_serve_the_same_port(runtime: DockerRuntime, harness: DockerHarness) -> None:
