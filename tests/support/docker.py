@@ -186,6 +186,8 @@ def _engine() -> Iterator[Dockerd]:
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder / "lock"), _firewall(), _bridge(), tempfile.TemporaryDirectory(prefix="mrgdocker") as run:
         dockerd = Dockerd(folder, Path(run))
+        # An earlier session may have been killed: what its containers had mounted could not be removed.
+        _unmount(folder)
         try:
             dockerd.start()
             dockerd.clear()
