@@ -243,7 +243,10 @@ class GoUser:
 
     def environment(self) -> dict[str, str]:
         """What the go command runs with."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Else the first run of a day leaves a process behind it, and for each of these people it is the first.
+        telemetry = self.folder / ".config/go/telemetry"
+        telemetry.mkdir(parents=True, exist_ok=True)
+        (telemetry / "mode").write_text("off")
         return {
             "PATH": f"{go().parent}:{os.environ['PATH']}",  # noqa: TID251 - a test starts a real program
             "HOME": str(self.folder),
@@ -253,7 +256,6 @@ class GoUser:
             "GOFLAGS": "-modcacherw",
             "GOTOOLCHAIN": "local",
             "GOENV": "off",
-            "GOTELEMETRY": "off",
             "GOPROXY": self.proxy,
             "GOSUMDB": self.sumdb,
             **self.extra,

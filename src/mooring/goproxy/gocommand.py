@@ -110,6 +110,11 @@ class GoCommand:
         """
         for place in (self.folder, self.folder / "home", self.folder / "work", self.modcache):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Else the first run of a day leaves a process behind it. A full disk is no reason not to serve.
+        with contextlib.suppress(OSError):
+            telemetry = self.folder / "home" / "go" / "telemetry"
+            telemetry.mkdir(parents=True, exist_ok=True)
+            (telemetry / "mode").write_text("off")
         for name in ("netrc", "gitconfig", "ssh_key", "known_hosts", "certificates"):
             file = getattr(self.credentials, name)
             if file is not None and not os.access(file, os.R_OK):
