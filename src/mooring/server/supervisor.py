@@ -122,7 +122,7 @@ class Supervisor:
         `modules_port`.
 
         Raises:
-            Misconfigured: a child cannot work with these settings.
+            Misconfigured: a child cannot begin with these settings.
         """
         loop = asyncio.get_running_loop()
         numbers = [signal.SIGTERM, signal.SIGINT]
@@ -186,8 +186,9 @@ class Supervisor:
             status = await self._lived(role, fds)
             if self._stopping.is_set():
                 break
-            if status == _MISCONFIGURED and role != "goproxy":
-                # Another try finds the same settings; the child has said what is wrong with them.
+            if status == _MISCONFIGURED and not self._announced.is_set():
+                # Another try finds the same settings; the child has said what is wrong with them. Later it is what
+                # they lead to, a database that was damaged: workspaces that are open must not go for it.
                 self._failed = True
                 self._stopping.set()
                 break

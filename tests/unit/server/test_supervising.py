@@ -125,6 +125,23 @@ def test_a_misconfigured_child_ends_it(tmp_path: Path, started: list[subprocess.
     assert _events(tmp_path, "started").count("gateway") == 1
 
 
+def test_one_that_cannot_work_any_more_ends_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A server whose database was damaged under it is tried again until that is mended; the gateway serves on."""
+    process = supervised.start(tmp_path, server="ready")
+    started.append(process)
+    until(lambda: "server" in _events(tmp_path, "ready") and _both_run(tmp_path))
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("ready")
+    (tmp_path / "server.behaviour").write_text("misconfigured")
+    os.kill(_first(tmp_path, "server"), signal.SIGKILL)
+    until(lambda: _events(tmp_path, "started").count("server") >= 3)
+    (tmp_path / "server.behaviour").write_text("stay")
+    until(lambda: _events(tmp_path, "stays").count("server") == 2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+    assert _events(tmp_path, "started").count("gateway") == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_stop_ends_the_server_first(
     tmp_path: Path, started: list[subprocess.Popen[str]], number: signal.Signals
