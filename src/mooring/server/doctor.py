@@ -25,7 +25,7 @@ from mooring.errors import MooringError
 from mooring.server.embedded import running
 from mooring.server.logs import last_words
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
-from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups
+from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups, possible
 from mooring.workspaces.templates import BadTemplate, parse
 
 _LUA_MODULES = (
@@ -192,19 +192,15 @@ def _possible(own: dict[str, Path]) -> Finding:
         return Finding(Verdict.notice, "limits", f"cgroup v1 is for root alone: {unlimited}")
     if "" not in own:
         return Finding(Verdict.notice, "limits", f"no cgroups are mounted: {unlimited}")
-    # cgroups(7): a cgroup with processes of its own cannot limit children; root makes one above it.
-    if _writable(own[""]) and (_alone(own[""]) or _writable(own[""].parent)):
+    _, limits = possible(own[""])
+    missing = [name for name in _LIMITS if name not in limits]
+    if not missing:
         return Finding(Verdict.good, "limits", "memory, cpu and pids can be limited by cgroup v2")
+    # cgroups(7): a cgroup with processes of its own cannot limit children.
     detail = f"this terminal's cgroup is not Mooring's own: {unlimited}, unless it starts in one"
+    if limits:
+        detail = f"{', '.join(missing)}: not to be limited here in workspaces of the process runtime"
     return Finding(Verdict.notice, "limits", detail, _scope_command())
-
-
-def _writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK) and os.access(folder / "cgroup.procs", os.W_OK)
-
-
-def _alone(folder: Path) -> bool:
-    return set((folder / "cgroup.procs").read_text().split()) <= {str(os.getpid())}
 
 
 def _scope_command() -> str:

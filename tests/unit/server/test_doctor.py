@@ -246,9 +246,13 @@ def test_limits_in_a_terminal(tmp_path: Path) -> None:
     """With v2 a terminal's cgroup, where the shell is, takes none; who may write above it, as root may, has them."""
     terminal = tmp_path / "scope"
     terminal.mkdir()
+    (terminal / "cgroup.type").write_text("domain\n")
     (terminal / "cgroup.procs").write_text("1\n")
     assert "not Mooring's own" in doctor._possible({"": terminal}).detail
     (tmp_path / "cgroup.procs").write_text("")
+    (tmp_path / "cgroup.controllers").write_text("memory pids\n")
+    assert doctor._possible({"": terminal}).detail.startswith("cpu: not to be limited")
+    (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory pids\n")
     assert doctor._possible({"": terminal}).verdict is Verdict.good
 
 

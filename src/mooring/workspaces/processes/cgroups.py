@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from mooring.model.workspace import Limits, quantity_bytes
@@ -45,9 +46,9 @@ def prepare(uid: int, gid: int, *, name: str = "") -> Iterator[CgroupRoot | None
     """Make a cgroup below this process's own, give it to `uid`, and take it away at the end; None: not allowed.
 
     With v2 this process moves into a leaf of it first: a cgroup with processes cannot have children with limits. A
-    terminal's holds the shell, so there it is made above, as near as limits can be had. Only root may do that; for
-    others `systemd-run --user --scope -p Delegate=yes` makes a cgroup that works. This process's children start in the
-    leaf, and find the root with `find`.
+    terminal's holds the shell, so there it is made above, where most limits can be had (`possible`). Root may do that;
+    for others `systemd-run --user --scope -p Delegate=yes` makes a cgroup that works. This process's children start in
+    the leaf, and find the root with `find`.
     """
     home = own_cgroups().get("")
     root = _prepare((uid, gid), name or _name(uid))
@@ -101,11 +102,11 @@ def _release(root: CgroupRoot, home: Path | None) -> None:
 
 
 def _leave(folder: Path, home: Path) -> None:
-    """Back to where this process came from, without a trace; not while others live there."""
+    """Back to where this process came from; not while others live there."""
     if any(entry.is_dir() and entry.name != _SERVICES for entry in folder.iterdir()):
         return  # workspaces run on: without its controllers they would be without their limits
     if folder.parent == home:
-        # Else this process could not be in it again. Above it others may want their limits.
+        # Else this process could not be in it again. What was switched on above stays: others may count on it by now.
         for inner in (folder, home):
             for controller in V2:
                 _try_write(inner / "cgroup.subtree_control", f"-{controller}")
@@ -124,28 +125,33 @@ def _prepare_v1(own: Mapping[str, Path], owner: tuple[int, int], name: str) -> C
     return CgroupRoot(1, made) if made else None
 
 
+def possible(own: Path) -> tuple[Path, tuple[str, ...]]:
+    """Where, with v2, a process whose cgroup is `own` can make some with limits, and which controllers have them.
+
+    In `own` itself unless others are in it, as a shell is; then in the nearest one above with the most controllers.
+    """
+    alone = set(_read(own / "cgroup.procs").split()) <= {str(os.getpid())}
+    if alone or not (own / "cgroup.type").exists():
+        # The outermost one of all has no type, and may have processes beside children with limits.
+        return own, _controllers(own)
+    above = takewhile(lambda folder: (folder / "cgroup.procs").exists(), own.parents)
+    best = max(above, key=lambda folder: len(_controllers(folder)), default=own)
+    found = _controllers(best) if best != own else ()
+    return (best, found) if found else (own, ())
+
+
+def _controllers(folder: Path) -> tuple[str, ...]:
+    found = _read(folder / "cgroup.controllers").split() if _is_ours(folder) else []
+    return tuple(controller for controller in V2 if controller in found)
+
+
 def _prepare_v2(own: Path, owner: tuple[int, int], name: str) -> CgroupRoot:
-    point, _ = _mounts()[""]
-    available = set(V2).intersection(_read(point / "cgroup.controllers").split())
-    for place in (own, *own.parents):
-        try:
-            root = _make_v2(place, owner, name)
-        except OSError:
-            break
-        if available <= root.folders.keys():
-            return root
-        _leave(Path(root.folders[""]), own)
-        if place == point:
-            break
-    return _make_v2(own, owner, name)
-
-
-def _make_v2(place: Path, owner: tuple[int, int], name: str) -> CgroupRoot:
+    place, controllers = possible(own)
     folder = place / name
     _delegate(folder, owner)
     _delegate(folder / _SERVICES, owner)
     (folder / _SERVICES / "cgroup.procs").write_text("0")
-    for controller in V2:
+    for controller in controllers:
         # Each alone: one that is not available must not cost the others.
         _try_write(place / "cgroup.subtree_control", f"+{controller}")
         _try_write(folder / "cgroup.subtree_control", f"+{controller}")
