@@ -6,6 +6,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,15 +85,19 @@ def test_a_home_that_others_can_read(home: Home) -> None:
 
 
 @pytest.mark.parametrize("closed", ["home", "above"])
-def test_a_home_of_another_user(home: Home, closed: str) -> None:
+def test_a_home_of_another_user(closed: str) -> None:
     """Who asks about the machine's Mooring is told to ask as root, and not to take its folder away from it."""
-    folder = home.root if closed == "home" else home.root.parent
-    folder.chmod(0o700)
-    os.seteuid(pwd.getpwnam("nobody").pw_uid)
-    try:
-        found = _found(home, "home")
-    finally:
-        os.seteuid(0)
+    # Nobody but root gets below tmp_path, so there the home itself would never be looked at.
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home(Path(folder) / "a home")
+        home.root.mkdir()
+        home.root.chmod(0o700 if closed == "home" else 0o755)
+        Path(folder).chmod(0o700 if closed == "above" else 0o755)
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            found = _found(home, "home")
+        finally:
+            os.seteuid(0)
     assert found is not None
     assert found.verdict is Verdict.wrong
     assert "is closed to you" in found.detail
