@@ -1,22 +1,26 @@
 """The rules that every test is under do bite."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
+
+from support.waiting import until
 
 pytest_plugins = ["pytester"]
 
 TESTS = Path(__file__).parent
 # Each is over with the session that left it.
 LEAVE = """
-import asyncio, socket, subprocess
+import asyncio, pathlib, socket, subprocess
 
 KEPT = []
 
 
 def test_a_process():
     KEPT.append(subprocess.Popen(["cat"], stdin=subprocess.PIPE))
+    pathlib.Path("left").write_text(str(KEPT[0].pid))
 
 
 def test_a_listener():
@@ -43,6 +47,9 @@ def test_what_a_test_leaves_behind_fails_it(pytester: pytest.Pytester) -> None:
     pytester.makeconftest((TESTS / "conftest.py").read_text())
     pytester.makepyfile(LEAVE)
     done = pytester.runpytest_subprocess("-o", "asyncio_mode=auto", "-o", f"pythonpath={TESTS}")
+    # The process ends with the session, a moment later, and is this one's child then.
+    left = int((pytester.path / "left").read_text())
+    until(lambda: os.waitpid(left, os.WNOHANG) != (0, 0))
     done.assert_outcomes(passed=4, errors=3)
     done.stdout.fnmatch_lines(
         [
