@@ -82,9 +82,11 @@ class Reports:
         for problem in sorted({*report.problems} - {*(before[0].problems if before else ())}):
             log.warning("a gateway has a problem", gateway=report.gateway, problem=problem)
         self._heard[report.gateway] = (report, self._clock.monotonic())
+        said = before[0].activity if before else {}
         for workspace, at in report.activity.items():
-            # A gateway whose clock is ahead would keep a workspace awake for as long.
-            self._input[workspace] = max(self._input.get(workspace, 0.0), min(at, now))
+            # A gateway whose clock is ahead, or was, would keep a workspace awake for as long by saying it again.
+            if said.get(workspace) != at:
+                self._input[workspace] = min(max(self._input.get(workspace, 0.0), at), now)
         if len(self._input) > self._prune_above:
             # Workspaces that were deleted years ago; input older than any idle rule says nothing.
             self._input = {workspace: at for workspace, at in self._input.items() if at > now - INPUT_S}

@@ -1,7 +1,8 @@
 """Stops workspaces in which nobody types and nothing works. What counts is in `model.activity`; this gathers it.
 
 In doubt nobody is stopped: not before a gateway has told for a while what it sees, and not before the runtime has told
-twice what the workspace's processes use. A machine that slept begins anew with both: while it sleeps nobody is idle.
+twice what the workspace's processes use. A machine that slept, or whose clock was set, begins anew with all of it:
+while it sleeps nobody is idle.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -64,13 +65,17 @@ class IdleLoop:
         self._work: dict[str, _Work] = {}
         self._first_heard: float | None = None
         self._ahead_s = self._clock.now() - self._clock.monotonic()
+        self._known_from = self._clock.now()
+        self._jumped_at = 0.0
 
     def activity(self, workspace: Workspace) -> Activity:
-        """The last seconds at which each kind of activity was seen."""
+        """The last seconds at which each kind of activity was seen; a jump of the clock counts as a start."""
+        # Not in `look` alone: a machine falls asleep at any moment, and whoever asks may be the first after it.
+        self._doubt_after_a_jump()
         work = self._work.get(workspace.id)
         return Activity(
-            started_at=workspace.started_at or workspace.created_at,
-            input_at=max(self._parts.input.input_at(workspace.id), workspace.active_at or 0.0),
+            started_at=max(self._jumped_at, self._past(workspace.started_at or workspace.created_at)),
+            input_at=max(self._past(self._parts.input.input_at(workspace.id)), self._past(workspace.active_at or 0.0)),
             work_at=work.worked_at if work and work.generation == workspace.generation else 0.0,
             awake_until=workspace.awake_until,
         )
@@ -131,7 +136,12 @@ class IdleLoop:
             # A build seems to have rested while the laptop slept; after a step back the next measurement is far off.
             self._work.clear()
             self._first_heard = None
+            self._jumped_at = self._known_from = self._clock.now()
         self._ahead_s = ahead_s
+
+    def _past(self, at: float) -> float:
+        """`at`; where it lies ahead the clock was set back since, and it counts from when that was seen or we began."""
+        return at if at <= self._clock.now() + JUMP_S else self._known_from
 
     def _heard_for_s(self) -> float:
         """For how long gateways have told this server what they see; negative when that is not known now."""
@@ -162,7 +172,7 @@ class IdleLoop:
         """Keep the last activity in the database, rarely: a restart may forget a quarter of the idle time at most."""
         activity = self.activity(workspace)
         seen = max(activity.input_at, activity.work_at)
-        if seen - (workspace.active_at or 0.0) < min(KEEP_EVERY_S, workspace.spec.idle.after_s / 4):
+        if seen - self._past(workspace.active_at or 0.0) < min(KEEP_EVERY_S, workspace.spec.idle.after_s / 4):
             return workspace
         return await self._parts.store.update(replace(workspace, active_at=seen), expected=workspace.revision)
 

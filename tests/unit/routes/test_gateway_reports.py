@@ -33,6 +33,24 @@ def test_input_never_goes_back_and_never_lies_ahead(clock: Hands) -> None:
     assert reports.input_at(OWN) == 900
     reports.take(report("two", activity=5000))
     assert reports.input_at(OWN) == 1000
+    clock.seconds += 60
+    reports.take(report("two", activity=5000))
+    assert reports.input_at(OWN) == 1000
+    reports.take(report("two", activity=5030))
+    assert reports.input_at(OWN) == 1060
+
+
+def test_input_is_seen_after_the_clock_was_set_back(clock: Hands) -> None:
+    """What was said by the old time hides nothing that is typed by the new one, and is not said anew."""
+    reports = Reports(clock)
+    clock.slept = 86400
+    reports.take(report(activity=clock.now()))
+    early, clock.slept = clock.now(), 0.0
+    clock.seconds += 60
+    reports.take(report(activity=early))
+    assert reports.input_at(OWN) == early
+    reports.take(report(activity=clock.now()))
+    assert reports.input_at(OWN) == clock.now()
 
 
 def test_what_is_older_than_any_idle_rule_takes_no_memory(clock: Hands) -> None:

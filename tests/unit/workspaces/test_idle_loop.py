@@ -11,7 +11,7 @@ from mooring.model.workspace import Desired, IdleRule, Phase, Spec, Workspace
 from mooring.workspaces.idle import IdleLoop, IdleParts
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore, MemoryTemplates
 from mooring.workspaces.memory_runtime import MemoryRuntime
-from mooring.workspaces.ports import Usage
+from mooring.workspaces.ports import Page, Usage
 from mooring.workspaces.templates import Catalogue
 from support.hands import Hands
 
@@ -78,7 +78,7 @@ class Room:
             self.uses(used, *commands)
             self.hands.seconds += step
             if typing:
-                self.inputs.at[WORKSPACE.id] = self.hands.seconds
+                self.inputs.at[WORKSPACE.id] = self.hands.now()
 
 
 @pytest.fixture
@@ -177,14 +177,47 @@ async def test_a_machine_that_slept_goes_on_with_its_build(room: Room) -> None:
     assert room.stopped == ["idle for 30 min"]
 
 
-async def test_a_clock_that_is_set_back_ends_no_rule(room: Room) -> None:
-    """What is idle by the new time is stopped by it: nobody waits until it is that late again."""
+async def test_who_typed_until_the_lid_was_closed_has_a_whole_rule_after_it_is_opened(room: Room) -> None:
+    """An hour of sleep is no hour in which nobody typed."""
+    await room.passes(60, typing=True)
+    room.hands.slept += 3600
+    await room.passes(29)
+    assert room.stopped == []
+    await room.passes(3)
+    assert room.stopped == ["idle for 30 min"]
+
+
+async def test_a_machine_that_falls_asleep_during_a_look_stops_nobody(room: Room) -> None:
+    """It wakes in the middle of a look, which began before it slept."""
+
+    class Drowsy(MemoryStore):
+        async def page(self, *, owner: str | None, after: str | None, limit: int) -> Page:
+            room.hands.slept += 3600 if 1_001_200 <= room.hands.seconds < 1_001_215 else 0
+            return await super().page(owner=owner, after=after, limit=limit)
+
+    room.store = Drowsy(MemoryEventLog(room.hands))
+    await room.store.create(WORKSPACE)
+    room.loop = room.server()
+    await room.passes(45)
+    assert room.stopped == []
+    assert room.hands.slept == 3600
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_clock_that_is_set_back_ends_no_rule(room: Room, *, restarted: bool) -> None:
+    """What is idle by the new time is stopped by it: nobody waits until it is that late again, and nobody is hurried."""
     room.hands.slept = 7 * 86400
     await room.passes(5, cpu=0.5)
+    await room.passes(20, typing=True)
+    kept = await room.store.get(WORKSPACE.id)
+    await room.store.update(replace(kept, started_at=room.hands.now()), expected=kept.revision)
+    room.inputs.at[WORKSPACE.id] = room.hands.now()
     room.hands.slept = 0.0
-    now = await room.store.get(WORKSPACE.id)
-    await room.store.update(replace(now, active_at=None), expected=now.revision)
-    await room.passes(35)
+    if restarted:
+        room.loop = room.server()
+    await room.passes(29)
+    assert room.stopped == []
+    await room.passes(3)
     assert room.stopped == ["idle for 30 min"]
 
 
