@@ -1,6 +1,7 @@
 """`mooring goproxy`: a Go module proxy on its own, and work on its store."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -364,7 +365,8 @@ async def _steps(run: "Callable[[], AsyncIterator[Step]]", begin: str) -> view.F
 def _config(context: typer.Context) -> Config:
     if not isinstance(context.obj, Config):
         raise TypeError(context.obj)
-    if context.obj.root == (place := home()).modules:
+    # `home()` asks for the user's name, which in a container need not have one.
+    if os.geteuid() == 0 and context.obj.root == (place := home()).modules:
         from mooring.server.acting import act_as_owner  # noqa: PLC0415 - not for a page of help
 
         act_as_owner(place)

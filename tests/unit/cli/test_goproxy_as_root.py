@@ -1,4 +1,4 @@
-"""`mooring goproxy` on the store of `mooring up`, typed by root."""
+"""`mooring goproxy` on the store of `mooring up`, typed by root; and by a user who has no name."""
 
 import os
 import pwd
@@ -33,3 +33,15 @@ async def test_what_root_does_there_belongs_to_who_serves_it(home: Path) -> None
     made = [path for path in home.rglob("*") if path.name in ("pins", "notary", "key", "lock", "tokens")]
     assert len(made) == 5
     assert {path.owner() for path in home.rglob("*")} == {"nobody"}
+
+
+async def test_a_user_without_a_name_has_a_store_too(home: Path) -> None:
+    """A container's process may be a number: it has no home, and asks for none where the store is named."""
+    for each in (home, home / "goproxy"):
+        os.chown(each, 54321, 54321)
+    number = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+    options = ["--store", str(home / "goproxy"), "--go", "go"]
+    command = [*number, sys.executable, "-m", "mooring", "goproxy", *options, "pin", "example.com/x"]
+    done = await run(*command, environment={"HOME": "/", "PATH": os.defpath})
+    assert done.status == 0, done
+    assert (home / "goproxy/pins").stat().st_uid == 54321
