@@ -27,11 +27,15 @@ mv -- "$2.part" "$2"
 : > "$3"
 """
 # Written only when absent: what a person has changed in the editor stays. What a full disk took half of is no first
-# setting, and would be taken for a person's.
+# setting, and would be taken for a person's; nor does an editor begin without them, which would write some of its own.
 _SEED = """
 set -eu
 while test "$1" != "--"; do
-  test -e "$1" || { mkdir -p -- "$(dirname -- "$1")" && printf %s "$2" > "$1.part" && mv -- "$1.part" "$1"; }
+  if ! test -e "$1"; then
+    mkdir -p -- "$(dirname -- "$1")"
+    printf %s "$2" > "$1.part"
+    mv -- "$1.part" "$1"
+  fi
   shift 2
 done
 shift

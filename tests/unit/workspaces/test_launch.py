@@ -95,15 +95,17 @@ def test_first_settings_are_the_persons_afterwards(tmp_path: Path) -> None:
 
 
 def test_first_settings_of_a_full_disk_are_written_once_there_is_room(tmp_path: Path) -> None:
-    """Half a file is not taken for what a person wrote."""
-    seeded = template("true", seed={"{data}/settings.json": "{}"})
+    """Half a file is not taken for what a person wrote, and no editor begins without its settings."""
+    seeded = template("touch", str(tmp_path / "begun"), seed={"{data}/settings.json": "{}"})
     made = launch(workspace(), seeded, Places(str(tmp_path), str(tmp_path), "e", "/s"), LISTEN)
     (tmp_path / "settings.json.part").symlink_to("/dev/full")
-    subprocess.run(made.argv, stderr=subprocess.DEVNULL, check=False)
+    assert subprocess.run(made.argv, stderr=subprocess.DEVNULL, check=False).returncode != 0
     assert not (tmp_path / "settings.json").exists()
+    assert not (tmp_path / "begun").exists()
     (tmp_path / "settings.json.part").unlink()
     subprocess.run(made.argv, check=True)
     assert (tmp_path / "settings.json").read_text() == "{}"
+    assert (tmp_path / "begun").exists()
 
 
 def test_the_shipped_settings_are_json() -> None:
