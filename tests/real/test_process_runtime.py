@@ -430,9 +430,11 @@ async def test_nonsense_on_its_socket_does_not_end_a_keeper(world: ProcessHarnes
     async with world.engine() as runtime:
         pid = await answered(await runtime.apply(wanted, world.template("healthy")))
         keeper = keeper_pid(world, wanted)
+        session = await runtime.exec(wanted.id, ["sleep", "1000"], environment={}, tty=False)
         nonsense = (
             b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b"{}\n", b'{"op":"signal"}\n', b'{"op":"keep","order":{}}\n',
             b'{"op":"exec","key":"1","argv":["true"],"environment":{},"tty":false}\n', b"[" * 100_000 + b"\n",
+            b'{"op":"signal","key":"1","signal":1099511627776}\n', b'{"op":"signal","key":"1","signal":-1}\n',
         )  # fmt: skip
         for said in nonsense:
             reader, writer = await asyncio.open_unix_connection(world.place(wanted) / "keeper.sock")
@@ -444,6 +446,7 @@ async def test_nonsense_on_its_socket_does_not_end_a_keeper(world: ProcessHarnes
             await writer.wait_closed()
         assert await answered(await runtime.apply(wanted, world.template("healthy"))) == pid
         assert keeper_pid(world, wanted) == keeper
+        await session.close()
 
 
 async def test_an_editor_that_ends_with_a_high_status_is_one_that_ends(world: ProcessHarness) -> None:

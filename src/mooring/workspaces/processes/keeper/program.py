@@ -147,7 +147,7 @@ class Keeper:
         for message in messages:
             try:
                 self._obey(descriptor, message)
-            except (LookupError, TypeError, ValueError, AttributeError):
+            except (LookupError, TypeError, ValueError, AttributeError, OverflowError):
                 # Any program of the workspace's user may connect: what it says must not end the keeper.
                 self._disconnect(descriptor)
                 return
