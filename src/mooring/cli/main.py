@@ -4,6 +4,7 @@ Nothing here imports a command's module before that command runs: `mooring --hel
 and a person's machine never loads a part of the server.
 """
 
+import errno
 import os
 import sys
 import traceback
@@ -26,6 +27,7 @@ from mooring.model.wording import plain
 SERVER = _("This machine")
 OBJECTS = _("Workspaces and what belongs to them")
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +140,17 @@ def main() -> None:
     try:
         status = run(sys.argv[1:])
         sys.stdout.flush()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Abort):
         status = INTERRUPTED
+        if sys.stderr.isatty():
+            # The shell's prompt would stand behind the ^C, or behind a question.
+            sys.stderr.write("\n")
     except OSError as error:
         # What is left in the buffer would raise again when the interpreter flushes it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             _complain(_("the output cannot be written: {why}").format(why=error.strerror))
         status = 1
-    if status == INTERRUPTED and sys.stderr.isatty():
-        # The shell's prompt would stand behind the ^C, or behind a question.
-        sys.stderr.write("\n")
     sys.exit(status)
 
 
@@ -160,7 +162,12 @@ def _open_what_is_closed() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; what went wrong is one line on standard error. Returns the exit status."""
+    """Run one command; what went wrong is one line on standard error. Returns the exit status.
+
+    Raises:
+        KeyboardInterrupt, Abort: the person interrupted us, or left a question.
+        OSError: nobody takes the output, or the disk that it goes to is full.
+    """
     try:
         result = typer.main.get_command(app).main(list(arguments), prog_name="mooring", standalone_mode=False)
     except MooringError as error:
@@ -168,13 +175,14 @@ def run(arguments: Sequence[str]) -> int:
         status = outcome(error).exit
     except TyperException as error:
         status = _usage(error)
-    except Abort:
-        status = INTERRUPTED
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (BrokenPipeError, KeyboardInterrupt, Abort):
         raise
     except UnicodeEncodeError as error:
         status = _unwritable(error, arguments)
-    except Exception as error:  # noqa: BLE001 - the last resort: a person gets a line, not a stack
+    except Exception as error:  # the last resort: a person gets a line, not a stack
+        if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
+            # It was written in the command, which flushes, or says more than the buffer holds.
+            raise
         status = _unexpected(error, arguments)
     else:
         status = result if isinstance(result, int) else 0

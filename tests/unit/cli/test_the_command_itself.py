@@ -137,3 +137,15 @@ async def test_output_that_nobody_takes_shows_no_stack(cli: Cli) -> None:
     ):
         done = await run("/bin/sh", "-c", f"exec {command} {redirected}", environment=cli.environment())
         assert (done.status, done.out, done.err) == (status, "", text), redirected
+
+
+async def test_a_full_disk_is_one_line_however_much_is_written(tmp_path: Path) -> None:
+    """More than a buffer holds, or flushed by the command itself: the same line, and only once."""
+    for written in ("'x' * 100_000", "'x', flush=True"):
+        code = (
+            f"import mooring.cli.main as m, mooring.cli.workspace as w\nw.connect = lambda: print({written})\nm.main()"
+        )
+        command = shlex.join([sys.executable, "-c", code, "workspace", "list"])
+        done = await run("/bin/sh", "-c", f"exec {command} >/dev/full", environment=person(tmp_path))
+        text = "mooring: the output cannot be written: No space left on device\n"
+        assert (done.status, done.err) == (1, text), written
