@@ -1,6 +1,7 @@
 """What every event log promises: in memory, on SQLite and on PostgreSQL."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -99,3 +100,16 @@ async def test_a_follower_of_one_hears_of_one(logs: tuple[EventLog, EventLog]) -
             assert (await anext(events)).workspace == ONE
         async with aclosing(log.follow(None, 0)) as events:
             assert [(await anext(events)).workspace for _ in range(2)] == [TWO, ONE]
+
+
+async def test_whoever_followed_in_vain_leaves_nothing(tmp_path: Path, postgres: Postgres) -> None:
+    """Ids of workspaces that were followed and never told of take no memory once nobody waits for them."""
+    with databases.url_of("sqlite", tmp_path, postgres) as url:
+        async with databases.opened(url) as database:
+            log = SqlEventLog(database, SystemClock())
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2), aclosing(log.follow(ONE, 0)) as events:
+                        await anext(events)
+            gc.collect()  # the time-out's own traceback holds the follower
+            assert len(log._changed) == 0

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy import text as sql_text
@@ -86,7 +87,7 @@ class SqlEventLog:
         self._database = database
         self._clock = clock
         # By what is followed, None for all: a look for everybody at each event would hold up the database for all.
-        self._changed: dict[str | None, asyncio.Event] = {}
+        self._changed: WeakValueDictionary[str | None, asyncio.Event] = WeakValueDictionary()
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
