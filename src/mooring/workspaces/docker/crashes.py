@@ -4,7 +4,7 @@ A server that comes back must not begin to count anew, or a broken workspace wou
 still tell of a clone that failed.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import orjson
@@ -57,7 +57,9 @@ def load(folder: Path, generation: int) -> Crashes:
     """Those kept in `folder` for that start; none when there is no file, or one of another start."""
     try:
         document = orjson.loads((folder / _FILE).read_bytes())
-        kept = Crashes(**{**document, "notices": tuple(document["notices"])})
+        # A newer build may have kept more: an older one that comes back must not take it for no file.
+        known = {item.name: document[item.name] for item in fields(Crashes) if item.name in document}
+        kept = Crashes(**{**known, "notices": tuple(document["notices"])})
     except (OSError, orjson.JSONDecodeError, TypeError, KeyError):
         return Crashes(generation)
     return kept if kept.generation == generation else Crashes(generation)

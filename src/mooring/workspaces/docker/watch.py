@@ -61,7 +61,7 @@ class Watch:
                 if failures == 0:
                     foreign = None if isinstance(error, MooringError) else error
                     log.warning("the Docker engine is not watched", error=str(error), exc_info=foreign)
-                self._lost(str(error))
+                self._lost(str(error) or type(error).__name__)  # without a text it would mean that all is seen
             self._connected = False
             await self._clock.sleep(self._backoff.delay(failures))
             failures += 1
@@ -78,8 +78,9 @@ class Watch:
                     self._proof = self._clock.monotonic()
                 if beats % _GUARD_EVERY == 0 and await self._engine.labelled(self._label):
                     await ensure()
-            except MooringError as error:
-                log.warning("the Docker engine does not do as asked", error=error.detail)
+            except Exception as error:  # whatever it is, without a pulse nothing that is seen counts any more
+                foreign = None if isinstance(error, MooringError) else error
+                log.warning("the Docker engine does not do as asked", error=str(error), exc_info=foreign)
 
     async def _everything(self, known: Callable[[], Iterable[str]]) -> None:
         labelled = await self._engine.labelled(self._label)

@@ -155,3 +155,12 @@ def test_a_network_never_overlaps_another() -> None:
     assert str(networks._free([*taken, {"IPAM": {"Config": None}}])) == "10.0.0.32/28"
     with pytest.raises(LimitExceeded, match=r"10\.0\.0\.0/26"):
         networks._free([{"IPAM": {"Config": [{"Subnet": "10.0.0.0/8"}]}}])
+
+
+def test_what_a_newer_build_kept_is_read_by_an_older_one(tmp_path: Path) -> None:
+    """A field that it does not know is left out: the deaths before it still count."""
+    crashes = Crashes(generation=3, restarts=4, notices=("a clone failed",))
+    docker_crashes.save(tmp_path, crashes)
+    (file,) = tmp_path.iterdir()
+    file.write_text(file.read_text().replace("{", '{"of_tomorrow":[1],', 1))
+    assert docker_crashes.load(tmp_path, 3) == crashes
