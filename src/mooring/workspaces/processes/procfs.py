@@ -104,7 +104,9 @@ def _children(pid: int) -> set[int]:
             with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
                 found.update(int(child) for child in file.read().split())
     except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return found  # it ends just now; its children come to the keeper and are found in the next round
+        # It ends just now, and its children come to the keeper and are found in the next round; or it is another
+        # user's, which nobody but root may ask or end.
+        return found
     return found
 
 
