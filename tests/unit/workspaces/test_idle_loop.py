@@ -205,7 +205,7 @@ async def test_a_machine_that_falls_asleep_during_a_look_stops_nobody(room: Room
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_clock_that_is_set_back_ends_no_rule(room: Room, *, restarted: bool) -> None:
-    """What is idle by the new time is stopped by it: nobody waits until it is that late again, and nobody is hurried."""
+    """What is idle by the new time is stopped by it: nobody waits until it is that late again or is hurried."""
     room.hands.slept = 7 * 86400
     await room.passes(5, cpu=0.5)
     await room.passes(20, typing=True)
