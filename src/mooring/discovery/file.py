@@ -155,10 +155,14 @@ def _read(path: Path) -> bytes:
     try:
         # A pipe that nobody writes to would keep its opening waiting, and with it the end of the process.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        try:
+            # Of a folder `open` makes no file, and leaves the descriptor open: one lost at every look.
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 raise Unavailable(f"{path}: is no regular file")
-            raw = file.read(LARGEST + 1)
+            with open(fd, "rb", closefd=False) as file:
+                raw = file.read(LARGEST + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise Unavailable(f"{path}: {error.strerror}") from error
     if len(raw) > LARGEST:

@@ -1,5 +1,6 @@
 """The file source on real files."""
 
+import asyncio
 import os
 import socket
 from pathlib import Path
@@ -131,6 +132,18 @@ async def test_what_is_no_file_is_a_problem(tmp_path: Path, kind: str) -> None:
         (path.rmdir if kind == "folder" else path.unlink)()
         write(path, ONE)
         await until(lambda: followed.routes)
+
+
+async def test_to_look_at_a_folder_leaves_nothing_open(tmp_path: Path) -> None:
+    """As long as one stands in the file's place it is looked at every second or so: the process would run out."""
+    path = tmp_path / "routes.yaml"
+    path.mkdir()
+    async with following(source(path, look_every_s=0.02)) as followed:
+        await until(followed.source.problems)
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        await asyncio.sleep(0.5)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
+        assert "no regular file" in str(followed.source.problems())
 
 
 async def test_a_mistake_stays_one_until_the_file_changes(tmp_path: Path) -> None:
