@@ -53,7 +53,7 @@ class LocalAuthority:
             if not self._current():
                 _write(self.leaf, self._issue())
             return self.leaf.read_text()
-        except (OSError, ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
+        except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
             raise Misconfigured(f"the local authority in {self.folder}: {error}", field="tls") from error
 
     def _current(self) -> bool:

@@ -26,6 +26,8 @@ class NginxSink:
 
     def __init__(self, socket: Path) -> None:
         self._admin = Admin(socket)
+        # Behind a whole table it would wait for a minute, in which an nginx that was started anew has none.
+        self._certificates = Admin(socket)
         self._buckets = Buckets()
         self._grants: dict[str, Any] = {}
         self._epoch: str | None = None
@@ -64,7 +66,7 @@ class NginxSink:
             LimitExceeded: when it is too large to be kept.
             Unavailable: nginx does not answer.
         """
-        answer = await self._admin.ask({"op": "certificate", "pem": pem})
+        answer = await self._certificates.ask({"op": "certificate", "pem": pem})
         if "error" in answer:
             raise LimitExceeded(f"nginx cannot keep the certificate: {answer['error']}")
 
@@ -83,8 +85,9 @@ class NginxSink:
         )
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         await self._admin.close()
+        await self._certificates.close()
 
     def _alive(self, pids: Iterator[int]) -> tuple[int, ...]:
         now = frozenset(pid for pid in pids if process(pid) is not None)

@@ -1,0 +1,62 @@
+"""The certificate that nginx is given: what of the authority's files cannot be used, and when it is sent."""
+
+import asyncio
+import struct
+from pathlib import Path
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from mooring.control.tasks import Tasks
+from mooring.errors import Misconfigured
+from mooring.gateway.authority import LocalAuthority
+from mooring.gateway.nginx import NginxSink
+from mooring.routes.ports import Delta, Revision
+
+
+def test_a_key_with_a_passphrase_is_refused_by_name(tmp_path: Path) -> None:
+    """Whoever put one on the authority's key reads so; the gateway asks nobody for it."""
+    source = LocalAuthority(tmp_path, "mooring.test")
+    source.pem()
+    file = tmp_path / "authority.key"
+    key = serialization.load_pem_private_key(file.read_bytes(), None)
+    lock = serialization.BestAvailableEncryption(b"secret")
+    file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
+    source.leaf.unlink()
+    with pytest.raises(Misconfigured, match="encrypted"):
+        source.pem()
+
+
+async def test_a_certificate_waits_for_no_table(tmp_path: Path) -> None:
+    """While an nginx that was started anew takes a large table it can shake hands already."""
+    taken = asyncio.Event()
+    begun = asyncio.Event()
+    served: list[asyncio.Future[None]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        ended = asyncio.get_running_loop().create_future()
+        served.append(ended)
+        await reader.readuntil(b"\r\n\r\n")
+        while head := await reader.read(4):
+            frame = orjson.loads(await reader.readexactly(*struct.unpack(">I", head)))
+            if frame["op"] == "apply":
+                begun.set()
+                await taken.wait()
+            answer = orjson.dumps({"ok": True})
+            writer.write(struct.pack(">I", len(answer)) + answer)
+        writer.close()
+        ended.set_result(None)
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "admin.sock")
+    sink = NginxSink(tmp_path / "admin.sock")
+    async with server, asyncio.timeout(10), Tasks("test") as tasks:
+        table = tasks.spawn("table", sink.apply(Revision("e", 1), Delta(complete=True)))
+        await begun.wait()
+        await sink.certificate("a chain and its key")
+        assert not table.done()
+        taken.set()
+        await table
+        await sink.close()
+        for ended in served:
+            await ended
