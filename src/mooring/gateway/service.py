@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import structlog
 
@@ -23,6 +23,7 @@ from mooring.routes.rules import Rules
 from mooring.routes.table import RouteTable
 
 log = structlog.get_logger(__name__)
+Problem = TypeVar("Problem")
 
 MOST_NAMED = 20
 """Of a kind in a report: a Redis of ten thousand bad addresses would be megabytes of it every two seconds."""
@@ -110,12 +111,9 @@ class Agent:
         """What is wrong now, a line each, for a person."""
         found = [f"{name}: {text}" for name, text in self._failures.items()]
         found += [f"{source.name}: {problem}" for source in self._sources for problem in source.problems()]
-        lost = [(c.loser, c.winner) for c in self.table.conflicts()]
-        found += _some([f"{a.source}: {a.name} is not served: {b.name} of {b.source} goes first" for a, b in lost])
-        found += _some(
-            [f"{s}: {n} is not served: {why}" for s, refused in self._refused.items() for n, why in refused.items()]
-        )
-        found += _some(self._names.problems())
+        found += _some(self.table.conflicts(), _lost)
+        found += _some([(s, *item) for s, refused in self._refused.items() for item in refused.items()], _refusal)
+        found += _some(self._names.problems(), str)
         return (*found, *self._feed.problems(), *(self._snapshot.problems() if self._snapshot else ()))
 
     async def _feed_for_ever(self) -> None:
@@ -171,7 +169,18 @@ class Agent:
         return replace(change, upserts=upserts, deletes=deletes)
 
 
-def _some(problems: Sequence[str]) -> list[str]:
-    """The first of one kind, and how many more there are."""
+def _some(problems: Sequence[Problem], line: Callable[[Problem], str]) -> list[str]:
+    """The first of one kind as lines, and how many more there are: no text is made of what is left out."""
     left = len(problems) - MOST_NAMED
-    return [*problems[:MOST_NAMED], *([f"and {left} more like: {problems[-1]}"] if left > 0 else [])]
+    named = [line(problem) for problem in problems[:MOST_NAMED]]
+    return [*named, f"and {left} more like: {line(problems[-1])}"] if left > 0 else named
+
+
+def _lost(conflict: Conflict) -> str:
+    loser, winner = conflict.loser, conflict.winner
+    return f"{loser.source}: {loser.name} is not served: {winner.name} of {winner.source} goes first"
+
+
+def _refusal(problem: tuple[str, str, str]) -> str:
+    source, name, why = problem
+    return f"{source}: {name} is not served: {why}"

@@ -293,7 +293,7 @@ class Watch(Answer):
 class Health(Answer):
     """Whether requests should come here, and the age of every watch.
 
-    `problem_count` is how many things are wrong at the gateways; what they are, in `problems`, is for administrators.
+    `problem_count` is how many lines `problems` has, what is wrong at the gateways; those are for administrators.
     """
 
     ready: bool
