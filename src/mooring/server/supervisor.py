@@ -193,7 +193,8 @@ class Supervisor:
                 self._stopping.set()
                 break
             attempt = 0 if loop.time() - started > _STEADY_S else attempt + 1
-            log.error("child ended", role=role, status=status)
+            if status is not None:
+                log.error("child ended", role=role, status=status)
             await asyncio.sleep(_RESTART.delay(attempt))
         await self._stopping.wait()
         # Stays until cancelled: an eternal task's end would be reported as an incident.

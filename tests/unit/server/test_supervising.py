@@ -82,6 +82,8 @@ def test_a_child_that_cannot_be_started_is_tried_again(tmp_path: Path, started: 
     (tmp_path / "away").rename(tmp_path / "python")
     until(lambda: _events(tmp_path, "stays").count("gateway") == 2)
     process.send_signal(signal.SIGTERM)
+    # One that never began did not end.
+    assert "child ended" not in process.stderr.read()
     assert process.wait(WITHIN_S) == 0
     assert _events(tmp_path, "started").count("server") == 1
 
