@@ -35,6 +35,17 @@ async def test_what_root_does_there_belongs_to_who_serves_it(home: Path) -> None
     assert {path.owner() for path in home.rglob("*")} == {"nobody"}
 
 
+async def test_root_leaves_a_home_of_nobody_known_alone(home: Path) -> None:
+    """On a volume from another machine root would make files that its owner could not change: what to type is said."""
+    os.chown(home, 54321, 54321)
+    environment = {"HOME": "/root", "MOORING_HOME": str(home), "PATH": os.defpath}
+    done = await run(sys.executable, "-m", "mooring", "goproxy", "pin", "example.com/x", environment=environment)
+    assert done.status == 3, done
+    assert f"{home} belongs to 54321" in done.err
+    assert "chown -R USER:" in done.err
+    assert not list((home / "goproxy").iterdir())
+
+
 async def test_a_user_without_a_name_has_a_store_too(home: Path) -> None:
     """A container's process may be a number: it has no home, and asks for none where the store is named."""
     for each in (home, home / "goproxy"):
