@@ -9,6 +9,7 @@ import pwd
 import select
 import shlex
 import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,8 +25,8 @@ from mooring.workspaces.processes.cgroups import prepare
 
 _DOWN_WITHIN_S = 60.0
 _LOCK_BYTES = 64
-_LOOKERS = 10_000
-"""Tries beside those who only look: a tenth of a second."""
+_LOOKED_S = 2.0
+"""For tries beside those who only look."""
 
 
 def up(installation: Installation, user: str | None, announce: Callable[[str], None], *, replacing: bool) -> None:
@@ -125,7 +126,8 @@ def locked(home: Home) -> Iterator[None]:
 
 def _acquired(fd: int) -> bool:
     """Take the lock; False when a supervisor has it. Whoever asks whether one runs has a share of it for an instant."""
-    for _ in range(_LOOKERS):
+    deadline = time.monotonic() + _LOOKED_S
+    while time.monotonic() < deadline:
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
