@@ -99,7 +99,7 @@ end
 function _M.serve(state)
     local backend, answer = ask(state)
     if not backend then
-        return require("answers").unavailable(state)
+        return require("answers").unavailable()
     end
     if answer.status ~= 101 then
         return handshake.relay(backend, answer)
