@@ -1,10 +1,10 @@
 """Workspaces, events and template history in the database."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
-from weakref import WeakValueDictionary
 
 from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy import text as sql_text
@@ -87,7 +87,8 @@ class SqlEventLog:
         self._database = database
         self._clock = clock
         # By what is followed, None for all: a look for everybody at each event would hold up the database for all.
-        self._changed: WeakValueDictionary[str | None, asyncio.Event] = WeakValueDictionary()
+        self._changed: dict[str | None, asyncio.Event] = {}
+        self._followers = Counter[str | None]()
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -123,14 +124,22 @@ class SqlEventLog:
         return tuple(Event(**row._mapping) for row in rows)  # noqa: SLF001 - SQLAlchemy's documented name
 
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
-        while True:
-            changed = self._changed.setdefault(workspace_id, asyncio.Event())
-            found = await self.after(workspace_id, event_id)
-            for event in found:
-                event_id = event.id
-                yield event
-            if not found:
-                await self._wait(changed)
+        self._followers[workspace_id] += 1
+        try:
+            while True:
+                changed = self._changed.setdefault(workspace_id, asyncio.Event())
+                found = await self.after(workspace_id, event_id)
+                for event in found:
+                    event_id = event.id
+                    yield event
+                if not found:
+                    await self._wait(changed)
+        finally:
+            self._followers[workspace_id] -= 1
+            if not self._followers[workspace_id]:
+                # Nothing may ever happen to it again.
+                del self._followers[workspace_id]
+                self._changed.pop(workspace_id, None)
 
     async def _wait(self, changed: asyncio.Event) -> None:
         try:
