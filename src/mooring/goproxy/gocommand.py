@@ -10,22 +10,18 @@ import json
 import os
 import re
 import shutil
-import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mooring.errors import Misconfigured, MooringError, NotFound, Unavailable
-from mooring.goproxy import unreadable
+from mooring.goproxy import program, unreadable
 from mooring.goproxy.clones import Clones
 from mooring.goproxy.faults import NoSpace
 
 _MAX_FILE = 4 * 2**30
 _SSH = ("BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15")
-_MAX_OUTPUT = 8 * 2**20
-"""Bytes of each stream; a list of a hundred thousand versions has less."""
-_CHUNK = 64 * 2**10
 _MAX_TEXT = 8 * 2**10
 _MAX_LINE = 1000
 _CREDENTIALS = re.compile(r"://[^/\s]+@")
@@ -187,45 +183,39 @@ class GoCommand:
         except OSError as error:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
         try:
-            status, output, errors = await self._run(str(self.go), *arguments, held=held)
-            if status == 0:
-                return output
-            text = _complaint(output, errors)
+            ended = await self._run(str(self.go), *arguments, held=held)
+            if ended.status == 0:
+                return ended.output
+            text = _complaint(ended.output, ended.errors)
             if repository := unreadable.unexplained(asked, text):
-                _, _, errors = await self._run("git", "ls-remote", repository, "HEAD", held=held)
-                text += _bounded(errors.decode(errors="replace"))
+                ended = await self._run("git", "ls-remote", repository, "HEAD", held=held)
+                text += _bounded(ended.errors.decode(errors="replace"))
         finally:
             os.close(held)
         about_access = await asyncio.to_thread(unreadable.explained, asked, text, self.credentials.netrc)
         raise about_access or translated(asked, text)
 
-    async def _run(self, *arguments: str, held: int) -> tuple[int, bytes, bytes]:
-        """Status, output and errors of a program."""
-        command = ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", *arguments]
+    async def _run(self, *arguments: str, held: int) -> program.Ended:
+        """How a program ended."""
+        status, within_s = -1, self.limits.within_s
         try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
+            ended = await program.run(
+                ["prlimit", f"--fsize={self.limits.file_bytes}", "--core=0", "--", *arguments],
+                environment=self.environment(),
+                folder=self.folder / "work",
+                within_s=within_s,
                 # A run that outlives us holds the clones as well.
-                pass_fds=(held,),
-                env=self.environment(),
-                cwd=self.folder / "work",
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                start_new_session=True,
+                files=(held,),
             )
+            status = ended.status
+        except TimeoutError as error:
+            raise Unavailable(f"the repository did not answer within {within_s:g} s") from error
         except OSError as error:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
-        try:
-            async with asyncio.timeout(self.limits.within_s):
-                output, errors = await _said(process)
-        except TimeoutError as error:
-            raise Unavailable(f"the repository did not answer within {self.limits.within_s:g} s") from error
         finally:
-            await _end(process)
-            if process.returncode != 0:
+            if status != 0:
                 await asyncio.to_thread(self._sweep)
-        return process.returncode or 0, output, errors
+        return ended
 
     def _sweep(self) -> None:
         """Packs that a run did not live to finish would fill the disk, try after try."""
@@ -270,46 +260,6 @@ def _git_settings() -> Mapping[str, str]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
-
-
-async def _said(process: asyncio.subprocess.Process) -> tuple[bytes, bytes]:
-    """Output and errors of a program until it ends.
-
-    Raises:
-        Unavailable: it says more than anybody has use for. Its beginning alone is not judged: where a server's words
-            end is seen at the end.
-    """
-    streams = filter(None, (process.stdout, process.stderr))
-    async with asyncio.TaskGroup() as group:
-        output, errors = (group.create_task(_bounded_read(process, stream)) for stream in streams)
-    _ = await process.wait()
-    if max(len(output.result()), len(errors.result())) > _MAX_OUTPUT:
-        raise Unavailable(f"the go command says more than {_MAX_OUTPUT} bytes about this repository")
-    return output.result(), errors.result()
-
-
-async def _bounded_read(process: asyncio.subprocess.Process, stream: asyncio.StreamReader) -> bytes:
-    said = bytearray()
-    while chunk := await stream.read(_CHUNK):
-        if len(said) <= _MAX_OUTPUT:
-            said += chunk
-        else:
-            _kill(process)
-    return bytes(said)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is None:
-        _kill(process)
-        # Its end is not heard of before all that it said is read.
-        _ = await process.communicate()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    """Git and ssh are the go command's children: end all of its session, unless it ended by itself."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _complaint(output: bytes, errors: bytes) -> str:

@@ -3,7 +3,6 @@
 No address and no key of a public service is written here: they are the go command's own.
 """
 
-import asyncio
 import json
 import mmap
 import re
@@ -11,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mooring.errors import InvalidInput, Misconfigured
+from mooring.errors import InvalidInput, Misconfigured, Unavailable
+from mooring.goproxy import program
 from mooring.goproxy.note import Verifier, parse_verifier
 
 _WITHIN_S = 30.0
@@ -35,7 +35,7 @@ async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
     """
     try:
         output = await _output(go, environment)
-    except (OSError, TimeoutError) as error:
+    except (OSError, Unavailable) as error:
         raise Misconfigured(
             f"{go} env does not answer: install Go, or name upstreams and database", field="go"
         ) from error
@@ -48,20 +48,11 @@ async def read(go: Path, environment: Mapping[str, str]) -> GoEnvironment:
 
 
 async def _output(go: Path, environment: Mapping[str, str]) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        go, "env", "-json", *_NAMES, env=dict(environment), cwd="/", stdout=-1, stderr=-1, stdin=-3
-    )
-    try:
-        async with asyncio.timeout(_WITHIN_S):
-            output, errors = await process.communicate()
-    finally:
-        if process.returncode is None:
-            # It is asked again and again: each time another one would stay.
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise Misconfigured(f"{go} env fails: {errors.decode(errors='replace')[:300]}", field="go")
-    return output
+    command = [str(go), "env", "-json", *_NAMES]
+    ended = await program.run(command, environment=environment, folder=Path("/"), within_s=_WITHIN_S)
+    if ended.status != 0:
+        raise Misconfigured(f"{go} env fails: {ended.errors.decode(errors='replace')[:300]}", field="go")
+    return ended.output
 
 
 @dataclass(frozen=True, slots=True)
