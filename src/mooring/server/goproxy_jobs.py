@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mooring.control.tasks import Tasks
-from mooring.errors import InvalidInput, MooringError, NotFound
-from mooring.goproxy import access
+from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
+from mooring.goproxy import access, program
 from mooring.goproxy.config import Config
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.folder import Folder
@@ -33,7 +33,8 @@ _GRAPH_WITHIN_S = 1800.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWNLOAD = "cache/download/"
 _SUMDB = "sumdb/"
-_IMPORT = "import-"
+_IMPORT = ".mooring-import-"
+"""Nobody else calls a folder so: what is left of such a name is removed, and a person chose what is beside it."""
 _JUST_MADE_S = 60.0
 _FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
 
@@ -53,6 +54,7 @@ async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
 
     Raises:
         InvalidInput: the go command cannot make a module graph of one of them.
+        Unavailable: it did not make one in half an hour.
     """
     with tempfile.TemporaryDirectory(prefix="mooring-warm-") as temporary:
         # Whoever is on this machine reaches the port: private modules are for the go command of this run alone.
@@ -85,24 +87,19 @@ async def _graph(go: Path, file: Path, proxy: str) -> list[tuple[str, str]]:
             "GOPRIVATE": "",
             "GONOPROXY": "",
         }
-        process = await asyncio.create_subprocess_exec(
-            go, "list", "-m", "-f", _FORMAT, "all",
-            cwd=folder, env=environment() | settings, stdout=-1, stderr=-1, stdin=-3,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(_GRAPH_WITHIN_S):
-                output, errors = await process.communicate()
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        command = [str(go), "list", "-m", "-f", _FORMAT, "all"]
+        ended = await program.run(
+            command, environment=environment() | settings, folder=folder, within_s=_GRAPH_WITHIN_S
+        )
+    except TimeoutError as error:
+        raise Unavailable(f"{file}: the go command made no graph of it in {_GRAPH_WITHIN_S:g} s") from error
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    if process.returncode != 0:
+    if ended.status != 0:
         # The address of this run's own proxy, with its token, says nothing to anybody.
-        why = errors.decode(errors="replace").replace(f"{proxy}/", "").strip()
+        why = ended.errors.decode(errors="replace").replace(f"{proxy}/", "").strip()
         raise InvalidInput(f"{file}: {why[:600]}", field="go.mod")
-    pairs = (line.split(" ") for line in output.decode().splitlines())
+    pairs = (line.split(" ") for line in ended.output.decode().splitlines())
     return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2 and pair[1]]  # noqa: PLR2004 - a pair
 
 

@@ -64,16 +64,17 @@ async def test_an_archive_that_was_cut_off_is_told(tmp_path: Path, config: Confi
 
 
 async def test_what_killed_imports_left_goes(tmp_path: Path, config: Config) -> None:
-    """The next import removes it, but nothing that another one has in hand, or is about to."""
+    """The next import removes it, but nothing that another one has in hand, or is about to, nor what is a person's."""
     source = tmp_path / "modules.tar"
     await export(config, source, ())
-    for name in ("busy", "left", "young"):
-        folder = config.root / f"import-{name}"
+    for name in (".mooring-import-busy", ".mooring-import-left", ".mooring-import-young", "import-2026-11"):
+        folder = config.root / name
         (folder / "cache").mkdir(parents=True)
-        if name != "young":
+        if not name.endswith("young"):
             os.utime(folder, (1, 1))
-    busy = os.open(config.root / "import-busy", os.O_RDONLY | os.O_DIRECTORY)
+    busy = os.open(config.root / ".mooring-import-busy", os.O_RDONLY | os.O_DIRECTORY)
     fcntl.flock(busy, fcntl.LOCK_SH)
     assert [step async for step in import_(config, source)]
     os.close(busy)
-    assert sorted(path.name for path in config.root.glob("import-*")) == ["import-busy", "import-young"]
+    found = sorted(path.name for path in config.root.glob("*import-*"))
+    assert found == [".mooring-import-busy", ".mooring-import-young", "import-2026-11"]
