@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mooring.errors import InvalidInput, Misconfigured
 from mooring.goproxy import tlog
-from mooring.goproxy.faults import BadNote, BadTree, NoSpace
+from mooring.goproxy.faults import BadNote, BadTree
 from mooring.goproxy.note import Signer, check, parse_signer
 from mooring.goproxy.tlog import HASH, Node, Tile, Tree
 
@@ -79,22 +79,22 @@ class Ledger:
         Call it within `exclusive()`, after which `size` and `records` are up to date with other processes.
 
         Raises:
-            NoSpace: the disk takes no more; nothing was appended.
+            OSError: the disk takes no more; nothing was appended.
         """
         first = self.size
         data = b"".join(text + b"\n" for text in texts)
+        if not (self._folder / "head").exists():
+            # Records without one are those of a log that lost its head.
+            _replace(self._folder / "head", self.head)
+        fd = os.open(self._folder / "records", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fd = os.open(self._folder / "records", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                # What a killed process left behind the last record that counts must not become part of this one.
-                os.ftruncate(fd, self._end)
-                _write(fd, data, self._end)
-                os.fdatasync(fd)
-            finally:
-                os.close(fd)
-            self._sign(texts)
-        except OSError as error:
-            raise NoSpace(f"the notary's disk takes no more: {error.strerror}") from error
+            # What a killed process left behind the last record that counts must not become part of this one.
+            os.ftruncate(fd, self._end)
+            _write(fd, data, self._end)
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+        self._sign(texts)
         self._end += len(data)
         return first
 
@@ -134,7 +134,7 @@ class Ledger:
         if records.exists() and records.stat().st_size:
             # The next append would cut all of them off.
             raise Misconfigured(f"{head} is gone: restore it together with {records}", field="notary")
-        # A full disk is no reason not to serve: the next start signs it.
+        # A full disk is no reason not to serve: the first append signs it.
         with suppress(OSError):
             _replace(head, self.head)
 
@@ -238,9 +238,10 @@ def _write(fd: int, data: bytes, at: int) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """All of the new content or all of the old, also after a power cut."""
-    # Under the lock one name will do: what a killed process left is written over.
+    # Under the lock one name will do. What a killed process left may be another user's, whom nobody could write over.
     temporary = path.with_name(f".{path.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         _write(fd, data, 0)
         os.fsync(fd)

@@ -140,7 +140,7 @@ class Notary:
                     self._ledger.append(new)
                     self._index()
         except OSError as error:
-            # A disk that became read-only does not even lend the lock.
+            # Of the lock, too: a disk that became read-only does not even lend that.
             raise NoSpace(f"the notary's disk takes no more: {error.strerror}") from error
 
     def _superfluous(self, text: bytes) -> bool:

@@ -118,6 +118,25 @@ def test_the_first_start_can_be_killed(tmp_path: Path) -> None:
     assert point > 5
 
 
+def test_the_first_append_can_be_killed(tmp_path: Path) -> None:
+    """Also where the disk was full when the first head was due: nobody lost what never was."""
+    for point in count():
+        folder = tmp_path / str(point)
+        ledger = opened(folder)
+        (folder / "head").unlink()
+
+        def first(ledger: Ledger = ledger) -> None:
+            with ledger.exclusive():
+                ledger.append(RECORDS)
+
+        ended = not killed_at(point, first)
+        found = opened(folder).records()
+        assert found == RECORDS if ended else found in ([], RECORDS)
+        if ended:
+            break
+    assert point > 5
+
+
 @pytest.mark.parametrize("name", ["records", "head", "key"])
 def test_a_log_cut_at_any_byte(tmp_path: Path, name: str) -> None:
     """A file of the log that lost its end is said, or has lost nothing that was signed; it is never signed over."""
