@@ -186,6 +186,12 @@ def unescape(text: str) -> str:
 @lru_cache(maxsize=8192)
 def check_module(path: str) -> None:
     """Raise NotFound unless `path` is a valid module path."""
+    check_elements(path)
+    _check_path_major(path)
+
+
+def check_elements(path: str) -> None:
+    """Raise NotFound unless a valid module path begins with `path`, which may itself be none, as `gopkg.in/team`."""
     elements = path.split("/")
     if len(path) > _LONGEST_PATH or _FIRST.fullmatch(elements[0]) is None:
         raise NotFound(f"malformed module path {path!r}: it must begin with a host name that has a dot")
@@ -195,7 +201,6 @@ def check_module(path: str) -> None:
             raise NotFound(f"malformed module path {path!r}: {element[:40]!r} is no path element")
         if _RESERVED.fullmatch(element) or _SHORT_NAME.fullmatch(element):
             raise NotFound(f"malformed module path {path!r}: {element!r} is reserved on some systems")
-    _check_path_major(path)
 
 
 def _check_path_major(path: str) -> None:

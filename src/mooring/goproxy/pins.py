@@ -11,9 +11,11 @@ from pathlib import Path
 
 from mooring.errors import Conflict, InvalidInput, NotFound, Unavailable
 from mooring.goproxy import semver
-from mooring.goproxy.names import Kind, ask, matches_any
+from mooring.goproxy.names import check_elements, matches_any
 
-_GLOB = re.compile(r"[*?\[]")
+_GLOB = re.compile(r"[*?]|\[!?+[^\]/]+\]")
+_GLOBBED = "x.x"
+"""Fits wherever a glob may stand: a host has a dot, and no other element is the worse for one."""
 
 
 class Pins:
@@ -90,11 +92,10 @@ def _check(pin: str) -> None:
         raise InvalidInput("a pin is MODULE or MODULE@VERSION, without spaces", field="pin")
     if at and not semver.is_canonical(version):
         raise InvalidInput(f"{version!r} in a pin must be a whole version, as v1.2.3", field="pin")
-    if _GLOB.search(pattern) is None:
-        try:
-            _ = ask(pattern.rstrip("/"), version, Kind.zip if at else Kind.list)
-        except NotFound as error:
-            raise InvalidInput(error.detail, field="pin") from error
+    try:
+        check_elements(_GLOB.sub(_GLOBBED, pattern.rstrip("/")))
+    except NotFound as error:
+        raise InvalidInput(f"{pattern!r} covers no module: {error.detail.partition(': ')[2]}", field="pin") from error
 
 
 def covering(pins: list[str], module: str, version: str = "") -> str:

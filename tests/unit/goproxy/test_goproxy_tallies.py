@@ -234,10 +234,14 @@ async def test_no_pin_is_lost_among_many(tmp_path: Path) -> None:
 async def test_a_pin_that_would_protect_nothing_is_refused(tmp_path: Path) -> None:
     """What can be no module, version or pattern of them is an error; what covers many is none."""
     pins = Pins(tmp_path / "pins")
-    right = ["*.example.com/x@v2.0.0", "example.com", "example.com/team/*", "example.com/x", "example.com/x@v1.0.0"]
+    right = [
+        "*.example.com/x@v2.0.0", "*/[!a-c]/x?", "corp*", "example.com", "example.com/api/v1", "example.com/team/*",
+        "example.com/x", "example.com/x@v1.0.0", "example.com/x@v2.0.0", "gopkg.in/team",
+    ]  # fmt: skip
     for pin in right:
         await pins.add(pin)
-    wrong = ["@v1.0.0", "a b", "corp", *(f"example.com/x@{version}" for version in ("", "v1", "main", "v2.0.0"))]
+    wrong = ["@v1.0.0", "a b", "corp", "/", *(f"example.com/x@{version}" for version in ("", "v1", "main"))]
+    wrong += [f"example.com/{element}" for element in ("x[", "x[]", "x[!]", "[*", "*/..", "/*", "x.", "con")]
     for pin in wrong:
         with pytest.raises(InvalidInput):
             await pins.add(pin)
