@@ -53,6 +53,7 @@ class Connection(asyncio.Protocol):
         self._requests: deque[Exchange] = deque()
         self._now: Exchange | None = None
         self._busy = self._deaf = self._last = self._body = self._lost = self._full = False
+        self._stopping = self._cut = False
         self._room: asyncio.Future[None] | None = None
         self._unread = b""
         self._url = b""
@@ -262,19 +263,31 @@ class Connection(asyncio.Protocol):
             self._wait(patience.BODY_S)
             self._transport.write_eof()
         else:
-            self._transport.close()
+            self._close()
+
+    def _close(self) -> None:
+        if self._stopping:
+            # Over TLS the other end is to say goodbye, too: one that sleeps would hold up the end of this process.
+            self._wait(patience.GOODBYE_S)
+        self._transport.close()
 
     def stop(self) -> None:
         """Take no further request; what is being answered is finished."""
-        self._last = True
+        self._last = self._stopping = True
         if not self._busy and not self._requests:
-            # Over TLS the other end is to say goodbye, too: one that sleeps would hold up the end of this process.
-            self._wait(patience.GOODBYE_S)
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
-        """End at once."""
+        """End at once: the client took too long."""
         self._transport.abort()
+
+    def cut_off(self) -> None:
+        """End at once: this process does, and an answer under way did not fail by its client."""
+        self._cut = True
+        self._transport.abort()
+
+    def _gone(self) -> Exception:
+        return CutOff("the proxy is stopping") if self._cut else ConnectionResetError("the client is gone")
 
     def _wait(self, seconds: float) -> None:
         self.deadline = self._loop.time() + seconds
@@ -292,7 +305,7 @@ class Connection(asyncio.Protocol):
     async def write(self, head: bytes, data: bytes) -> None:
         """As `Wire` says."""
         if self._transport.is_closing():
-            raise ConnectionResetError("the client is gone")
+            raise self._gone()
         if not head or len(data) <= _JOINED:
             self._transport.write(head + data)
         else:
@@ -331,7 +344,7 @@ class Connection(asyncio.Protocol):
             self._room = None
             self.deadline = inf
         if self._lost:
-            raise ConnectionResetError("the client is gone")
+            raise self._gone()
 
 
 def _size(target: bytes, headers: list[tuple[bytes, bytes]]) -> int:

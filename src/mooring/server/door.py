@@ -83,7 +83,7 @@ class _Door:
                     return
             log.warning("answers are cut off", connections=len(self._connections), within_s=_GRACE_S)
         for connection in list(self._connections):
-            connection.abort()
+            connection.cut_off()
 
 
 @asynccontextmanager

@@ -34,6 +34,7 @@ class Wire(Protocol):
 
         Raises:
             ConnectionResetError: the client is gone.
+            CutOff: the server is stopping, and waits no longer.
         """
 
     async def write_file(self, file: int, offset: int, count: int) -> int:
@@ -69,7 +70,7 @@ class Exchange:
         """The next part of the answer. The head waits for the first part of the body.
 
         Raises:
-            ConnectionResetError: the client is gone.
+            ConnectionResetError, CutOff: as `Wire.write`.
             EOFError: a file is shorter than was said.
             RuntimeError: the answer is not what its head says, or goes on after its end.
         """

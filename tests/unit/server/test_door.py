@@ -453,7 +453,31 @@ def test_a_door_does_not_wait_for_ever(tmp_path: Path, run: Any, monkeypatch: py
     run(work)
 
 
-def test_a_door_over_tls_waits_for_no_goodbye(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+def test_no_client_is_blamed_for_a_stop(tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: ANN401
+    """Of several slow clients whose answers a stop cuts off none is said to have left."""
+    monkeypatch.setattr(door, "_GRACE_S", 0.1)
+
+    async def work() -> None:
+        async with opened(tmp_path) as app:
+            clients = [await connect(tmp_path) for _ in range(3)]
+            for reader, writer in clients:
+                writer.write(GET % b"/large")
+                await reader.readuntil(b"\r\n\r\n")
+        # One that is cancelled hears of nothing else.
+        assert set(app.outcomes) == {"CutOff"}
+        for _, writer in clients:
+            writer.close()
+
+    run(work)
+
+
+@pytest.mark.parametrize("path", [b"/", b"/wait"])
+def test_a_door_over_tls_waits_for_no_goodbye(
+    tmp_path: Path,
+    run: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+    path: bytes,
+) -> None:
     """A client that sleeps with its connection open, as a suspended machine does, is no answer under way."""
     monkeypatch.setattr(door, "_GRACE_S", 20.0)
     monkeypatch.setattr(door, "_LOOK_S", 0.02)
@@ -463,14 +487,18 @@ def test_a_door_over_tls_waits_for_no_goodbye(tmp_path: Path, run: Any, monkeypa
 
     def asleep(port: int) -> ssl.SSLSocket:
         client = trust.wrap_socket(socket.create_connection(("127.0.0.1", port)), server_hostname="127.0.0.1")
-        client.sendall(GET % b"/")
-        assert client.recv(1000)
+        client.sendall(GET % path)
+        assert path == b"/wait" or client.recv(1000)
         return client
 
     async def work() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener, capture_logs() as told:
-            async with door.answering(App(tmp_path / "file"), listener, door.encryption(cert, key)):
+            app = App(tmp_path / "file")
+            async with door.answering(app, listener, door.encryption(cert, key)):
                 client = await asyncio.to_thread(asleep, listener.getsockname()[1])
+                while not app.seen:
+                    await asyncio.sleep(0.001)
+                asyncio.get_running_loop().call_later(0.1, app.gate.set)
         client.close()
         assert not told
 
