@@ -61,7 +61,10 @@ class VersionControl:
 
     async def bound(self) -> None:
         """Keep the clones within their limit; for ever."""
-        await asyncio.to_thread(self._command.clones.sweep)
+        try:
+            await asyncio.to_thread(self._command.clones.sweep)
+        except OSError as error:
+            log.warning("clones that were set aside stay", error=str(error))
         while True:
             await asyncio.sleep(_BOUND_EVERY_S)
             try:
