@@ -183,8 +183,7 @@ def _request(scope: Scope) -> _Request:
     if path.startswith(_CACHED_ONLY + b"/"):
         path, fetch = path.removeprefix(_CACHED_ONLY), False
     zero_copy = "http.response.zerocopysend" in scope.get("extensions", ())
-    whole = scope.get("http_version") == "1.0"
     gzip = b"gzip" in headers.get(b"accept-encoding", b"")
-    wish = Wish(scope["method"] == "HEAD", gzip, span, whole, zero_copy)
+    wish = Wish(scope["method"] == "HEAD", gzip, span, scope.get("http_version") == "1.0", zero_copy)
     authorization = headers.get(b"authorization", b"")
     return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)
