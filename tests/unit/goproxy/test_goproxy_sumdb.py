@@ -175,13 +175,20 @@ async def test_partial_tiles_may_be_cut_from_full_ones(tmp_path: Path, once: Onc
     assert await database.latest() == old
 
 
+@pytest.fixture(scope="module")
+def long_log(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """66,000 records, whose tree has three levels of tiles; nobody appends to it."""
+    ledger = Ledger(tmp_path_factory.mktemp("log"), "sum.example")
+    grow(ledger, 66_000)
+    return ledger
+
+
 @pytest.mark.parametrize(
     "path", ["tile/8/0/018", "tile/8/1/000", "tile/8/1/001.p/1", "tile/8/0/257.p/208", "tile/8/2/000.p/1"]
 )
-async def test_a_changed_tile_is_found_at_every_level(tmp_path: Path, once: Once, path: str) -> None:
+async def test_a_changed_tile_is_found_at_every_level(long_log: Ledger, once: Once, path: str) -> None:
     """Whichever tile of the way is changed, nothing is believed and nothing of it is kept."""
-    remote = FromLedger(Ledger(tmp_path, "sum.example"))
-    grow(remote.ledger, 66_000)
+    remote = FromLedger(long_log)
     right = remote.ledger.tile(tlog.parse_tile(path))
     assert right is not None
     remote.changed[path] = bytes([right[0] ^ 1]) + right[1:]
@@ -197,10 +204,9 @@ DAMAGED = ["latest", "tile/8/0/018", "tile/8/1/000", "tile/8/1/001.p/1", "tile/8
 
 @pytest.mark.parametrize("path", DAMAGED)
 @pytest.mark.parametrize("half", [False, True])
-async def test_a_damaged_store_repairs_itself(tmp_path: Path, once: Once, path: str, half: bool) -> None:  # noqa: FBT001
+async def test_a_damaged_store_repairs_itself(long_log: Ledger, once: Once, path: str, half: bool) -> None:  # noqa: FBT001
     """A kept file that lost some of its bits, or its end, is fetched once more instead of refusing what it proves."""
-    remote, store = FromLedger(Ledger(tmp_path, "sum.example")), MemoryStore()
-    grow(remote.ledger, 66_000)
+    remote, store = FromLedger(long_log), MemoryStore()
     await SumDB(remote.ledger.signer.verifier, remote, store, once).hashes("example.com/m", "v1.4711.0")
     name = f"sumdb/sum.example/{path}"
     right = await read(store, name)
