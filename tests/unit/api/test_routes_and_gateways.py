@@ -295,11 +295,14 @@ async def test_the_metrics_hold_no_path_that_a_caller_made_up(it: Api) -> None:
         await client.get(f"/made-up-{number}")
         await client.get(f"/api/v1/templates/made-up-{number}")
         await client.request(f"MADE-UP-{number}", "/api/v1/me")
+        await stranger.post(f"/api/v1/made-up-{number}")
+        await stranger.post("/api/v1/gateway/report", json={})
     text = (await client.get("/metrics")).text
     assert "made-up" not in text.lower()
     assert 'mooring_api_requests_total{method="GET",path="/api/v1/modules/{module:path}",status="401"} 10.0' in text
     assert 'mooring_api_requests_total{method="GET",path="/api/v1/users/{name}",status="401"} 5.0' in text
     assert 'mooring_api_requests_total{method="any",path="unknown",status="404"} 15.0' in text
+    assert 'mooring_api_requests_total{method="any",path="refused",status="401"} 10.0' in text
 
 
 async def test_mistakes_of_templates_are_for_administrators(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ MOST_TABLE = 16 * 2**20
 # No id or name of ours holds one, and PostgreSQL refuses NUL in any text. A command in a query may hold line breaks.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NUL = b"%00"
+REFUSED = "mooring.refused"
+"""In the scope of a request that was refused here: no route was looked for."""
 _API = "/api/v1/"
 _GATEWAY = "/api/v1/gateway/"
 _SECTIONS = "/api/v1/routes/sections/"
@@ -37,6 +39,7 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _CONTROL.search(scope["path"]) or _NUL in scope["query_string"]:
+            scope[REFUSED] = True
             error = InvalidInput("the address must hold no control character", field="path")
             await render(error)(scope, receive, send)
             return
@@ -44,6 +47,7 @@ class Bounded:
             await self._app(scope, receive, send)
             return
         if scope["method"] not in SAFE_METHODS and (refusal := await _refusal(Request(scope))) is not None:
+            scope[REFUSED] = True
             await refusal(scope, receive, send)
             return
         most = MOST_TABLE if scope["path"].startswith(_TABLES) else MOST

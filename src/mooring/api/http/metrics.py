@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mooring.api.http.auth import Admin, Wired
+from mooring.api.http.limits import REFUSED
 from mooring.api.http.problem import problems
 
 # A series more for each counter, that says when this process counted it first.
@@ -79,5 +80,6 @@ class Counted:
         """Method and path of a request without anything that the caller chose: each label costs memory for ever."""
         path = self._paths.get(id(scope.get("route")))
         if path is None:
-            return "any", "unknown"
+            # A gateway with a wrong token is not to be looked for among mistyped addresses.
+            return "any", "refused" if REFUSED in scope else "unknown"
         return "any" if status == HTTPStatus.METHOD_NOT_ALLOWED else scope["method"], path
