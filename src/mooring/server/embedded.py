@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -40,6 +41,7 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
     who = account(user)
     make_home(installation.home, who)
     if replacing:
+        _check_port(installation)
         _end(installation.home, REPLACED)
     with locked(installation.home):
         end_leftover_nginx(installation.home)
@@ -51,6 +53,25 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
                 installation = replace(installation, modules_port=port)
             stack.enter_context(prepare(who.uid, who.gid, name=cgroup_name(installation.home)))
             asyncio.run(Supervisor(installation, who, announce).run(listener, modules))
+
+
+def _check_port(installation: Installation) -> None:
+    """Raise Misconfigured for a port that we shall not get: the old Mooring would be gone, and none in its place."""
+    listen = installation.listen
+    try:
+        bind(listen.address, listen.port).close()
+    except Misconfigured as error:
+        in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
+        if not in_use or not _may_be_at(installation.home, listen.port):
+            raise
+
+
+def _may_be_at(home: Home, port: int) -> bool:
+    """Whether the Mooring of this home has that port; also true when it does not say where it is."""
+    try:
+        return bool(json.loads((home.run / "endpoint.json").read_text())["port"] == port)
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
 
 
 def make_home(home: Home, who: Account) -> None:

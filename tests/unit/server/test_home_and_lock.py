@@ -195,6 +195,24 @@ def test_down_ends_it_and_waits(home: Home, holder: subprocess.Popen[str]) -> No
     assert not down(home)
 
 
+@pytest.mark.parametrize("old_port", [1, None])
+def test_what_cannot_have_its_port_replaces_nobody(
+    home: Home, holder: subprocess.Popen[str], old_port: int | None
+) -> None:
+    """A port that is another program's, or an address that is none of ours: the Mooring that runs is left alone."""
+    os.chown(home.root, _nobody().uid, _nobody().gid)
+    address = "127.0.0.1" if old_port else "192.0.2.1"
+    if old_port:
+        home.run.mkdir()
+        (home.run / "endpoint.json").write_text(f'{{"port": {old_port}}}')
+    with bind("127.0.0.1", 0) as taken:
+        where = ["--bind", address, "--port", str(taken.getsockname()[1])]
+        command = [sys.executable, "-m", "mooring", "up", "--replace", "--home", str(home.root), "--user", "nobody"]
+        done = subprocess.run([*command, *where], capture_output=True, text=True, timeout=WITHIN_S, check=False)
+    assert (done.returncode, f"cannot listen on {address}" in done.stderr) == (3, True), done.stderr
+    assert holder.poll() is None
+
+
 def test_down_ends_no_process_that_only_has_the_number(home: Home) -> None:
     """A pid that a killed supervisor left may be another program's by now."""
     home.root.mkdir()
