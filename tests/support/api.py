@@ -33,6 +33,8 @@ from support.workspaces import LIGHT, Stage, StageTemplates, stage
 
 GATEWAY_TOKEN = "the-gateways-own"
 CONSOLE = "http://localhost:8080"
+PERSON = {"Accept": "text/html,*/*;q=0.8"}
+"""What a browser says when its person is to see the answer."""
 
 
 class Hands(SystemClock):
@@ -71,6 +73,7 @@ class Api:
         # The jar keeps Secure cookies off plain HTTP, which browsers do not for loopback names.
         cookie = response.headers["set-cookie"].partition(";")[0]
         client.headers["Cookie"] = cookie
+        client.headers.update(PERSON)
         return client
 
     def rewire(self, modules: wired.Modules) -> None:

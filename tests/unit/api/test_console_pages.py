@@ -7,14 +7,14 @@ import pytest
 from mooring.model.routes import Route
 from mooring.model.workspace import Phase
 from mooring.routes.ports import SectionChange
-from support.api import CONSOLE, Api, ticket_of
+from support.api import CONSOLE, PERSON, Api, ticket_of
 
 
 async def test_a_stranger_is_told_how_to_sign_in(it: Api) -> None:
     """Without a session every page says what to type, and gives nothing away."""
     await it.workspace("bob", "secret-name")
     for path in ("/", "/open?url=http://secret-name--bob.localhost:8080/", "/open/0123456789"):
-        page = await it.client().get(path)
+        page = await it.client().get(path, headers=PERSON)
         assert page.status_code == 401
         assert "mooring up" in page.text
         assert "mooring workspace open" in page.text
@@ -64,7 +64,7 @@ async def test_what_went_wrong_is_a_sentence(it: Api) -> None:
 async def test_a_mistyped_address_is_a_page(it: Api) -> None:
     """A browser gets a page with the way back where nothing is; a program, and whoever asks the API, the problem."""
     browser = await it.browser("ada")
-    page = await browser.get("/nowhere", headers={"Accept": "text/html,*/*;q=0.8"})
+    page = await browser.get("/nowhere")
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert "There is nothing at this path." in page.text
     assert f'href="{CONSOLE}' in page.text
@@ -76,18 +76,17 @@ async def test_a_mistyped_address_is_a_page(it: Api) -> None:
 async def test_what_a_browser_shows_is_a_page(it: Api) -> None:
     """Bad input, a button that is pressed twice and another origin are pages for a person, problems for a program."""
     browser = await it.browser("ada")
-    person = {"Accept": "text/html,*/*;q=0.8"}
     for method, path, status, said in (
         ("GET", f"/modules?q={'a' * 1025}", 422, "Q: must have at most 1024 characters."),
         ("GET", f"/.mooring/ticket?ticket={'a' * 201}", 422, "Ticket: must have at most 200 characters."),
         ("POST", "/.mooring/sign-out", 403, f"This must come from a page of {CONSOLE}."),
     ):
-        page = await browser.request(method, path, headers=person)
+        page = await browser.request(method, path, headers=PERSON)
         assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8"), path
         assert said in page.text
         program = await browser.request(method, path, headers={"Accept": "*/*"})
         assert (program.status_code, program.headers["content-type"]) == (status, "application/problem+json"), path
-    ours = person | {"Origin": CONSOLE}
+    ours = PERSON | {"Origin": CONSOLE}
     assert "This browser is signed out." in (await browser.post("/.mooring/sign-out", headers=ours)).text
     again = await browser.post("/.mooring/sign-out", headers=ours)
     assert (again.status_code, "mooring console" in again.text) == (401, True)

@@ -10,7 +10,7 @@ from mooring.accounts.memory import MemoryAccounts
 from mooring.accounts.ports import Session
 from mooring.errors import NotFound, Unavailable
 from mooring.goproxy.remote import RemoteOperations
-from support.api import CONSOLE, Api
+from support.api import CONSOLE, PERSON, Api
 
 LIB = "example.com/Big/lib"
 SECRET = "git.corp.example/team/secret"
@@ -30,7 +30,7 @@ async def it(it: Api) -> Api:
 async def test_strangers_are_told_how_to_sign_in(it: Api) -> None:
     """No page of modules, and no button of one, says anything to a browser that is not signed in."""
     for path in ("", f"/{LIB}", f"/{LIB}/@evict"):
-        page = await it.client().get(f"/modules{path}")
+        page = await it.client().get(f"/modules{path}", headers=PERSON)
         assert page.status_code == 401
         assert "mooring console" in page.text
         assert "Big" not in page.text
@@ -158,6 +158,9 @@ async def test_a_proxy_that_is_away(it: Api, tmp_path: Path) -> None:
             assert page.status_code == 503
             assert "The module proxy does not answer: look into the log." in page.text
             assert 'href="/"' in page.text
+            assert page.headers["retry-after"] == "1"
+        program = await browser.get("/modules", headers={"Accept": "*/*"})
+        assert (program.status_code, program.json()["code"]) == (503, "unavailable")
 
 
 async def test_a_database_that_is_away(it: Api, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +174,7 @@ async def test_a_database_that_is_away(it: Api, monkeypatch: pytest.MonkeyPatch)
     for path in ("/modules", f"/modules/{LIB}"):
         page = await browser.get(path)
         assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+        assert page.headers["retry-after"] == "1"
         assert "The database does not answer." in page.text
 
 

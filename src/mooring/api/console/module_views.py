@@ -1,35 +1,56 @@
 """The console's pages about Go modules: what is kept, who pulls it, why it failed; an administrator pins and evicts."""
 
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
+from fastapi.routing import APIRoute
 
 from mooring.accounts.credentials import Caller
-from mooring.api.console.page_route import PageRoute
-from mooring.api.console.pages import Pages, see_other
+from mooring.api.console.pages import Pages, is_for_a_person, see_other
 from mooring.api.http import modules
 from mooring.api.http.auth import Wired, admin_of, check_origin, cookie_caller, services_of
 from mooring.api.http.module_schemas import Evict
 from mooring.api.http.modules import ModulePath, Text, Version
 from mooring.api.http.paging import Cursor
+from mooring.api.http.problem import describe
 from mooring.api.http.services import Services
-from mooring.errors import MooringError, Unavailable, outcome
+from mooring.errors import MooringError, Unavailable
 
 pages = Pages()
 _MODULES = 100
 _VERSIONS = 50
 
 
-class _ModulesRoute(PageRoute):
-    async def refused(self, request: Request, error: MooringError) -> Response:
-        if not isinstance(error, Unavailable):
-            return await super().refused(request, error)
-        try:
-            caller = await cookie_caller(request, services_of(request).hosts.console)
-        except MooringError:
-            # It is the database that is away, or the session ended meanwhile: raised here, it would not be a page.
-            return await super().refused(request, error)
-        return pages.modules_away(caller.user, outcome(error).http, error.detail)
+class _ModulesRoute(APIRoute):
+    """Who is signed in keeps the way to the workspaces while the module proxy is away."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The view, with that error answered."""
+        view = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await view(request)
+            except Unavailable as error:
+                if not is_for_a_person(request):
+                    raise
+                return await _away(request, error)
+
+        return answer
+
+
+async def _away(request: Request, error: Unavailable) -> Response:
+    try:
+        caller = await cookie_caller(request, services_of(request).hosts.console)
+    except MooringError:
+        # It is the database that is away, or the session ended meanwhile: of the two the first error says more.
+        raise error from None
+    found, headers = describe(error)
+    page = pages.modules_away(caller.user, found.status, error.detail)
+    page.headers.update(headers)
+    return page
 
 
 router = APIRouter(prefix="/modules", include_in_schema=False, route_class=_ModulesRoute)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from fastapi import Response
+from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 
 from mooring.accounts.credentials import Caller
@@ -141,6 +141,11 @@ def _environment() -> "Environment":
 def _sentence(text: str) -> str:
     """A finding, which the command line writes behind a colon, as it stands alone."""
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
+
+
+def is_for_a_person(request: Request) -> bool:
+    """Whether a browser shows the answer."""
+    return "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api/")
 
 
 def see_other(location: str) -> Response:

@@ -6,7 +6,6 @@ from urllib.parse import urlsplit
 from fastapi import APIRouter, Query, Request, Response
 
 from mooring.accounts.credentials import Caller
-from mooring.api.console.page_route import PageRoute
 from mooring.api.console.pages import Pages, see_other
 from mooring.api.http.auth import Wired, as_subject, check_origin, cookie_caller
 from mooring.api.http.links import read_host, ticket_link
@@ -17,7 +16,7 @@ from mooring.errors import InvalidInput, NotFound
 from mooring.model.names import is_id
 from mooring.model.workspace import Workspace
 
-router = APIRouter(include_in_schema=False, route_class=PageRoute)
+router = APIRouter(include_in_schema=False)
 pages = Pages()
 _MOST_SHOWN = 500
 _ELSEWHERE = "This link does not lead to anything here."

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mooring.api.console import module_views, views
-from mooring.api.console.pages import Pages
+from mooring.api.console.pages import Pages, is_for_a_person
 from mooring.api.http import (
     doors,
     events,
@@ -64,7 +64,7 @@ def create_app(services: Services) -> FastAPI:
 async def _refused(connection: Request | WebSocket, error: Exception) -> Response | None:
     """Any error: to a person whose browser shows the answer a page, else the problem document."""
     response = await answer(connection, error)
-    if not isinstance(connection, Request) or not _looks(connection):
+    if not isinstance(connection, Request) or not is_for_a_person(connection):
         return response
     services: Services = connection.app.state.services
     if isinstance(error, Unauthenticated):
@@ -73,11 +73,6 @@ async def _refused(connection: Request | WebSocket, error: Exception) -> Respons
     page = Pages().message(services, found.status, found.title, found.detail)
     page.headers.update(headers)
     return page
-
-
-def _looks(request: Request) -> bool:
-    """Whether it is a person with a browser."""
-    return "text/html" in request.headers.get("accept", "") and not request.scope["path"].startswith("/api/")
 
 
 @cache
