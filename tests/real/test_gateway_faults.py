@@ -19,13 +19,14 @@ from mooring.gateway.admin import Admin
 from mooring.gateway.buckets import Change
 from mooring.gateway.compile import bucket_key
 from mooring.gateway.config import NginxSettings
-from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, write_record
+from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, record_path, write_record
 from mooring.gateway.nginx import NginxSink
-from mooring.gateway.processes import process
+from mooring.gateway.processes import members, process
 from mooring.gateway.supervise import Nginx
 from mooring.model.routes import Access, Filters, Redirect, Route
 from mooring.routes.ports import Revision
 from mooring.settings import Home
+from support.following import until
 from support.nginx import Gateway, gateway, listening, settings
 
 ROUTE = Route(
@@ -194,6 +195,42 @@ async def test_a_configuration_that_nginx_refuses_is_told_in_its_words(tmp_path:
         with pytest.raises(Misconfigured, match=r"none\.crt"):
             await nginx.start()
         await nginx.stop()
+
+
+async def test_one_that_cannot_be_noted_is_ended(tmp_path: Path) -> None:
+    """A full disk: nobody would find it again, and the next would serve beside it on the same port."""
+    with listening() as listener:
+        nginx = Nginx(settings(tmp_path, listener.getsockname()[1]), [listener])
+        obstacle = record_path(nginx.settings.home).with_suffix(".new")
+        obstacle.mkdir(parents=True)
+        with pytest.raises(IsADirectoryError):
+            await nginx.start()
+        assert nginx.pid is not None
+        unnoted = nginx.pid
+        await until(lambda: not list(members(unnoted)))
+        obstacle.rmdir()
+        await nginx.start()
+        assert master(nginx.settings.home) == process(nginx.pid)
+        await nginx.stop()
+
+
+async def test_a_death_while_the_disk_is_full_is_mended_after_it(edge: Gateway) -> None:
+    """The next nginx is tried again and again; the one that stays is the one that is noted."""
+    obstacle = record_path(edge.home).with_suffix(".new")
+    obstacle.mkdir()
+    before = edge.nginx.pid
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    await until(lambda: edge.nginx.pid not in {None, before} and edge.nginx.restarts == 1)
+    await asyncio.sleep(0.3)
+    obstacle.rmdir()
+    await until(lambda: master(edge.home) is not None)
+    async with asyncio.timeout(10):
+        while not await edge._answers():
+            await asyncio.sleep(0.02)
+    assert process(edge.nginx.pid or 0) == master(edge.home)
+    await edge.publish(ROUTE, complete=True)
+    assert (await edge.get("a.test")).status == 302
 
 
 @pytest.mark.parametrize("name", ['a"b', "a;b", "a$b", "a{b", "a\nb", "a\\b", "a'b"])

@@ -39,8 +39,7 @@ def read_record(home: Home) -> Record | None:
     """The record, None when there is none that can be read."""
     try:
         # No link is followed: as root this reads a folder of another user.
-        fd = os.open(record_path(home), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        with open(fd) as file:  # noqa: PTH123 - a descriptor, not a path
+        with open(record_path(home), opener=_no_link) as file:
             found = json.load(file)
         return Record(int(found["pid"]), int(found["started"]), str(found["fingerprint"]))
     except (OSError, ValueError, KeyError, TypeError):
@@ -87,6 +86,10 @@ def end(found: Process) -> None:
         return
     finally:
         os.close(fd)
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW)
 
 
 def _pause() -> None:

@@ -1,6 +1,7 @@
 """nginx as a process: started or adopted, and started again when it dies."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -128,13 +129,23 @@ class Nginx:
         if started is None:
             raise Misconfigured(f"nginx did not start: {await self._complaint()}")
         self._master = started
-        write_record(self.settings.home, Record(started.pid, started.started, fingerprint(self.settings)))
+        self._note(started)
         try:
             await self._answers(READY_S)
         except Unavailable:
             if not await self._has_ended(self._child):
                 raise
             raise Misconfigured(f"nginx did not start: {await self._complaint()}") from None
+
+    def _note(self, started: Process) -> None:
+        try:
+            write_record(self.settings.home, Record(started.pid, started.started, fingerprint(self.settings)))
+        except OSError:
+            # A full disk: without a record the next try, or the next agent, would start a second one beside it. Its
+            # workers are of its group, and would hold the port without it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            raise
 
     async def _has_ended(self, child: asyncio.subprocess.Process) -> bool:
         """Whether the process has ended, also when the loop has not been told of it yet."""
