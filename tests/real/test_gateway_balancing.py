@@ -200,7 +200,7 @@ async def test_a_body_meets_no_connection_that_was_just_closed(edge: Gateway) ->
 
     async with backend(once) as running:
         await edge.publish(route(Backend(address=running.address)))
-        for method in ("PUT", "DELETE", "PROPFIND"):
+        for method in ("PUT", "DELETE", "PROPFIND", "GET", "HEAD", "OPTIONS"):
             asked = [await edge.ask(method, "a.test", "/", {}, b"x" * 100_000) for _ in range(4)]
             assert [reply.status for reply in asked] == [200] * 4
         assert [(await edge.get("a.test")).status for _ in range(4)] == [200] * 4
