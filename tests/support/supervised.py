@@ -31,6 +31,8 @@ def start(
     # What starts the children, which a test may take away.
     (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (folder / "python").chmod(0o755)
+    # Where the tests themselves run under nohup a hangup is ignored, and nobody would stop.
+    by = by or ("env", "--default-signal=HUP")
     command = [*by, sys.executable, "-P", str(_HERE), "supervisor", str(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
