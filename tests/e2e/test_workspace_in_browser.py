@@ -1,6 +1,7 @@
 """The main job, as a person does it: the command line, the printed link, a real code-server in Chromium."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -163,6 +164,16 @@ async def answering(mooring: Mooring) -> None:
             await asyncio.sleep(0.1)
 
 
+async def no_longer_stopped(mooring: Mooring, name: str) -> None:
+    """Wait until the gateway has heard of a start, or even its failure has been told."""
+    headers = {"Host": f"{name}--admin.localhost", "Authorization": f"Bearer {mooring.token}"}
+    async with asyncio.timeout(30), httpx2.AsyncClient() as client:
+        while (await client.get(f"http://127.0.0.1:{mooring.port}/", headers=headers)).json()["code"] == "stopped":
+            if json.loads(await cli(mooring, "workspace", "show", name, "-o", "json"))["phase"] == "failed":
+                return
+            await asyncio.sleep(0.1)
+
+
 async def test_the_page_of_a_workspace_that_fails_says_why(mooring: Mooring, browser: Browser) -> None:
     """Who waits for a start that fails sees the last words of the editor, and is not told that it is stopped."""
     editor = '[editor]\ncommand = ["/bin/sh", "-c", "echo the library libfoo is missing; exit 3"]\n'
@@ -173,6 +184,8 @@ async def test_the_page_of_a_workspace_that_fails_says_why(mooring: Mooring, bro
     await visit(page, link.strip())
     assert await page.inner_text("h1") == "This workspace is stopped"
     await cli(mooring, "workspace", "start", "broken")
+    # The page of what is stopped is not loaded again by itself.
+    await no_longer_stopped(mooring, "broken")
     await page.click("text=Look again")
     await page.wait_for_selector("h1:has-text('This workspace has failed')")
     assert "the library libfoo is missing" in await page.inner_text("#why")
