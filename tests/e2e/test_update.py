@@ -13,7 +13,7 @@ import pytest
 
 from support import docker
 from support.docker import LIGHT_IMAGE, Dockerd
-from support.mooring import MOORING, Mooring, free_port
+from support.mooring import MOORING, Mooring, installation
 from support.waiting import until
 
 REPLACE = ("--replace",)
@@ -42,21 +42,15 @@ def engine() -> Iterator[Dockerd]:
 @pytest.fixture
 def older(engine: Dockerd) -> Iterator[Mooring]:
     """A Mooring that runs from a folder of its own, as the build of another checkout does."""
-    folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
-    folder.chmod(0o755)
-    build, installed = folder / "venv-older", MOORING.parents[1].resolve()
-    shutil.copytree(installed, build, symlinks=True)
-    program = build / "bin/mooring"
-    program.write_text(program.read_text().replace(str(installed), str(build)))
-    # Where nothing runs there is nothing to replace.
-    mooring = Mooring(folder / "home", free_port(), REPLACE, {"DOCKER_HOST": engine.host}, program=program)
-    try:
-        mooring.start()
-        yield mooring
-    finally:
-        mooring.stop()
-        mooring.kill_all()
-        shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="mrg-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        build, installed = Path(folder) / "venv-older", MOORING.parents[1].resolve()
+        shutil.copytree(installed, build, symlinks=True)
+        program = build / "bin/mooring"
+        program.write_text(program.read_text().replace(str(installed), str(build)))
+        # Where nothing runs there is nothing to replace.
+        with installation(*REPLACE, program=program, DOCKER_HOST=engine.host) as mooring:
+            yield mooring
 
 
 def shown(mooring: Mooring, name: str) -> dict[str, Any]:
@@ -77,9 +71,9 @@ def kinds(mooring: Mooring, name: str) -> list[str]:
     return [json.loads(line)["kind"] for line in lines]
 
 
-def answers(mooring: Mooring, name: str) -> bool:
+def is_back(mooring: Mooring, name: str) -> bool:
     """Whether its editor answers at its URL, and it is called running."""
-    return mooring.status(f"{name}--admin.localhost") == 200 and shown(mooring, name)["phase"] == "running"
+    return mooring.answers(name) and shown(mooring, name)["phase"] == "running"
 
 
 def test_workspaces_run_on_while_mooring_is_replaced(older: Mooring) -> None:
@@ -101,17 +95,18 @@ def test_workspaces_run_on_while_mooring_is_replaced(older: Mooring) -> None:
         # The set-up keeps a build that still runs; its keepers need nothing of it.
         shutil.rmtree(older.program.parents[1])
 
-        until(lambda: answers(newer, "hall") and answers(newer, "dock"))
+        until(lambda: is_back(newer, "hall") and is_back(newer, "dock"))
         assert {name: kinds(newer, name) for name in before} == before
         for name in ("hall", "dock"):
             assert said(newer, name, "kill -0 $(cat lasting) && echo alive") == "alive"
         assert newer.processes("light_editor.py", f"/run/w/{shown(newer, 'hall')['id']}/") == [editor]
         os.kill(editor, signal.SIGKILL)
-        until(lambda: "crashed" in kinds(newer, "hall") and answers(newer, "hall"))
+        until(lambda: "crashed" in kinds(newer, "hall") and is_back(newer, "hall"))
         newer.cli("workspace", "restart", "dock", "--wait")
         newer.cli("workspace", "start", "rest", "--wait")
         for name in before:
             newer.cli("workspace", "delete", name, "--yes", "--wait")
     finally:
-        assert newer.stop() == 0
+        status = newer.stop()
+    assert status == 0
     assert newer.processes() == []

@@ -23,7 +23,8 @@ from mooring.settings import cache
 MOORING = cache() / "venv/bin/mooring"
 _READY = "Mooring is ready: "
 _WITHIN_S = 120.0
-_LOWEST_PORT = 10_000
+# Above the last one that Chromium does not talk to (ERR_UNSAFE_PORT).
+_LOWEST_PORT = 10_081
 # First settings that draw the terminal as text in the page, where a test can read it.
 _READABLE_TERMINAL = '{"terminal.integrated.gpuAcceleration": "off", "chat.disableAIFeatures": true, \
 "workbench.startupEditor": "none", "security.workspace.trust.enabled": false, \
@@ -288,13 +289,13 @@ def _kill(pids: list[int]) -> None:
 
 
 @contextmanager
-def installation(*options: str, **variables: str) -> Iterator[Mooring]:
+def installation(*options: str, program: Path = MOORING, **variables: str) -> Iterator[Mooring]:
     """A home in a short folder (sockets have short names), gone afterwards with every process of it."""
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="mrg-", dir="/tmp"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         folder.chmod(0o755)
-        mooring = Mooring(folder / "home", free_port(), options, variables)
+        mooring = Mooring(folder / "home", free_port(), options, variables, program=program)
         # A test that killed the supervisor leaves workspaces, as it should; and a stop that takes too long all of it.
         stack.callback(mooring.kill_all)
         stack.callback(mooring.stop)
