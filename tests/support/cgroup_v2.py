@@ -7,7 +7,8 @@ removing are v2's own. A program, since mounts are a process's own only from its
 import asyncio
 import os
 import subprocess
-from contextlib import aclosing
+from collections.abc import Iterator
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 
 from mooring.workspaces.processes import cgroups, membership
@@ -17,22 +18,41 @@ from support.runtimes import WITHIN_S, answered, stopped, workspace
 
 POINT = Path("/sys/fs/cgroup")
 CONTROLLERS = cgroups.V2
+FREE = "hugetlb"
+"""A controller that v1 has not taken."""
 # Out of its session, without its parent and without the workspace's marks: only the cgroup still knows it.
 DAEMON = "setsid env -i /bin/sleep 1000 </dev/null >/dev/null 2>&1 & echo $!"
 FORKER = "for i in 1 2 3 4 5 6 7 8 9; do sleep 1000 & done; wait"
 
 
-def only_v2() -> Path:
-    """Take every v1 hierarchy out of sight, and put this process into a cgroup of its own."""
+def only_v2() -> None:
+    """Take every v1 hierarchy out of sight."""
     for line in reversed(Path("/proc/self/mountinfo").read_text().splitlines()):
         if " - cgroup" in line:
             subprocess.run(["umount", "-l", line.split()[4]], check=True)
     subprocess.run(["mount", "-t", "tmpfs", "none", "/sys/fs/cgroup"], check=True)
     subprocess.run(["mount", "-t", "cgroup2", "none", str(POINT)], check=True)
+
+
+def entered() -> Path:
+    """A cgroup of its own, with this process in it."""
     own = POINT / f"mooring-test-{os.getpid()}"
     own.mkdir()
     (own / "cgroup.procs").write_text("0")
     return own
+
+
+@contextmanager
+def handed_down(controller: str) -> Iterator[None]:
+    """The machine's own root gives its children this controller; afterwards as it was."""
+    control = POINT / "cgroup.subtree_control"
+    before = control.read_text().split()
+    control.write_text(f"+{controller}")
+    try:
+        yield
+    finally:
+        if controller not in before:
+            control.write_text(f"-{controller}")
 
 
 async def said(runtime: ProcessRuntime, workspace_id: str, script: str) -> int:
@@ -102,13 +122,8 @@ def outlives_its_supervisor(own: Path) -> None:
 
 
 def above_a_shell(own: Path) -> None:
-    """In a terminal's cgroup, where the shell is too, limits are had beside it; nothing of that is left.
-
-    Here with a controller that v1 has not taken.
-    """
-    (controller,) = cgroups.V2 = ("hugetlb",)
-    assert controller in (POINT / "cgroup.controllers").read_text().split()
-    (POINT / "cgroup.subtree_control").write_text(f"+{controller}")
+    """In a terminal's cgroup, where the shell is too, limits are had beside it; nothing of that is left."""
+    (controller,) = cgroups.V2 = (FREE,)
     terminal = own / "terminal"
     terminal.mkdir()
     shell = subprocess.Popen(["sleep", "1000"])
@@ -124,8 +139,7 @@ def above_a_shell(own: Path) -> None:
     assert [entry.name for entry in own.iterdir() if entry.is_dir()] == ["terminal"]
     shell.kill()
     shell.wait()
-    for folder in (own, POINT):
-        (folder / "cgroup.subtree_control").write_text(f"-{controller}")
+    (own / "cgroup.subtree_control").write_text(f"-{controller}")
     (own / "cgroup.procs").write_text("0")
     terminal.rmdir()
     cgroups.V2 = CONTROLLERS
@@ -133,7 +147,14 @@ def above_a_shell(own: Path) -> None:
 
 async def main() -> None:
     """All of it."""
-    own = only_v2()
+    only_v2()
+    # Taken back last: the kernel refuses it as long as a cgroup below uses it.
+    with handed_down(FREE):
+        await everything(entered())
+
+
+async def everything(own: Path) -> None:
+    """Each in turn; nothing is left in `own`, nor itself."""
     try:
         ends_at_once(own)
         above_a_shell(own)
