@@ -25,16 +25,16 @@ async def edge(tmp_path: Path) -> AsyncIterator[Gateway]:
         yield started
 
 
-async def counter(edge: Gateway, name: str) -> int:
-    """The value of a counter of the route `one`, over all its labels."""
+async def counter(edge: Gateway, name: str, route: str = "one") -> int:
+    """The value of a counter of a route, over all its labels."""
     text = (await edge.sink.read()).metrics
-    return sum(map(int, re.findall(rf'^{name}\{{route="test/one".*\}} (\d+)$', text, re.MULTILINE)))
+    return sum(map(int, re.findall(rf'^{name}\{{route="test/{route}".*\}} (\d+)$', text, re.MULTILINE)))
 
 
-async def until(edge: Gateway, name: str, wanted: int) -> None:
+async def until(edge: Gateway, name: str, wanted: int, route: str = "one") -> None:
     """Wait until the counter has that value."""
     async with asyncio.timeout(10):
-        while await counter(edge, name) != wanted:
+        while await counter(edge, name, route) != wanted:
             await asyncio.sleep(0.1)
 
 
@@ -59,10 +59,14 @@ async def test_a_probe_that_fails_is_not_counted(edge: Gateway) -> None:
         free.bind(("127.0.0.1", 0))
         dead = Backend(address=f"127.0.0.1:{free.getsockname()[1]}")
     starting = Route(name="one", host="a.test", backends=(dead,), state="starting", workspace="abcdefghij")
-    await edge.publish(starting, grants=Grants((KEY,), (PROBE_GRANT,)))
+    later = Route(name="later", host="b.test", backends=(dead,), access=PUBLIC)
+    await edge.publish(starting, later, grants=Grants((KEY,), (PROBE_GRANT,)))
     assert (await edge.get("a.test", Authorization=f"Bearer {PROBE}")).status == 502
     assert (await edge.get("a.test")).status == 401
-    await until(edge, "mooring_route_requests_total", 1)
+    # What came before a request that shows in the counters shows as well.
+    assert (await edge.get("b.test")).status == 502
+    await until(edge, "mooring_route_requests_total", 1, "later")
+    assert await counter(edge, "mooring_route_requests_total") == 1
 
 
 async def test_an_open_socket_is_counted_while_it_is_open(edge: Gateway) -> None:
