@@ -128,9 +128,20 @@ async def test_processor_time_is_limited(world: ProcessHarness) -> None:
         seen = await runtime.apply(wanted, world.template("healthy"))
         assert seen.limited == ("cpu",)
         await answered(seen)
-        status, share = await run(runtime, wanted, "python3", "-c", SHARE)
-        assert status == 0
-        assert float(share) < 0.4
+        before = throttled(world, wanted)
+        async with asyncio.timeout(WITHIN_S):
+            # Others can keep a program below any share: only the kernel's word tells the limit's doing from theirs.
+            while throttled(world, wanted) == before:
+                status, share = await run(runtime, wanted, "python3", "-c", SHARE)
+                assert status == 0
+                assert float(share) < 0.4
+
+
+def throttled(world: ProcessHarness, wanted: Workspace) -> int:
+    """How many times the kernel has held the workspace back."""
+    files = [Path(folder) / "cpu.stat" for folder in world.state(wanted)["folders"]]
+    text = "".join(file.read_text() for file in files if file.exists())
+    return int(text.partition("nr_throttled ")[2].split()[0])
 
 
 async def test_limits_are_gone_with_the_workspace(world: ProcessHarness) -> None:
