@@ -58,15 +58,10 @@ def mooring(engine: Dockerd) -> Iterator[Mooring]:
         yield running
 
 
-def ask(mooring: Mooring, path: str) -> Any:  # noqa: ANN401 - JSON
-    """What the API answers to the administrator."""
-    headers = {"Host": "localhost", "Authorization": f"Bearer {mooring.token}"}
-    return httpx2.get(f"http://127.0.0.1:{mooring.port}{path}", headers=headers, timeout=10).raise_for_status().json()
-
-
 def shown(mooring: Mooring) -> dict[str, dict[str, Any]]:
     """Every workspace as the API shows it, by name."""
-    return {item["name"]: item for item in ask(mooring, "/api/v1/workspaces")["items"]}
+    found = mooring.ask("GET", "/api/v1/workspaces").raise_for_status().json()
+    return {item["name"]: item for item in found["items"]}
 
 
 def phases(mooring: Mooring, *names: str) -> set[str]:
@@ -99,7 +94,8 @@ def moored_as(mooring: Mooring, name: str) -> str:
 
 def texts(mooring: Mooring, name: str) -> list[str]:
     """What the events of a workspace say."""
-    found = ask(mooring, f"/api/v1/workspaces/{shown(mooring)[name]['id']}/events?limit=500")
+    path = f"/api/v1/workspaces/{shown(mooring)[name]['id']}/events?limit=500"
+    found = mooring.ask("GET", path).raise_for_status().json()
     return [item["text"] for item in found["items"]]
 
 
