@@ -109,7 +109,10 @@ def ends_at_once(own: Path) -> None:
 
 def _stat(pid: int) -> str:
     """The letter of a process's state, empty when it is gone."""
-    text = (Path("/proc") / str(pid) / "stat").read_text() if Path(f"/proc/{pid}").exists() else ""
+    try:
+        text = (Path("/proc") / str(pid) / "stat").read_text()
+    except OSError:
+        return ""
     return text.rpartition(")")[2].strip()[:1]
 
 

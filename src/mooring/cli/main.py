@@ -149,7 +149,7 @@ def main() -> None:
         # What is left in the buffer would raise again when the interpreter flushes it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            _complain(_("the output cannot be written: {why}").format(why=error.strerror))
+            _complain(_("nothing more can be written: {why}").format(why=error.strerror))
         status = 1
     sys.exit(status)
 
@@ -181,7 +181,7 @@ def run(arguments: Sequence[str]) -> int:
         status = _unwritable(error, arguments)
     except Exception as error:  # the last resort: a person gets a line, not a stack
         if isinstance(error, OSError) and error.errno in _FULL and error.filename is None:
-            # It was written in the command, which flushes, or says more than the buffer holds.
+            # Of the output, which the command flushes or which is more than the buffer holds; or of a file of ours.
             raise
         status = _unexpected(error, arguments)
     else:

@@ -117,13 +117,14 @@ class IdleLoop:
 
     async def _one(self, workspace: Workspace, heard_for_s: float) -> float:
         """Seconds until it would stop."""
-        now = self._clock.now()
         rule = workspace.spec.idle
         if rule.after_s == 0:
             return LOOK_EVERY_S
-        work = await self._measure(workspace, now)
+        work = await self._measure(workspace)
         workspace = await self._keep(workspace)
         end = stops_at(self.activity(workspace), rule)
+        # Read last: the clock may have been set while the engine or the database was asked.
+        now = self._clock.now()
         if end is None or end > now:
             return LOOK_EVERY_S if end is None else end - now
         if heard_for_s >= min(GRACE_S, rule.after_s) and work is not None and work.measured:
@@ -154,18 +155,20 @@ class IdleLoop:
             self._first_heard = now
         return now - self._first_heard
 
-    async def _measure(self, workspace: Workspace, now: float) -> _Work | None:
+    async def _measure(self, workspace: Workspace) -> _Work | None:
         """What it did since the last measurement; None when it cannot be told."""
         window = min(WINDOW_S, workspace.spec.idle.after_s / 2)
         work = self._work.get(workspace.id)
-        if work is not None and work.generation == workspace.generation and now - work.at < window:
+        if work is not None and work.generation == workspace.generation and self._clock.now() - work.at < window:
             return work
         template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
         usage = await self._parts.engines[template.runtime].usage(workspace.id)
         if usage is None:
             self._work.pop(workspace.id, None)
             return None
-        self._work[workspace.id] = _after(work, usage, workspace, now)
+        # A jump of the clock that somebody has noticed meanwhile left nothing to compare with.
+        self._doubt_after_a_jump()
+        self._work[workspace.id] = _after(self._work.get(workspace.id), usage, workspace, self._clock.now())
         return self._work[workspace.id]
 
     async def _keep(self, workspace: Workspace) -> Workspace:

@@ -130,7 +130,7 @@ async def test_output_that_nobody_takes_shows_no_stack(cli: Cli) -> None:
     await cli.api.workspace("ada", "demo")
     command = shlex.join([sys.executable, "-m", "mooring", "workspace", "show", "demo"])
     for redirected, status, text in (
-        (">/dev/full", 1, "mooring: the output cannot be written: No space left on device\n"),
+        (">/dev/full", 1, "mooring: nothing more can be written: No space left on device\n"),
         (">&-", 0, ""),
         (">&- 2>&-", 0, ""),
         ("-o json >/dev/null <&-", 0, ""),
@@ -147,5 +147,5 @@ async def test_a_full_disk_is_one_line_however_much_is_written(tmp_path: Path) -
         )
         command = shlex.join([sys.executable, "-c", code, "workspace", "list"])
         done = await run("/bin/sh", "-c", f"exec {command} >/dev/full", environment=person(tmp_path))
-        text = "mooring: the output cannot be written: No space left on device\n"
+        text = "mooring: nothing more can be written: No space left on device\n"
         assert (done.status, done.err) == (1, text), written

@@ -13,7 +13,7 @@ from mooring.goproxy import goenv
 async def until_ended(process: int) -> None:
     """Whoever inherits the child of one that was killed may take a while to look at it, or never do."""
     async with asyncio.timeout(20):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             while Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2][0] not in "ZX":
                 await asyncio.sleep(0.01)
 

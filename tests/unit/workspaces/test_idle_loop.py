@@ -221,6 +221,29 @@ async def test_a_clock_that_is_set_back_ends_no_rule(room: Room, *, restarted: b
     assert room.stopped == ["idle for 30 min"]
 
 
+@pytest.mark.parametrize("typing", [True, False])
+async def test_a_clock_that_is_set_back_while_the_engine_is_asked(room: Room, *, typing: bool) -> None:
+    """It stops nobody who types, and what nobody touches is measured on and stopped; the API may have asked as well."""
+
+    class Slow(MemoryRuntime):
+        async def usage(self, workspace_id: str) -> Usage | None:
+            if 1_001_200 <= room.hands.seconds < 1_001_280 and room.hands.slept:
+                room.hands.slept = 0.0
+                room.loop.activity(await room.store.get(WORKSPACE.id))
+            return await super().usage(workspace_id)
+
+    room.hands.slept = 86_400.0
+    room.runtime = Slow()
+    await room.runtime.apply(WORKSPACE, TEMPLATE)
+    room.loop = room.server()
+    await room.passes(25, typing=typing, cpu=0.5)
+    assert room.hands.slept == 0.0
+    await room.passes(25, typing=typing)
+    assert room.stopped == []
+    await room.passes(10, typing=typing)
+    assert room.stopped == ([] if typing else ["idle for 30 min"])
+
+
 async def test_a_gateway_that_was_away_is_heard_for_a_while_first(room: Room) -> None:
     """Who could not reach an editor for an hour has a minute to come back."""
     await room.passes(10, typing=True)

@@ -128,16 +128,22 @@ def _prepare_v1(own: Mapping[str, Path], owner: tuple[int, int], name: str) -> C
 def possible(own: Path) -> tuple[Path, tuple[str, ...]]:
     """Where, with v2, a process whose cgroup is `own` can make some with limits, and which controllers have them.
 
-    In `own` itself unless others are in it, as a shell is; then in the nearest one above with the most controllers.
+    In `own`, where a service's limits hold for its workspaces too. With others in it, as a shell is, in the nearest one
+    above with the most controllers.
     """
     alone = set(_read(own / "cgroup.procs").split()) <= {str(os.getpid())}
-    if alone or not (own / "cgroup.type").exists():
-        # The outermost one of all has no type, and may have processes beside children with limits.
+    if alone or _is_outermost(own):
         return own, _controllers(own)
     above = takewhile(lambda folder: (folder / "cgroup.procs").exists(), own.parents)
-    best = max(above, key=lambda folder: len(_controllers(folder)), default=own)
+    places = [folder for folder in above if _is_outermost(folder) or not _read(folder / "cgroup.procs")]
+    best = max(places, key=lambda folder: len(_controllers(folder)), default=own)
     found = _controllers(best) if best != own else ()
     return (best, found) if found else (own, ())
+
+
+def _is_outermost(folder: Path) -> bool:
+    """Of all there are: it has no type, and may have processes beside children with limits."""
+    return not (folder / "cgroup.type").exists()
 
 
 def _controllers(folder: Path) -> tuple[str, ...]:

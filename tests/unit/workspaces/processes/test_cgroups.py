@@ -1,5 +1,6 @@
 """Limits as files of cgroup v1 and v2. A folder stands for the kernel's; the real one is in tests/real."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,24 @@ def test_counters_of_both_versions(tmp_path: Path) -> None:
     assert cgroups.counters((str(one),)) == cgroups.Counters(1.5, 4096)
     assert cgroups.counters((str(two),)) == cgroups.Counters(2.5, 8192)
     assert cgroups.counters(()) == cgroups.Counters(None, None)
+
+
+def test_limits_are_looked_for_above_a_shell(tmp_path: Path) -> None:
+    """Not where processes of others are, which the kernel refuses; in the nearest place that has most."""
+
+    def cgroup(*names: str, controllers: str, processes: str = "") -> Path:
+        folder = tmp_path.joinpath(*names)
+        folder.mkdir(exist_ok=True)
+        for file, text in (("type", "domain"), ("controllers", controllers), ("procs", processes)):
+            (folder / f"cgroup.{file}").write_text(f"{text}\n" if text else "")
+        return folder
+
+    machine = cgroup(controllers="cpu memory pids")
+    cgroup("user", controllers="memory pids")
+    cgroup("user", "full", controllers="cpu memory pids", processes="1")
+    terminal = cgroup("user", "full", "terminal", controllers="", processes="1\n2")
+    assert cgroups.possible(terminal) == (machine, ("memory", "cpu", "pids"))
+    cgroup(controllers="memory")
+    assert cgroups.possible(terminal) == (tmp_path / "user", ("memory", "pids"))
+    alone = cgroup("user", "service", controllers="pids", processes=str(os.getpid()))
+    assert cgroups.possible(alone) == (alone, ("pids",))
