@@ -87,6 +87,13 @@ class Lazy(TyperGroup):
         item = _registered(name) if name is not None else None
         return (name, load(item), rest) if item is not None else (name, command, rest)
 
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            # Typer would return a status, with which a command in a workspace may have ended as well.
+            raise Abort from error
+
 
 def _registered(name: str) -> Registration | None:
     return next((item for item in REGISTRATIONS if item.name == name), None)
