@@ -3,7 +3,8 @@
 import asyncio
 import socket
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -65,8 +66,9 @@ async def test_round_robin_respects_weights_and_mixes(edge: Gateway) -> None:
         assert all("b" in seen[i : i + 4] for i in range(0, 40, 4))
 
 
-async def test_least_connections_spares_the_busy_one(edge: Gateway) -> None:
-    """While one backend is busy the other takes what comes."""
+@asynccontextmanager
+async def one_busy(edge: Gateway) -> AsyncIterator[tuple[Backend, Backend]]:
+    """The backends of a published route: the first one is busy with a request, and answers it at the end."""
     release = asyncio.Event()
 
     async def slow(_request: Request) -> bytes:
@@ -82,32 +84,22 @@ async def test_least_connections_spares_the_busy_one(edge: Gateway) -> None:
             waiting = group.create_task(edge.get("a.test"))
             while not busy.seen:
                 await asyncio.sleep(0.01)
-            assert {(await edge.get("a.test")).body for _ in range(6)} == {b"quick"}
+            yield both
             release.set()
         assert waiting.result().body == b"slow"
+
+
+async def test_least_connections_spares_the_busy_one(edge: Gateway) -> None:
+    """While one backend is busy the other takes what comes."""
+    async with one_busy(edge):
+        assert {(await edge.get("a.test")).body for _ in range(6)} == {b"quick"}
 
 
 async def test_a_change_of_the_route_keeps_what_is_under_way(edge: Gateway) -> None:
     """A backend that was busy before the route changed is busy after it."""
-    release = asyncio.Event()
-
-    async def slow(_request: Request) -> bytes:
-        await release.wait()
-        return ok(b"slow")
-
-    async with AsyncExitStack() as stack:
-        (quick,) = await named(stack, "quick")
-        busy = await stack.enter_async_context(backend(slow))
-        both = (Backend(address=busy.address), Backend(address=quick.address))
-        await edge.publish(route(*both, balancing=Balancing.least_connections))
-        async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(edge.get("a.test"))
-            while not busy.seen:
-                await asyncio.sleep(0.01)
-            await edge.publish(route(*both, balancing=Balancing.least_connections, timeouts=Timeouts(read_s=20)))
-            assert {(await edge.get("a.test")).body for _ in range(3)} == {b"quick"}
-            release.set()
-        assert waiting.result().body == b"slow"
+    async with one_busy(edge) as both:
+        await edge.publish(route(*both, balancing=Balancing.least_connections, timeouts=Timeouts(read_s=20)))
+        assert {(await edge.get("a.test")).body for _ in range(3)} == {b"quick"}
 
 
 async def test_a_backend_that_failed_is_not_busy(edge: Gateway) -> None:
