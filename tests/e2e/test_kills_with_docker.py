@@ -7,22 +7,14 @@ import httpx2
 import pytest
 
 from support import docker
-from support.docker import LIGHT_IMAGE, Dockerd
+from support.docker import LIGHT_TEMPLATE, Dockerd
 from support.mooring import Mooring, installation
 from support.waiting import until
 
 TRUE_AGAIN_S = 5.0
-_IN_A_CONTAINER = f"""
-version = 1
-runtime = "docker"
-image = "{LIGHT_IMAGE}"
-[editor]
-command = ["python3", "/light_editor.py", "{{port}}"]
-listen = "port"
+_IN_A_CONTAINER = f"""{LIGHT_TEMPLATE}
 [environment]
 MOORED_AS = "{{name}}"
-[idle]
-after_s = 0
 """
 CONTAINERS, PROCESSES = ("dock", "pier"), ("hall", "quay")
 RUNNING = (*CONTAINERS, *PROCESSES)

@@ -12,21 +12,11 @@ from typing import Any
 import pytest
 
 from support import docker
-from support.docker import LIGHT_IMAGE, Dockerd
+from support.docker import LIGHT_TEMPLATE, Dockerd
 from support.mooring import MOORING, Mooring, installation
 from support.waiting import until
 
 REPLACE = ("--replace",)
-_IN_A_CONTAINER = f"""
-version = 1
-runtime = "docker"
-image = "{LIGHT_IMAGE}"
-[editor]
-command = ["python3", "/light_editor.py", "{{port}}"]
-listen = "port"
-[idle]
-after_s = 0
-"""
 
 
 @pytest.fixture
@@ -79,7 +69,7 @@ def is_back(mooring: Mooring, name: str) -> bool:
 def test_workspaces_run_on_while_mooring_is_replaced(older: Mooring) -> None:
     """The old one ends with 0; the new one has every editor as it was, leads it on, and its own stop ends it."""
     older.add_light_template()
-    older.add_template("boxed", _IN_A_CONTAINER)
+    older.add_template("boxed", LIGHT_TEMPLATE)
     for name, template in (("hall", "light"), ("dock", "boxed"), ("rest", "light")):
         older.cli("workspace", "create", name, "--template", template, "--wait")
         said(older, name, "sleep 1000 >/dev/null 2>&1 & echo $! > lasting")

@@ -27,6 +27,17 @@ from support import house, reaper
 
 CHECKOUT = Path(__file__).parents[2]
 LIGHT_IMAGE = "localhost/mooring-light:latest"
+LIGHT_TEMPLATE = f"""
+version = 1
+runtime = "docker"
+image = "{LIGHT_IMAGE}"
+[editor]
+command = ["python3", "/light_editor.py", "{{port}}"]
+listen = "port"
+[idle]
+after_s = 0
+"""
+"""Containers of the light editor, which nobody stops for being idle."""
 WORKSPACE_IMAGE = IMAGE
 _BASE = "debian:bookworm-slim"
 _BRIDGE = "mtestdocker0"
