@@ -59,6 +59,7 @@ function request()
     headers["Cookie"] = cookies[i + 1]
     return wrk.format("{method}", "{path}", headers, {body})
 end
+{pause}
 """
 
 
@@ -71,6 +72,8 @@ class Asked:
     path: str = "/some/path?q=1"
     headers: Mapping[str, str] = field(default_factory=dict)
     body: str = ""
+    pause_ms: int = 0
+    """Between an answer and its connection's next request; 0 keeps who answers busy."""
 
 
 USUAL = Asked()
@@ -120,7 +123,8 @@ async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS, as
     host, path = (text.replace("#", '" .. i .. "') for text in (asked.host, asked.path))
     # For an empty text wrk would send a Content-Length, which no browser's GET has.
     body = f'"{asked.body}"' if asked.body else "nil"
-    values = {"method": asked.method, "host": host, "path": path, "body": body, "headers": headers}
+    pause = f"function delay() return {asked.pause_ms} end" if asked.pause_ms else ""
+    values = {"method": asked.method, "host": host, "path": path, "body": body, "headers": headers, "pause": pause}
     script = folder / "load.lua"
     script.write_text(_WRK.format(cookies=cookies, port=port, active=active, **values))
     child = await asyncio.create_subprocess_exec(
