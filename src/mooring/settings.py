@@ -42,8 +42,13 @@ class Home:
 
     @property
     def tls(self) -> Path:
-        """The local certificate authority of `--tls`; `authority.crt` in it is what a browser must trust."""
+        """The local certificate authority of `--tls`, which lies there as `gateway/authority.py` has it."""
         return self.keys / "tls"
+
+    @property
+    def authority(self) -> Path:
+        """Its certificate, which a browser must trust."""
+        return self.tls / "authority.crt"
 
     @property
     def admin_token(self) -> Path:

@@ -106,7 +106,7 @@ def up(  # noqa: PLR0913 - one parameter a command line option
         else None,
     )
     if secure and tls_key is None:
-        note(_TRUST.format(path=installation.home.tls / "authority.crt"))
+        note(_TRUST.format(path=installation.home.authority))
     if bind not in {"127.0.0.1", "::1"} and domain.endswith("localhost"):
         note(_("Other machines reach {bind} only with --domain: *.localhost is each machine's own.").format(bind=bind))
     if bind not in {"127.0.0.1", "::1"} and not secure:

@@ -59,6 +59,8 @@ class LocalAuthority:
     def _current(self) -> bool:
         if not self.leaf.exists() or not self.certificate.exists():
             return False
+        if not _may_vouch(x509.load_pem_x509_certificate(self.certificate.read_bytes()), self.domain):
+            return False
         found = x509.load_pem_x509_certificate(self.leaf.read_bytes())
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         soon = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=RENEW_DAYS)
@@ -70,7 +72,12 @@ class LocalAuthority:
             key = serialization.load_pem_private_key(file.read_bytes(), None)
             if not isinstance(key, ec.EllipticCurvePrivateKey):
                 raise ValueError(f"{file} holds no elliptic curve key")
-            return x509.load_pem_x509_certificate(self.certificate.read_bytes()), key
+            kept = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            if _may_vouch(kept, self.domain):
+                return kept, key
+            # Killed in between, the next start must not find it beside the new one's key.
+            self.certificate.unlink()
+            log.warning("the local authority is made anew, to be trusted anew", domain=self.domain)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"Mooring local authority for {self.domain}")
@@ -145,6 +152,13 @@ async def keep_certificate(source: Certificates, sink: NginxSink, *, look_every_
         else:
             problem = None
         await asyncio.sleep(look_every_s if problem is None else 1.0)
+
+
+def _may_vouch(authority: x509.Certificate, domain: str) -> bool:
+    """Whether it was made for this domain or one above: no client takes another name from it (RFC 5280, 4.2.1.10)."""
+    constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
+    above = [name.value for name in constraints.permitted_subtrees or () if isinstance(name, x509.DNSName)]
+    return any(domain == name or domain.endswith(f".{name}") for name in above)
 
 
 def _name(text: str) -> x509.Name:

@@ -340,8 +340,7 @@ async def _announce(plane: Plane, ready: int | None) -> None:
         write_secret(home.admin_token, token + "\n")
     while not await plane.probe.ready():
         await plane.clock.sleep(0.02)
-    authority = home.tls / "authority.crt"
-    write_endpoint(plane.installation, authority if authority.exists() else None)
+    write_endpoint(plane.installation)
     if ready is None:
         return
     owner = await _owner_of(plane, token)

@@ -34,17 +34,19 @@ def make_folders(home: Home) -> None:
             raise Misconfigured(f"{folder}: {error.strerror}", field="MOORING_HOME") from error
 
 
-def write_endpoint(installation: Installation, authority: Path | None) -> None:
-    """Tell the command line on this machine where the server is."""
-    listen = installation.listen
+def write_endpoint(installation: Installation) -> None:
+    """Tell the command line on this machine where the server is, and which authority vouches for it."""
+    home, listen = installation.home, installation.listen
+    # One that an earlier start made vouches for no certificate that was given.
+    vouches = listen.tls and listen.tls_key is None
     document = {
         "url": listen.url(listen.domain, ""),
         "console": listen.domain,
         "address": listen.address,
         "port": listen.port,
-        "authority": str(authority) if authority else None,
+        "authority": str(home.authority) if vouches else None,
     }
-    write_secret(installation.home.run / "endpoint.json", json.dumps(document))
+    write_secret(home.run / "endpoint.json", json.dumps(document))
 
 
 def remove_endpoint(home: Home) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+import subprocess
 from pathlib import Path
 
 import orjson
@@ -13,6 +14,7 @@ from mooring.errors import Misconfigured
 from mooring.gateway.authority import LocalAuthority
 from mooring.gateway.nginx import NginxSink
 from mooring.routes.ports import Delta, Revision
+from support.waiting import WITHIN_S
 
 
 def test_a_key_with_a_passphrase_is_refused_by_name(tmp_path: Path) -> None:
@@ -26,6 +28,19 @@ def test_a_key_with_a_passphrase_is_refused_by_name(tmp_path: Path) -> None:
     source.leaf.unlink()
     with pytest.raises(Misconfigured, match="encrypted"):
         source.pem()
+
+
+def test_an_authority_vouches_for_no_other_domain(tmp_path: Path) -> None:
+    """With another `--domain` it is made anew, else no browser would take its certificates; below its own it stays."""
+    made = {}
+    for domain in ("mooring.test", "dev.mooring.test", "other.test"):
+        leaf = LocalAuthority(tmp_path, domain).pem()
+        made[domain] = (tmp_path / "authority.crt").read_bytes()
+        (tmp_path / "leaf.pem").write_text(leaf)
+        command = ["openssl", "verify", "-verify_hostname", f"a.{domain}", "-CAfile", tmp_path / "authority.crt"]
+        subprocess.run([*command, tmp_path / "leaf.pem"], check=True, timeout=WITHIN_S)
+        assert LocalAuthority(tmp_path, domain).pem() == leaf
+    assert made["mooring.test"] == made["dev.mooring.test"] != made["other.test"]
 
 
 async def test_a_certificate_waits_for_no_table(tmp_path: Path) -> None:

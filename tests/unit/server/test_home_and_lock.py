@@ -1,5 +1,6 @@
 """The home of `mooring up`: whose it is, who holds it, and how it is stopped. With real users and real processes."""
 
+import json
 import os
 import pwd
 import socket
@@ -258,7 +259,7 @@ def test_a_port_that_is_taken_or_not_ours() -> None:
 def test_where_the_server_is_goes_with_it(home: Home) -> None:
     """After a stop the command line says that nothing runs, not that nothing answers."""
     make_folders(home)
-    write_endpoint(Installation(home, Listen(), Path("editor")), None)
+    write_endpoint(Installation(home, Listen(), Path("editor")))
     assert (home.run / "endpoint.json").stat().st_mode & 0o777 == 0o600
     workspaces = [home.run / "w" / name for name in ("stopped", "running")]
     with (
@@ -279,3 +280,12 @@ def test_where_the_server_is_goes_with_it(home: Home) -> None:
     assert {entry.name for entry in home.run.iterdir()} == {"c", "w"}
     assert [list(folder.iterdir()) for folder in workspaces] == [[], [workspaces[1] / "keeper.sock"]]
     assert home.keys.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_command_line_trusts_the_authority_that_is_used(home: Home) -> None:
+    """One that an earlier `--tls` made would refuse the certificate that is given now."""
+    make_folders(home)
+    given = Listen(tls_certificate=Path("chain"), tls_key=Path("key"), tls=True)
+    for listen, authority in ((Listen(tls=True), str(home.authority)), (given, None), (Listen(), None)):
+        write_endpoint(Installation(home, listen, Path("editor")))
+        assert json.loads((home.run / "endpoint.json").read_text())["authority"] == authority
