@@ -102,6 +102,48 @@ async def test_a_follower_of_one_hears_of_one(logs: tuple[EventLog, EventLog]) -
             assert [(await anext(events)).workspace for _ in range(2)] == [TWO, ONE]
 
 
+@pytest.mark.parametrize("followed", [ONE, None])
+async def test_an_id_that_was_never_given_is_the_newest(logs: tuple[EventLog, EventLog], followed: str | None) -> None:
+    """A client of before a backup was restored, whose last id is above all that there are, hears what comes next."""
+    log, other = logs
+    for name in (ONE, TWO, ONE):
+        newest = await log.append(name, "tick", "before")
+    async with asyncio.timeout(60), aclosing(log.follow(followed, newest.id + 1000)) as events, Tasks("test") as tasks:
+        first = tasks.spawn("first", anext(events))
+        while not first.done():
+            # Where it begins is where the end was when it asked, which is before one of these.
+            await other.append(ONE, "tick", "after")
+            await asyncio.sleep(0.05)
+    assert first.result().text == "after"
+
+
+async def test_a_follower_behind_the_others_misses_nothing(logs: tuple[EventLog, EventLog]) -> None:
+    """Whoever joins late, is slow, or resumes in the middle gets each event behind its own place, once."""
+    log, other = logs
+    ids = [(await log.append(ONE, "tick", "before")).id for _ in range(4)]
+
+    async def heard(after: int, pause_s: float) -> list[int]:
+        got: list[int] = []
+        async with aclosing(log.follow(ONE, after)) as events:
+            async for event in events:
+                got.append(event.id)
+                if event.kind == "end":
+                    return got
+                await asyncio.sleep(pause_s)
+        raise AssertionError
+
+    async with asyncio.timeout(60), Tasks("test") as tasks:
+        places = [(after, pause_s) for after in (0, ids[1], ids[3]) for pause_s in (0.0, 0.02)]
+        hearing = [tasks.spawn("hear", heard(*place)) for place in places for _ in range(5)]
+        for number in range(10):
+            ids.append((await (log, other)[number % 2].append(ONE, "tick", str(number))).id)
+            # One that is cancelled while it reads for the others leaves that to the next.
+            tasks.spawn("gone", heard(0, 0.0)).cancel()
+        ids.append((await other.append(ONE, "end", "end")).id)
+        for (after, _), task in zip([place for place in places for _ in range(5)], hearing, strict=True):
+            assert await task == [number for number in ids if number > after]
+
+
 async def test_whoever_followed_in_vain_leaves_nothing(tmp_path: Path, postgres: Postgres) -> None:
     """Ids of workspaces that were followed and never told of take no memory once nobody waits for them."""
     with databases.url_of("sqlite", tmp_path, postgres) as url:
@@ -114,7 +156,6 @@ async def test_whoever_followed_in_vain_leaves_nothing(tmp_path: Path, postgres:
 
             async with asyncio.timeout(60), Tasks("test") as tasks:
                 _ = tasks.spawn("follow", follow())
-                while not log._changed:
+                while not log._followed:
                     await asyncio.sleep(0.01)
-            assert not log._changed
-            assert not log._followers
+            assert not log._followed

@@ -91,6 +91,8 @@ class MemoryEventLog:
         return tuple(found[:limit])
 
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
+        own = [event.id for event in self._events if workspace_id in (None, event.workspace)]
+        event_id = min(event_id, max(own, default=0))
         while True:
             changed = self._changed
             for event in await self.after(workspace_id, event_id):

@@ -1,12 +1,11 @@
 """Workspaces, events and template history in the database."""
 
-import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy import text as sql_text
 from sqlalchemy.exc import IntegrityError
 
@@ -15,11 +14,10 @@ from mooring.errors import Conflict, NotFound, StaleRevision
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.store.database import Database
+from mooring.workspaces.followed import Followed
 from mooring.workspaces.ports import KEPT_EVENTS, Event, Page
 from mooring.workspaces.tables import events, templates, workspaces
 
-# Another server's events are not told to this one: its followers look for themselves this often.
-_LOOK_EVERY_S = 2.0
 _EVENTS_LOCK = 7_246_120_932
 
 
@@ -86,9 +84,8 @@ class SqlEventLog:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        # By what is followed, None for all: a look for everybody at each event would hold up the database for all.
-        self._changed: dict[str | None, asyncio.Event] = {}
-        self._followers = Counter[str | None]()
+        # By workspace, None for all of them: who follows another workspace need not look.
+        self._followed: dict[str | None, Followed] = {}
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -110,9 +107,9 @@ class SqlEventLog:
                 .scalar_subquery()
             )
             await connection.execute(delete(events).where(events.c.workspace == workspace_id, events.c.id < oldest))
-        for followed in (workspace_id, None):
-            if (changed := self._changed.pop(followed, None)) is not None:
-                changed.set()
+        for which in (workspace_id, None):
+            if (followed := self._followed.get(which)) is not None:
+                followed.tell()
         return replace(event, id=event_id)
 
     async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
@@ -124,29 +121,28 @@ class SqlEventLog:
         return tuple(Event(**row._mapping) for row in rows)  # noqa: SLF001 - SQLAlchemy's documented name
 
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
-        self._followers[workspace_id] += 1
+        event_id = min(event_id, await self._newest(workspace_id))
+        if (followed := self._followed.get(workspace_id)) is None:
+            followed = Followed(partial(self.after, workspace_id), alone=self._database.is_sqlite)
+            self._followed[workspace_id] = followed
+        followed.followers += 1
         try:
             while True:
-                changed = self._changed.setdefault(workspace_id, asyncio.Event())
-                found = await self.after(workspace_id, event_id)
-                for event in found:
+                for event in await followed.after(event_id):
                     event_id = event.id
                     yield event
-                if not found:
-                    await self._wait(changed)
         finally:
-            self._followers[workspace_id] -= 1
-            if not self._followers[workspace_id]:
+            followed.followers -= 1
+            if not followed.followers:
                 # Nothing may ever happen to it again.
-                del self._followers[workspace_id]
-                self._changed.pop(workspace_id, None)
+                del self._followed[workspace_id]
 
-    async def _wait(self, changed: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(None if self._database.is_sqlite else _LOOK_EVERY_S):
-                await changed.wait()
-        except TimeoutError:
-            return
+    async def _newest(self, workspace_id: str | None) -> int:
+        wanted = select(func.max(events.c.id))
+        if workspace_id is not None:
+            wanted = wanted.where(events.c.workspace == workspace_id)
+        async with self._database.read() as connection:
+            return (await connection.execute(wanted)).scalar() or 0
 
 
 class SqlTemplates:

@@ -172,6 +172,28 @@ async def test_an_event_is_looked_for_by_those_who_follow_it(tmp_path: Path) -> 
         assert log.looks <= 101 + 8
 
 
+async def test_what_many_follow_is_read_once(tmp_path: Path) -> None:
+    """An event that two hundred people follow costs as many looks at the database as one that one person follows."""
+    async with databases.opened(f"sqlite:///{tmp_path}/m.db") as database, Tasks("followers") as tasks:
+        log = Counting(database, SystemClock())
+        heard = Counter[str]()
+
+        async def follow() -> None:
+            async for event in log.follow("workspace1", 0):
+                heard[event.text] += 1
+
+        for number in range(200):
+            tasks.spawn(f"follow-{number}", follow())
+        async with asyncio.timeout(60):
+            for text in ("first", "second", "third"):
+                await log.append("workspace1", "tick", text)
+                while heard[text] < 200:
+                    await asyncio.sleep(0.01)
+        assert heard == {"first": 200, "second": 200, "third": 200}
+        # One for each event, one that finds no more, and by the clock one every two seconds.
+        assert log.looks < 50
+
+
 async def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     """When nothing can be written the caller is told, what was there stays, and later writes work again."""
     async with databases.opened(f"sqlite:///{tmp_path}/m.db") as database:
