@@ -1,9 +1,11 @@
 """Private modules come from a real git server over HTTPS with a password, by the real go command."""
 
 import getpass
+import io
 import os
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +174,40 @@ def test_a_moved_tag_is_refused(tmp_path: Path, git: GitServer, proxy: Served) -
     git.publish("lib", "v1.0.0", {"x.go": "package x // changed\n"})
     found = user(tmp_path, proxy, "bob").download(git.module("lib") + "@v1.0.0", check=False)
     assert "Somebody changed a published version" in found["Error"]
+
+
+def test_a_tag_that_moves_between_go_mod_and_zip_is_refused(tmp_path: Path, git: GitServer, proxy: Served) -> None:
+    """The notary does not sign the go.mod of one commit and the zip of another as one version."""
+    git.publish("lib", "v1.0.0")
+    module = git.module("lib")
+    assert get(proxy, f"{module}/@v/v1.0.0.mod").status_code == 200
+    shutil.rmtree(tmp_path / "store/vcs/modcache")
+    git.publish("lib", "v1.0.0", {"go.mod": f"module {module}\n\ngo 1.20\n"})
+    answer = get(proxy, f"{module}/@v/v1.0.0.zip")
+    assert answer.status_code == 502
+    assert "the go.mod in its zip is not the one that came before it" in answer.text
+    assert proxy.goproxy.notary.recorded(module, "v1.0.0") is None
+
+
+def test_ends_of_lines_make_no_other_commit(git: GitServer, proxy: Served) -> None:
+    """A go.mod whose ends of lines git changes in the zip, as the repository asks for, is the same one."""
+    git.publish("lib", "v1.0.0", {".gitattributes": "* text eol=crlf\n"})
+    name = f"{git.module('lib')}/@v/v1.0.0"
+    mod = get(proxy, f"{name}.mod").content
+    content = get(proxy, f"{name}.zip").content
+    in_zip = zipfile.ZipFile(io.BytesIO(content)).read(f"{git.module('lib')}@v1.0.0/go.mod")
+    assert in_zip == mod.replace(b"\n", b"\r\n")
+
+
+def test_a_repository_without_go_mod_is_a_module(git: GitServer, proxy: Served) -> None:
+    """Its go.mod is made up, and its zip has none."""
+    git.publish("lib", "v1.0.0")
+    (git.folder / "work/lib/go.mod").unlink()
+    git.git("lib", "commit", "-q", "-a", "-m", "as before Go had modules")
+    git.git("lib", "tag", "v1.1.0")
+    git.git("lib", "push", "-q", "--tags", "origin", "main")
+    assert get(proxy, f"{git.module('lib')}/@v/v1.1.0.mod").text == f"module {git.module('lib')}\n"
+    assert get(proxy, f"{git.module('lib')}/@v/v1.1.0.zip").status_code == 200
 
 
 def test_the_notary_is_a_checksum_database(tmp_path: Path, git: GitServer, upstream: Upstream, proxy: Served) -> None:

@@ -8,8 +8,8 @@ import hashlib
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -46,14 +46,46 @@ def of_zip(path: Path | IO[bytes], prefix: str) -> str:
     Raises:
         BadZip: it is damaged, or breaks a limit or a rule about names.
     """
+    with _archive(path) as archive:
+        entries = archive.infolist()
+        check_names([_name(entry) for entry in entries], prefix)
+        check_size(sum(entry.file_size for entry in entries))
+        return summary([(_name(entry), _digest(archive, entry)) for entry in entries])
+
+
+@contextmanager
+def _archive(path: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
+    """A zip; damage that shows within the block is a BadZip, too."""
     try:
         with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
-            entries = archive.infolist()
-            check_names([_name(entry) for entry in entries], prefix)
-            check_size(sum(entry.file_size for entry in entries))
-            return summary([(_name(entry), _digest(archive, entry)) for entry in entries])
+            yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
+
+
+def mod_of_zip(path: Path | IO[bytes], prefix: str) -> bytes | None:
+    """The go.mod of a zip, None where it holds none; more than a `.mod` may have is cut off. Blocking.
+
+    Raises:
+        BadZip: it is damaged.
+    """
+    with _archive(path) as archive:
+        name = f"{prefix}go.mod"
+        if name not in archive.namelist():
+            return None
+        with archive.open(name) as mod:
+            return mod.read(MAX_MOD + 1)
+
+
+def same_mod(kept: bytes, in_zip: bytes | None) -> bool:
+    """Whether a version's `.mod` is the go.mod of its zip. Git may change ends of lines as it makes an archive.
+
+    For a module without one a `.mod` is made up that names the path and no more (https://go.dev/ref/mod#non-module-compat).
+    """
+    if in_zip is not None:
+        return kept.replace(b"\r\n", b"\n") == in_zip.replace(b"\r\n", b"\n")
+    words = [line.split() for line in kept.splitlines() if line.strip()]
+    return len(words) == 1 and words[0][0] == b"module"
 
 
 def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:

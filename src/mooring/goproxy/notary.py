@@ -29,7 +29,7 @@ class Notary:
     """A `Verification`, and a checksum database to be asked. Belongs to one event loop."""
 
     def __init__(self, ledger: Ledger, mod_hash: Callable[[str, str], Awaitable[str]]) -> None:
-        """`mod_hash(module, version)` is the verified hash of a go.mod, fetched where need be."""
+        """`mod_hash(module, version)` is the verified hash of the go.mod of a zip that is about to be recorded."""
         self._ledger = ledger
         self._mod_hash = mod_hash
         self._hashes: dict[str, str] = {}

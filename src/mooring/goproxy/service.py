@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TypeVar
 
 import structlog
 
@@ -15,7 +16,7 @@ from mooring.errors import MooringError, NotFound, Unavailable
 from mooring.goproxy import dirhash
 from mooring.goproxy.changing import Changing
 from mooring.goproxy.checks import checked
-from mooring.goproxy.faults import BadUpstream, NoSpace, Unreadable
+from mooring.goproxy.faults import BadUpstream, Mismatch, NoSpace, Unreadable
 from mooring.goproxy.flight import HELD, Flight, Once
 from mooring.goproxy.keeping import keep, read, whole
 from mooring.goproxy.names import Ask, Kind
@@ -24,6 +25,7 @@ from mooring.goproxy.ports import Answer, FullStore, Source, Verification
 from mooring.goproxy.remembered import Remembered
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _SETTLE_S = 10.0
 
@@ -109,24 +111,45 @@ class Proxy:
             self._absent.put(ask.name, self._clock.monotonic() + self._lifetimes.absent_s, error)
 
     async def mod_hash(self, module: str, version: str) -> str:
-        """The verified hash of a go.mod, fetched where need be. Raises as `get`."""
-        answer = await self.get(ask_for(module, version, Kind.mod))
+        """The verified hash of the go.mod that goes with a zip, all of which is here; fetched where need be.
+
+        Raises as `get`, and Mismatch where the zip holds another one: somebody moved the tag in between.
+        """
+        wanted = ask_for(module, version, Kind.mod)
+        mod = await self._mod(wanted)
+        if not dirhash.same_mod(mod, await self._mod_of_zip(wanted.sibling(Kind.zip))):
+            raise Mismatch(
+                f"{module}@{version}: the go.mod in its zip is not the one that came before it. "
+                "Somebody changed a published version."
+            )
+        return dirhash.of_mod(mod)
+
+    async def _mod(self, ask: Ask) -> bytes:
+        answer = await self.get(ask)
         if answer.blob is None:
-            return dirhash.of_mod(answer.data)
+            return answer.data
         try:
-            return dirhash.of_mod(await whole(answer.blob))
+            return await whole(answer.blob)
         finally:
             answer.blob.close()
 
+    async def _mod_of_zip(self, ask: Ask) -> bytes | None:
+        flight = self._flights.get(ask.name)
+        if flight is None:
+            return await self._of_kept_zip(ask, dirhash.mod_of_zip)
+        return await asyncio.to_thread(dirhash.mod_of_zip, flight.spool, _below(ask))
+
     async def zip_hash(self, module: str, version: str) -> str:
         """The hash of a zip that is kept. Raises NotFound when it is not."""
-        ask = ask_for(module, version, Kind.zip)
+        return await self._of_kept_zip(ask_for(module, version, Kind.zip), dirhash.of_zip)
+
+    async def _of_kept_zip(self, ask: Ask, find: Callable[[IO[bytes], str], T]) -> T:
         blob = await self._store.open(ask.name)
         if blob is None:
             raise NotFound(f"{ask.label} is not kept here")
         try:
             with await blob.file() as file:
-                return await asyncio.to_thread(dirhash.of_zip, file, f"{module}@{version}/")
+                return await asyncio.to_thread(find, file, _below(ask))
         finally:
             blob.close()
 
@@ -234,8 +257,7 @@ class Proxy:
                 flight.write(chunk)
         if download.size is not None and download.size != flight.received:
             raise BadUpstream(f"{ask.label}: {flight.received} bytes came of {download.size}")
-        prefix = f"{ask.module}@{ask.version}/"
-        h1 = await asyncio.to_thread(dirhash.of_zip, flight.spool, prefix)
+        h1 = await asyncio.to_thread(dirhash.of_zip, flight.spool, _below(ask))
         await self._parts.verification(ask.module).check(ask.module, ask.version, h1)
         flight.end()
         try:
@@ -244,3 +266,8 @@ class Proxy:
             log.warning("not kept", file=ask.name, error=error.detail)
         else:
             await keep(self._store, f"{ask.name}hash", h1.encode())
+
+
+def _below(ask: Ask) -> str:
+    """What the names of all files of a zip begin with."""
+    return f"{ask.module}@{ask.version}/"

@@ -89,6 +89,22 @@ def test_a_zip_with_names_that_break_a_rule_is_refused(files: list[tuple[str, by
         dirhash.of_zip(zipped(*files), "m@v1.0.0/")
 
 
+@pytest.mark.parametrize(
+    ("kept", "in_zip", "same"),
+    [
+        (b"module m\n", b"module m\r\n", True),
+        (b"module m\r\n", b"module m\n", True),
+        (b"module m\n", b"module m\n\nrequire n v1.0.0\n", False),
+        (b"module m\n", None, True),
+        (b"module m\n\nrequire n v1.0.0\n", None, False),
+    ],
+)
+def test_a_mod_is_that_of_its_zip(kept: bytes, in_zip: bytes | None, same: bool) -> None:  # noqa: FBT001 - a table
+    """Ends of lines aside; for a zip without one it names the module, and no more."""
+    files = [("m@v1.0.0/go.mod", in_zip)] if in_zip is not None else [("m@v1.0.0/sub/go.mod", b"")]
+    assert dirhash.same_mod(kept, dirhash.mod_of_zip(zipped(*files), "m@v1.0.0/")) is same
+
+
 def test_names_are_hashed_as_their_bytes() -> None:
     """A name that is UTF-8 without saying so is hashed as the go command does, by its bytes."""
     said = zipped(("m@v1.0.0/ä.go", b"x")).getvalue()
