@@ -19,7 +19,7 @@ from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.ledger import Ledger
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
-from support.goproxies import get, running, wait_for
+from support.goproxies import came_long_ago, get, running, wait_for
 from support.goupstream import GoUser, Upstream, go
 from support.sshd import ssh_server
 
@@ -281,6 +281,7 @@ def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, u
         assert httpx2.get(f"{proxy.url}/t-{bob}/sumdb/sum.mooring.internal/lookup/{module}").status_code == 403
         tile = f"{proxy.url}/t-{{}}/sumdb/sum.mooring.internal/tile/8/data/000.p/1"
         assert httpx2.get(tile.format(bob)).status_code == 403
+        came_long_ago(tmp_path / "store")
         for page in ("index", "-/catalog", "-/pulls"):
             assert HOST in httpx2.get(f"{proxy.url}/t-{ann}/{page}").text
             assert HOST not in httpx2.get(f"{proxy.url}/t-{bob}/{page}").text

@@ -13,6 +13,10 @@ from mooring.errors import InvalidInput, NotFound
 from mooring.goproxy.names import Ask, Kind, ask, parse
 from mooring.goproxy.ports import Entry, Inventory
 
+_SETTLED_S = 90.0
+"""What came in the last seconds before a walk may not be all of what did: a bucket counts a file from the beginning of
+its upload, a network file system shows a folder as it was up to a minute ago, and clocks of machines differ."""
+_ROUNDED_S = 1e-6
 _YOUNG_S = 5.0
 _REST = 10
 _MOST = 2000
@@ -38,6 +42,8 @@ class Holdings:
     modules: dict[str, list[Kept]]
     files: int
     size: int
+    settled: float
+    """Every version that came before this moment is there, in seconds since the epoch."""
 
 
 class Catalog:
@@ -47,7 +53,7 @@ class Catalog:
         self._store = store
         self._clock = clock
         self._read_at = float("-inf")
-        self._holdings = Holdings([], {}, 0, 0)
+        self._holdings = Holdings([], {}, 0, 0, 0.0)
         self._believed_s = _YOUNG_S
         self._reading = asyncio.Lock()
 
@@ -82,6 +88,7 @@ class Catalog:
         self._read_at = float("-inf")
 
     async def _read(self) -> Holdings:
+        settled = self._clock.now() - _SETTLED_S
         found: dict[tuple[str, str], Kept] = {}
         files = size = 0
         async for entry in self._store.entries():
@@ -92,16 +99,20 @@ class Catalog:
         modules: dict[str, list[Kept]] = {}
         for version in kept:
             modules.setdefault(version.module, []).append(version)
-        return Holdings(kept, modules, files, size)
+        return Holdings(kept, modules, files, size, settled)
 
     async def index(self, since: str, limit: str, may: Callable[[str], bool]) -> bytes:
         """Versions that came at or after `since` (RFC 3339), one JSON document a line, at most `limit`.
+
+        None that came just now: a mirror asks next for what came since the last one, and would miss an earlier one
+        that was still on its way.
 
         Raises:
             InvalidInput: a parameter is malformed; says what is allowed.
         """
         start, most = _since(since), _limit(limit)
-        found = (kept for kept in await self.all() if kept.since >= start and may(kept.module))
+        holdings = await self.holdings()
+        found = (kept for kept in holdings.kept if start <= kept.since < holdings.settled and may(kept.module))
         lines = (
             {
                 "Path": kept.module,
@@ -156,7 +167,8 @@ def _since(text: str) -> float:
         # A plus that was sent raw arrives as a space.
         moment = dt.datetime.fromisoformat(text.replace(" ", "+"))
         if moment.tzinfo is not None:
-            return moment.timestamp()
+            # The last digit of a moment that we showed may have been rounded up.
+            return moment.timestamp() - _ROUNDED_S
     except ValueError:
         pass
     # Without its zone it would be one of this machine's, and a mirror elsewhere would miss hours.
