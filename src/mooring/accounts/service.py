@@ -1,7 +1,7 @@
 """Who somebody is and may still be: users, bearer tokens, sessions and tickets, and what the gateways know of them.
 
-Nothing here is remembered between calls but the signing keys: the store is the truth, so that a revocation holds for
-the next call, in every replica.
+Whoever calls is looked up in the store, which is the truth, so that a revocation holds for the next call, in every
+replica. Remembered are the signing keys, and until the next change what all gateways and streams go by (`standing.py`).
 """
 
 import asyncio
@@ -15,6 +15,7 @@ import structlog
 from mooring.accounts.credentials import Caller, Redeemed, check_next, digest, is_token, new_ticket, new_token
 from mooring.accounts.keyring import SESSION_S, Keyring
 from mooring.accounts.ports import AccountStore, KeyStore, OwnedWorkspaces, Role, Session, Ticket, Token, User
+from mooring.accounts.standing import RETRY_S, Standing
 from mooring.control.clock import Clock
 from mooring.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from mooring.model.grants import PROBE_SUBJECT, Claims, Grants, TokenGrant, sign, verify
@@ -28,7 +29,6 @@ MOST_TOKENS = 100
 MOST_TICKETS = 200
 """Unused ones of a user: a script may open many workspaces, a page that asks without end fills no disk."""
 MACHINE_LABEL = "this machine"
-RETRY_S = 1.0
 STORE_ANSWERS_WITHIN_S = 2.0
 HOUSEKEEPING_S = 3600.0
 
@@ -42,7 +42,7 @@ class Accounts:
         self._clock = clock
         self._workspaces = workspaces
         self._leaving = asyncio.Lock()
-        self._changed = asyncio.Event()
+        self._standing = Standing(store, clock)
         self._answered_at: float | None = None
         self.probe_token = new_token()
         """The bearer token of the readiness probe, of this process only."""
@@ -246,62 +246,46 @@ class Accounts:
         await self._store.user(user)
         await self._changing(self._store.revoke_sessions(user, now=self._clock.now()))
 
-    async def is_valid(self, caller: Caller) -> bool:
-        """Whether the credential that the caller came with still holds."""
-        if caller.expires_at and caller.expires_at <= self._clock.now():
-            return False
-        try:
-            await self._store.user(caller.user)
-            if caller.credential == "session":
-                return not (await self._store.session(caller.id)).revoked_at
-        except NotFound:
-            return False
-        return any(token.id == caller.id for token in await self._store.tokens(caller.user))
-
     async def until_invalid(self, caller: Caller) -> None:
         """Return once the caller's credential does not hold any more: what it opened must end then."""
-        while True:
-            changed = self._changed
-            try:
-                if not await self.is_valid(caller):
-                    return
-                wait_s = max(0.0, caller.expires_at - self._clock.now()) if caller.expires_at else None
-            except Unavailable:
-                wait_s = RETRY_S
-            await _wait(changed, wait_s)
+        await self._standing.until_invalid(caller)
 
     # What the gateways know
 
     async def grants(self) -> Grants:
-        """Everything that a gateway needs to check access by itself."""
-        now = self._clock.now()
+        """Everything that a gateway needs to check access by itself; waits for a database that is away.
+
+        Raises:
+            Unavailable: there is no key to sign with yet, and the disk takes none.
+        """
+        known, now = await self._standing.known(), self._clock.now()
         if not self._keyring.keys:
             self._keyring.rotate(now=now)
         tokens = [
             TokenGrant(token.sha256, token.user, token.id, int(token.expires_at))
-            for token in await self._store.tokens(None)
+            for token in known.tokens
             if not token.expires_at or token.expires_at > now
         ]
         tokens.append(TokenGrant(digest(self.probe_token), PROBE_SUBJECT, "probe"))
-        revoked = tuple((session.id, int(session.expires_at) + 1) for session in await self._store.revoked(now=now))
+        revoked = tuple((session.id, int(session.expires_at) + 1) for session in known.revoked)
         return Grants(self._keyring.keys, tuple(tokens), revoked)
 
     async def follow_grants(self) -> AsyncIterator[Grants]:
-        """The grants, then again after each change, for ever; a database that is away is asked again."""
+        """The grants, then again after each change, for ever; a disk that takes no key is asked again."""
         while True:
-            changed = self._changed
+            changed = self._standing.changed
             try:
                 grants = await self.grants()
             except Unavailable as error:
-                log.warning("grants cannot be read", reason=error.detail)
-                await _wait(changed, RETRY_S)
+                log.warning("grants cannot be made", reason=error.detail)
+                await asyncio.sleep(RETRY_S)
                 continue
             yield grants
             await changed.wait()
 
     def refresh(self) -> None:
         """Look again at what may still hold: another server on the same database changed something."""
-        self._wake()
+        self._standing.wake()
 
     async def keep(self) -> None:
         """Rotate keys and forget what has expired, for ever."""
@@ -309,7 +293,7 @@ class Accounts:
             try:
                 now = self._clock.now()
                 if self._keyring.rotate(now=now):
-                    self._wake()
+                    self._standing.wake()
                 await self._store.prune(now=now)
             except Unavailable as error:
                 log.warning("accounts could not be tidied", reason=error.detail)
@@ -330,11 +314,7 @@ class Accounts:
             return await work
         finally:
             # Also when the caller went away while the store committed: the gateways must hear of it.
-            self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
+            self._standing.wake()
 
 
 def _session_of(ticket: Ticket, host: str, now: float) -> Session:
@@ -342,11 +322,3 @@ def _session_of(ticket: Ticket, host: str, now: float) -> Session:
         raise NotFound("the ticket is not for this host and time")
     expires = int(min(now + SESSION_S, ticket.session_until))
     return Session(secrets.token_hex(16), ticket.user, host, ticket.parent, now, expires)
-
-
-async def _wait(event: asyncio.Event, seconds: float | None) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

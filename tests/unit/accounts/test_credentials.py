@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from mooring.accounts.credentials import Caller
 from mooring.accounts.disk import KeyFile, gateway_token, read_secret, write_secret
 from mooring.accounts.keyring import AHEAD_S, SESSION_S, SIGNS_S, Keyring
 from mooring.accounts.memory import MemoryAccounts, MemoryKeys
-from mooring.accounts.ports import Role, Token
+from mooring.accounts.ports import Role, Session, Token
 from mooring.accounts.service import Accounts
+from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, LimitExceeded, Misconfigured, Unavailable
 from mooring.model.grants import Grants, SigningKey
 from support.api import Hands
@@ -178,7 +180,7 @@ async def test_every_change_is_told_at_once() -> None:
 
 async def test_a_database_that_is_away_does_not_end_the_grants(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last grants hold, and the next come once the database is back."""
-    monkeypatch.setattr("mooring.accounts.service.RETRY_S", 0.02)
+    monkeypatch.setattr("mooring.accounts.standing.RETRY_S", 0.02)
     store = FlakyStore()
     it = accounts(store)
     await it.create_user("ada", Role.admin)
@@ -192,6 +194,64 @@ async def test_a_database_that_is_away_does_not_end_the_grants(monkeypatch: pyte
         assert not waiting.done()
         store.away = False
         assert (await waiting).keys
+
+
+class CountingStore(MemoryAccounts):
+    """Counts the looks at all that is revoked."""
+
+    looks = 0
+
+    async def revoked(self, *, now: float) -> tuple[Session, ...]:
+        self.looks += 1
+        await asyncio.sleep(0)
+        return await super().revoked(now=now)
+
+
+async def test_a_change_is_looked_at_once_for_all_streams() -> None:
+    """However many streams are open, each ends with its own credential, and a change costs one look at the store."""
+    clock, store = Hands(), CountingStore()
+    it = accounts(store, clock)
+    await it.create_user("ada", Role.admin)
+    await it.create_user("bob")
+    signed_in: list[Caller] = []
+    tokens: list[Token] = []
+    for user in ("ada", "bob"):
+        token, secret = await it.create_token(user, label="x")
+        tokens.append(token)
+        signed_in.append(await it.authenticate_token(secret))
+        ticket, _ = await it.issue_ticket(user, host="localhost", path="/")
+        cookie = (await it.redeem(ticket, host="localhost")).cookie
+        signed_in.append(await it.authenticate_cookie(cookie, audience="localhost"))
+    async with asyncio.timeout(30), Tasks("streams") as tasks:
+        streams = [[tasks.spawn("stream", it.until_invalid(caller)) for _ in range(100)] for caller in signed_in]
+        await it.create_token("ada", label="another")
+        await it.revoke_token("bob", tokens[1].id)
+        await asyncio.wait(streams[2])
+        await it.sign_out(signed_in[1].id)
+        await asyncio.wait(streams[1])
+        assert not any(stream.done() for stream in streams[0] + streams[3])
+        await it.remove_user("bob")
+        await asyncio.wait(streams[3])
+        assert not any(stream.done() for stream in streams[0])
+    # One for each change, and one for a change that comes while somebody looks.
+    assert store.looks < 20
+
+
+async def test_a_token_of_another_server_opens_streams_before_it_is_heard_of() -> None:
+    """What another server made a moment ago is valid here at once, and what it ended ends here when it is heard of."""
+    store = MemoryAccounts()
+    here, there = accounts(store), accounts(store)
+    await here.create_user("ada", Role.admin)
+    await here.grants()
+    token, secret = await there.create_token("ada", label="x")
+    caller = await here.authenticate_token(secret)
+    async with asyncio.timeout(30), Tasks("streams") as tasks:
+        stream = tasks.spawn("stream", here.until_invalid(caller))
+        await asyncio.sleep(0.05)
+        assert not stream.done()
+        await there.revoke_token("ada", token.id)
+        here.refresh()
+        await stream
 
 
 async def test_the_machines_token_is_kept_while_it_works_and_replaced_when_lost() -> None:
