@@ -12,8 +12,6 @@ from mooring.model.routes import Access, Filters, HeaderFilter, PathMatch, Redir
 from mooring.routes.ports import Delta, Revision, RouteKey
 from support.sinks import AMPLE, SINKS, SMALL, SinkUnderTest
 
-TOKEN = "a-token-of-the-tests"
-
 
 @pytest.fixture(params=SINKS)
 async def under_test(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[SinkUnderTest]:
@@ -47,9 +45,14 @@ def deletes(*names: str) -> tuple[RouteKey, ...]:
     return tuple(RouteKey("test", name) for name in names)
 
 
-async def begin(under_test: SinkUnderTest, *routes: Route, grants: Grants | None = None) -> None:
+def token(secret: str) -> TokenGrant:
+    """The grant of that bearer token."""
+    return TokenGrant(hashlib.sha256(secret.encode()).hexdigest(), "someone", "session")
+
+
+async def begin(under_test: SinkUnderTest, *routes: Route) -> None:
     """Apply a first table as revision e/1."""
-    await under_test.sink.apply(Revision("e", 1), Delta(upserts(*routes), complete=True, grants=grants))
+    await under_test.sink.apply(Revision("e", 1), Delta(upserts(*routes), complete=True))
 
 
 async def test_a_fresh_sink_has_no_revision(under_test: SinkUnderTest) -> None:
@@ -186,13 +189,34 @@ async def test_what_does_not_fit_is_refused_as_a_whole(small: SinkUnderTest) -> 
 
 
 async def test_grants_stay_until_others_come(under_test: SinkUnderTest) -> None:
-    """A delta without grants keeps them; empty grants take them away."""
-    token = TokenGrant(hashlib.sha256(TOKEN.encode()).hexdigest(), "someone", "session")
+    """No table touches them, a complete one neither; others replace them, and empty ones take them away."""
     guarded = route("one", access=Access())
-    await begin(under_test, guarded, grants=Grants(tokens=(token,)))
+    await under_test.sink.grant(Grants(tokens=(token("first"),)))
+    await begin(under_test, guarded)
     assert await under_test.location("a.test", "/") is None
-    assert await under_test.location("a.test", "/", token=TOKEN) == "/one"
-    await under_test.sink.apply(Revision("e", 2), Delta(upserts(route("two", host="b.test"))))
-    assert await under_test.location("a.test", "/", token=TOKEN) == "/one"
-    await under_test.sink.apply(Revision("e", 3), Delta(grants=Grants()))
-    assert await under_test.location("a.test", "/", token=TOKEN) is None
+    assert await under_test.location("a.test", "/", token="first") == "/one"
+    await under_test.sink.grant(Grants(tokens=(token("first"), token("second"))))
+    await under_test.sink.apply(Revision("e", 2), Delta(upserts(route("two", host="b.test")), grants=Grants()))
+    assert await under_test.location("a.test", "/", token="second") == "/one"
+    await under_test.sink.grant(Grants(tokens=(token("second"),)))
+    await begin(under_test, guarded)
+    assert await under_test.location("a.test", "/", token="first") is None
+    assert await under_test.location("a.test", "/", token="second") == "/one"
+    await under_test.sink.grant(Grants())
+    assert await under_test.location("a.test", "/", token="second") is None
+
+
+async def test_a_fresh_sink_grants_nothing_and_takes_the_same_grants_again(under_test: SinkUnderTest) -> None:
+    """Whoever grants needs not know that the sink has forgotten what it was granted before."""
+    guarded, grants = route("one", access=Access()), Grants(tokens=(token("first"), token("second")))
+    await under_test.sink.grant(grants)
+    await under_test.forget()
+    await begin(under_test, guarded)
+    assert await under_test.location("a.test", "/", token="first") is None
+    await under_test.sink.grant(grants)
+    assert await under_test.location("a.test", "/", token="first") == "/one"
+    await under_test.forget()
+    await begin(under_test, guarded)
+    await under_test.sink.grant(Grants(tokens=(token("second"), token("third"))))
+    seen = [await under_test.location("a.test", "/", token=name) for name in ("first", "second", "third")]
+    assert seen == [None, "/one", "/one"]

@@ -5,6 +5,7 @@ import random
 
 from mooring.errors import Conflict, LimitExceeded, Unavailable
 from mooring.gateway.memory import MemorySink
+from mooring.model.grants import Grants
 from mooring.routes.ports import Delta, Revision
 
 
@@ -30,6 +31,11 @@ class FaultySink:
             raise
         await self._fault()
         self._unsure = False
+
+    async def grant(self, grants: Grants) -> None:
+        await self._fault()
+        await self.inner.grant(grants)
+        await self._fault()
 
     async def applied(self) -> Revision | None:
         await self._fault()

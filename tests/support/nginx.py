@@ -57,7 +57,9 @@ class Gateway:
         self.number += 1
         first = complete or self.number == 1
         entries = tuple((RouteKey("test", route.name), route) for route in routes)
-        await self.sink.apply(Revision("e", self.number), Delta(entries, complete=first, grants=grants))
+        if first or grants is not None:
+            await self.sink.grant(grants or Grants())
+        await self.sink.apply(Revision("e", self.number), Delta(entries, complete=first))
 
     async def remove(self, *names: str) -> None:
         """Remove routes."""

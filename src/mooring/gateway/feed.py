@@ -1,6 +1,7 @@
 """Keeps a route sink equal to the table, whatever happens to either."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import orjson
@@ -8,6 +9,7 @@ import structlog
 
 from mooring.control.backoff import Backoff
 from mooring.errors import Conflict, LimitExceeded, MooringError
+from mooring.model.grants import Grants
 from mooring.model.routes import Route
 from mooring.routes.ports import Delta, Revision, RouteKey, RouteSink
 from mooring.routes.table import RouteTable, Subscription
@@ -29,6 +31,7 @@ class Feed:
 
     The sink is asked every `check_s` seconds what it has. What does not fit is left out and tried again every
     `full_retry_s` seconds, so that one route too many stops no other; until it fits, no new revision counts as live.
+    Grants go as soon as they come, also while a table is sent.
     """
 
     def __init__(self, table: RouteTable, sink: RouteSink, *, check_s: float = 0.25, full_retry_s: float = 5.0) -> None:
@@ -40,7 +43,8 @@ class Feed:
         self._backoff = Backoff(first=0.02, most=0.25)
         self._live: Revision | None = None
         self._in_doubt = False
-        self._problem: str | None = None
+        self._problems: dict[str, str] = {}
+        self._granting = asyncio.Lock()
         self._refused: dict[RouteKey, None] = {}
         self._retry_at = 0.0
 
@@ -51,27 +55,57 @@ class Feed:
 
     def problems(self) -> tuple[str, ...]:
         """What is wrong now, for a person."""
-        return () if self._problem is None else (self._problem,)
+        return tuple(dict.fromkeys(self._problems.values()))
 
     async def run(self) -> None:
-        """Feed for ever."""
-        attempt = 0
+        """Feed for ever; `run_grants` is to run beside it."""
         with self._table.subscribe() as changes:
-            while True:
-                try:
-                    await self._step(changes)
-                except MooringError as error:
-                    self._note(error.detail)
-                except TimeoutError:
-                    self._note("nginx does not answer the agent")
-                except Exception as error:
-                    log.exception("the route sink failed")
-                    self._note(f"{type(error).__name__}: {error}")
-                else:
-                    attempt = 0
-                    continue
-                await asyncio.sleep(self._backoff.delay(attempt))
-                attempt += 1
+            await self._for_ever("table", lambda: self._step(changes))
+
+    async def run_grants(self) -> None:
+        """Have the sink let in by the table's newest grants, for ever, whatever `run` is waiting for."""
+        with self._table.subscribe() as changes:
+            await self._for_ever("grants", lambda: self._step_grants(changes))
+
+    async def _for_ever(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        attempt = 0
+        while True:
+            try:
+                await step()
+            except MooringError as error:
+                self._note(what, error.detail)
+            except TimeoutError:
+                self._note(what, "nginx does not answer the agent")
+            except Exception as error:
+                log.exception("the route sink failed")
+                self._note(what, f"{type(error).__name__}: {error}")
+            else:
+                attempt = 0
+                continue
+            await asyncio.sleep(self._backoff.delay(attempt))
+            attempt += 1
+
+    async def _step_grants(self, changes: Subscription) -> None:
+        _, delta = await anext(changes)
+        # Those that an earlier agent left hold until the server has been heard.
+        if self._table.grants is None or (delta.grants is None and not delta.complete):
+            return
+        try:
+            await self._grant()
+        except BaseException:
+            changes.restart()
+            raise
+
+    async def _grant(self) -> None:
+        problem = None
+        # In turn, and each takes the newest when its turn has come: none undoes a later one.
+        async with self._granting, asyncio.timeout(SINK_S):
+            try:
+                await self._sink.grant(self._table.grants or Grants())
+            except LimitExceeded as error:
+                # Others may fit; to send these again, or routes because of them, helps nobody.
+                problem = error.detail
+        self._note("grants", problem)
 
     async def _step(self, changes: Subscription) -> None:
         if self._in_doubt:
@@ -109,9 +143,15 @@ class Feed:
             changes.note(Delta(deletes=tuple(self._refused)))
             self._refused.clear()
         elif not self._refused:
-            self._note(None)
+            self._note("table", None)
 
     async def _apply(self, revision: Revision, delta: Delta) -> None:
+        await self._apply_routes(revision, delta)
+        if delta.complete or delta.grants is not None:
+            # Behind the routes: an nginx that was started anew between the two would have a table and no grants.
+            await self._grant()
+
+    async def _apply_routes(self, revision: Revision, delta: Delta) -> None:
         if delta.complete:
             self._refused.clear()
         base = self._live if self._live and not delta.complete else Revision(revision.epoch, 0)
@@ -127,11 +167,11 @@ class Feed:
             self._live = base
             self._refused.update(dict.fromkeys(refused))
             self._retry_at = asyncio.get_running_loop().time() + self._full_retry_s
-            self._note(f"{len(self._refused)} routes do not fit into the gateway: {error.detail}")
+            self._note("table", f"{len(self._refused)} routes do not fit into the gateway: {error.detail}")
             return
         self._live = at
         if not self._refused:
-            self._note(None)
+            self._note("table", None)
         elif delta.deletes:
             self._retry_at = 0.0  # There may be room now.
 
@@ -158,12 +198,14 @@ class Feed:
         async with asyncio.timeout(SINK_S):
             await self._sink.apply(revision, delta)
 
-    def _note(self, problem: str | None) -> None:
-        if problem is not None and problem != self._problem:
-            log.warning("the gateway's table is not up to date", reason=problem)
-        elif problem is None and self._problem is not None:
-            log.info("the gateway's table is up to date again")
-        self._problem = problem
+    def _note(self, what: str, problem: str | None) -> None:
+        before = self._problems.pop(what, None)
+        if problem is not None:
+            self._problems[what] = problem
+        if problem is not None and problem != before:
+            log.warning("the gateway is not up to date", what=what, reason=problem)
+        elif problem is None and before is not None:
+            log.info("the gateway is up to date again", what=what)
 
 
 def _size(entry: tuple[RouteKey, Route]) -> int:

@@ -36,8 +36,9 @@ class MemorySink:
         if (needed := sum(sizes.values())) > self._capacity:
             raise LimitExceeded(f"the routes need {needed} bytes, {self._capacity} are there")
         self._routes, self._sizes, self._revision = routes, sizes, revision
-        if delta.grants is not None or delta.complete:
-            self._grants = delta.grants or Grants()
+
+    async def grant(self, grants: Grants) -> None:
+        self._grants = grants
 
     async def applied(self) -> Revision | None:
         return self._revision

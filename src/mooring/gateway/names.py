@@ -16,6 +16,7 @@ from dataclasses import replace
 import structlog
 
 from mooring.errors import MooringError
+from mooring.model.grants import Grants
 from mooring.model.routes import PORT, Backend, BackendTls, Filters, Route
 from mooring.routes.ports import Delta, Revision, RouteKey, RouteSink
 
@@ -86,6 +87,9 @@ class Names:
             self._routes |= named
         if any(name not in self._known and name not in self._failed for name in _all(named.values())):
             self._unknown.set()
+
+    async def grant(self, grants: Grants) -> None:
+        await self._sink.grant(grants)
 
     async def applied(self) -> Revision | None:
         return await self._sink.applied()

@@ -2,9 +2,10 @@
 
 import base64
 import gc
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -21,15 +22,24 @@ FRAME_BYTES = 256 * 1024
 """About what a worker decodes in 2 ms: a longer frame would hold up its requests."""
 
 
+class _Granted(NamedTuple):
+    """What the dictionary of grants holds, and the name of just that."""
+
+    entries: dict[str, Any]
+    version: str
+
+
 class NginxSink:
     """Applies the merged table to the nginx behind the administration socket at `socket`, and reads its counters."""
 
     def __init__(self, socket: Path) -> None:
         self._admin = Admin(socket)
-        # Behind a whole table it would wait for a minute, in which an nginx that was started anew has none.
+        # Behind a whole table they would wait for a minute: who was thrown out would still be let in, and an nginx
+        # that was started anew could shake no hands.
+        self._grants = Admin(socket)
         self._certificates = Admin(socket)
         self._buckets = Buckets()
-        self._grants: dict[str, Any] = {}
+        self._granted: _Granted | None = None
         self._epoch: str | None = None
         self._workers: frozenset[int] = frozenset()
         self._replaced = 0
@@ -38,18 +48,26 @@ class NginxSink:
         if not delta.complete and self._epoch != revision.epoch:
             raise Conflict("a delta needs the table that it changes: send a complete one")
         change = self._buckets.change(delta)
-        grants = _grant_entries(delta.grants or Grants()) if delta.complete or delta.grants is not None else None
         try:
-            await self._send(revision, change, grants, complete=delta.complete)
+            await self._send(revision, change, complete=delta.complete)
         except BaseException:
             self._buckets.rollback()
             raise
         self._buckets.commit()
         self._epoch = revision.epoch
-        if grants is not None:
-            self._grants = grants
         if delta.complete:
             _settle()
+
+    async def grant(self, grants: Grants) -> None:
+        wanted = _granted(grants)
+        # Until it has answered nobody knows what it holds.
+        before, self._granted = self._granted, None
+        answer = await self._grants.ask(_grant_frame(before, wanted))
+        if before is not None and answer.get("error") == "stale":
+            answer = await self._grants.ask(_grant_frame(None, wanted))
+        if "error" in answer:
+            raise LimitExceeded(f"nginx cannot keep who may enter: {answer['error']}")
+        self._granted = wanted
 
     async def applied(self) -> Revision | None:
         answer = await self._admin.ask({"op": "applied"})
@@ -86,8 +104,8 @@ class NginxSink:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._admin.close()
-        await self._certificates.close()
+        for each in (self._admin, self._grants, self._certificates):
+            await each.close()
 
     def _alive(self, pids: Iterator[int]) -> tuple[int, ...]:
         now = frozenset(pid for pid in pids if process(pid) is not None)
@@ -95,7 +113,7 @@ class NginxSink:
         self._workers = now
         return tuple(sorted(now))
 
-    async def _send(self, revision: Revision, change: Change, grants: dict[str, Any] | None, *, complete: bool) -> None:
+    async def _send(self, revision: Revision, change: Change, *, complete: bool) -> None:
         *first, last = _parts(change.sets)
         frame = {
             "op": "apply",
@@ -107,8 +125,6 @@ class NginxSink:
             "gone": change.gone,
             "came": change.came,
         }
-        if grants is not None:
-            frame["grants"] = _difference({} if complete else self._grants, grants, complete=complete)
         answer = await self._admin.ask(*({"op": "begin", "sets": part} for part in first), frame)
         _check(answer)
 
@@ -159,9 +175,18 @@ def _grant_entries(grants: Grants) -> dict[str, Any]:
     return entries
 
 
-def _difference(before: dict[str, Any], after: dict[str, Any], *, complete: bool) -> dict[str, Any]:
+def _granted(grants: Grants) -> _Granted:
+    entries = _grant_entries(grants)
+    return _Granted(entries, hashlib.sha256(orjson.dumps(entries, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
+def _grant_frame(before: _Granted | None, after: _Granted) -> dict[str, Any]:
+    """The difference, with the version that it is one to; without `before` all of it."""
+    old = before.entries if before else {}
     return {
-        "sets": {key: value for key, value in after.items() if before.get(key) != value},
-        "deletes": [key for key in before if key not in after],
-        "complete": complete,
+        "op": "grant",
+        "base": before and before.version,
+        "version": after.version,
+        "sets": {key: value for key, value in after.entries.items() if old.get(key) != value},
+        "deletes": [key for key in old if key not in after.entries],
     }

@@ -77,6 +77,7 @@ class Agent:
     def start(self, tasks: Tasks) -> None:
         """Start following and feeding; `tasks` owns the work."""
         tasks.forever("feed", self._feed_for_ever())
+        tasks.forever("grants", self._feed.run_grants())
         tasks.forever("names", self._names.run())
         if self._snapshot is not None:
             tasks.forever("snapshot", self._snapshot.keep(self.table))

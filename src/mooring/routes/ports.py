@@ -88,12 +88,19 @@ class RouteSink(Protocol):
     """Applies the merged table somewhere."""
 
     async def apply(self, revision: Revision, delta: Delta) -> None:
-        """Make it live as a whole; applying it again changes nothing.
+        """Make its routes live as a whole; applying them again changes nothing. Its grants come by `grant`.
 
         No number is too small or the same: what did not fit comes in parts at the revision before it. Raises
         `LimitExceeded` when it does not fit, then nothing of it is live; `Conflict` for a delta that is not complete
         when no table of the revision's epoch is live (a fresh nginx would get one with holes); `Unavailable` when it
         is not known whether it is live: the caller sends a complete one.
+        """
+
+    async def grant(self, grants: Grants) -> None:
+        """Let in by these, and by nothing that was granted before; it waits for no `apply`, nor for itself.
+
+        Call it for one after the other. Raises `LimitExceeded` when they do not fit, then those before hold;
+        `Unavailable` when it is not known which hold.
         """
 
     async def applied(self) -> Revision | None:

@@ -23,6 +23,7 @@ from support.section_server import SectionServer, section_server
 
 OWN = "abcdefghij"
 GRANTS = Grants(keys=(SigningKey("k", b"0" * 32, 9),))
+FEWER = Grants(GRANTS.keys, revoked=(("s1", 9),))
 
 
 class ScriptedSource:
@@ -142,16 +143,21 @@ async def test_applied_names_the_streams_revision_only_when_it_is_live() -> None
 
 
 async def test_a_sink_that_outlived_an_agent_keeps_its_table_until_the_sources_are_current() -> None:
-    """A replaced agent interrupts nobody: its own kept table is older, and without grants."""
+    """A replaced agent interrupts nobody: its own kept table is older, and without grants. New ones hold at once."""
     source, sink = ScriptedSource("workspaces"), MemorySink()
-    live = Delta(((RouteKey("workspaces", "a"), serving("a")),), complete=True, grants=GRANTS)
+    live = Delta(((RouteKey("workspaces", "a"), serving("a")),), complete=True)
     await sink.apply(Revision("earlier", 5), live)
+    await sink.grant(GRANTS)
     source.age = float("inf")
     restored = (SectionChange("workspaces", (serving("old"),), complete=True),)
     async with running(Agent((source,), sink, restored=restored, adopt_s=3600)):
         await asyncio.sleep(0.3)
         assert await sink.applied() == Revision("earlier", 5)
-        source.queue.put_nowait(SectionChange("workspaces", (serving("b"),), complete=True, grants=GRANTS))
+        assert sink._grants == GRANTS
+        source.queue.put_nowait(SectionChange("workspaces", grants=FEWER))
+        await until(lambda: sink._grants == FEWER)
+        assert await sink.applied() == Revision("earlier", 5)
+        source.queue.put_nowait(SectionChange("workspaces", (serving("b"),), complete=True))
         source.age = 0.0
         await until(lambda: names(sink) == {"b"})
     async with running(Agent((source,), sink, restored=restored, adopt_s=0.2)):

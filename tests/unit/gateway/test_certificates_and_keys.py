@@ -13,6 +13,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.gateway.authority import LocalAuthority
 from mooring.gateway.nginx import NginxSink
+from mooring.model.grants import Grants
 from mooring.routes.ports import Delta, Revision
 from support.waiting import WITHIN_S
 
@@ -43,8 +44,8 @@ def test_an_authority_vouches_for_no_other_domain(tmp_path: Path) -> None:
     assert made["mooring.test"] == made["dev.mooring.test"] != made["other.test"]
 
 
-async def test_a_certificate_waits_for_no_table(tmp_path: Path) -> None:
-    """While an nginx that was started anew takes a large table it can shake hands already."""
+async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None:
+    """While nginx takes a large table it can shake hands already, and whoever is thrown out stays out."""
     taken = asyncio.Event()
     begun = asyncio.Event()
     served: list[asyncio.Future[None]] = []
@@ -69,6 +70,7 @@ async def test_a_certificate_waits_for_no_table(tmp_path: Path) -> None:
         table = tasks.spawn("table", sink.apply(Revision("e", 1), Delta(complete=True)))
         await begun.wait()
         await sink.certificate("a chain and its key")
+        await sink.grant(Grants(revoked=(("s1", 2**31),)))
         assert not table.done()
         taken.set()
         await table

@@ -11,7 +11,7 @@ from mooring.control.tasks import Tasks
 from mooring.gateway.feed import SINK_S, Feed
 from mooring.gateway.memory import MemorySink
 from mooring.model.grants import Grants, SigningKey
-from mooring.routes.ports import RouteKey, SectionChange
+from mooring.routes.ports import Delta, Revision, RouteKey, SectionChange
 from mooring.routes.table import RouteTable
 from mooring.routes.wire import route_document
 from support.faulty_sink import FaultySink
@@ -45,6 +45,7 @@ async def becomes_equal(rng: random.Random) -> None:
     feed = Feed(table, sink)
     async with Tasks("simulated") as tasks:
         tasks.forever("feed", feed.run())
+        tasks.forever("grants", feed.run_grants())
         await change_at_random(rng, table)
         sink.faulty = False
         # Longer than a silent sink is waited for; nothing waits here in truth.
@@ -153,5 +154,35 @@ def test_a_route_that_does_not_fit_any_more_is_not_served_as_it_was() -> None:
             table.apply(SectionChange("s", (stopped("a", path="/" + "x" * 4000),)), 0)
             await asyncio.sleep(1)
             assert set(sink.routes()) == {RouteKey("s", "b")}
+
+    run(scenario, 0)
+
+
+def test_a_revocation_waits_for_no_table() -> None:
+    """Grants that come while a table is sent are live at once, and those that the table began with undo none."""
+
+    class Slow(MemorySink):
+        async def apply(self, revision: Revision, delta: Delta) -> None:
+            await asyncio.sleep(30)
+            await super().apply(revision, delta)
+
+    async def scenario(_: random.Random) -> None:
+        table, sink = RouteTable(), Slow()
+        key = SigningKey("k", b"", 1)
+        before, after = Grants(keys=(key,)), Grants(keys=(key,), revoked=(("s1", 9),))
+        table.apply(SectionChange("s", (stopped("a"),), grants=before), 0)
+        async with Tasks("simulated") as tasks:
+            feed = Feed(table, sink)
+            tasks.forever("feed", feed.run())
+            tasks.forever("grants", feed.run_grants())
+            await asyncio.sleep(1)
+            assert sink._grants == before
+            table.apply(SectionChange("s", grants=after), 0)
+            await asyncio.sleep(1)
+            assert sink._grants == after
+            assert sink.routes() == {}
+            await asyncio.sleep(120)
+            assert sink._grants == after
+            assert feed.live == table.revision
 
     run(scenario, 0)

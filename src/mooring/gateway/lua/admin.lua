@@ -2,6 +2,7 @@
 -- and a JSON document. One frame is one request, answered by one frame; only the agent's user can reach the socket.
 local apply = require("apply")
 local cjson = require("cjson.safe")
+local granting = require("granting")
 local telemetry = require("telemetry")
 
 local _M = {}
@@ -14,6 +15,7 @@ local operations = {
     begin = apply.begin,
     apply = apply.apply,
     applied = apply.applied,
+    grant = granting.change,
     certificate = apply.certificate,
     telemetry = telemetry.read,
 }

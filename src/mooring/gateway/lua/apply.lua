@@ -1,45 +1,16 @@
 -- Deltas into the shared dictionary. The agent is its only writer; a delta that does not fit leaves nothing behind.
+local atomic = require("atomic")
 local cjson = require("cjson.safe")
 local metrics = require("metrics")
 
 local routes = ngx.shared.routes
-local grants = ngx.shared.grants
 local certificates = ngx.shared.certificates
+local restore, set_all = atomic.restore, atomic.set_all
 
 local _M = {}
 
 -- Keys of buckets begin with a listener's name, a letter; what is under them `routes` says.
 local REVISION, VERSION, CHANGES = "@revision", "@version", "@changes"
-
--- Puts back what `set_all` found.
-local function restore(dict, before)
-    for i = #before, 1, -1 do
-        local key, value = before[i][1], before[i][2]
-        if value == nil then
-            dict:delete(key)
-        else
-            local ok, err = dict:safe_set(key, value)
-            if not ok then
-                ngx.log(ngx.CRIT, "cannot restore ", key, ": ", err)
-            end
-        end
-    end
-end
-
--- Sets all of `sets` or none: what was there before, nil when the dictionary is full.
-local function set_all(dict, sets)
-    local before = {}
-    for key, value in pairs(sets) do
-        before[#before + 1] = { key, (dict:get(key)) }
-        local ok, err = dict:safe_set(key, value)
-        if not ok then
-            ngx.log(ngx.ERR, "shared memory: ", err)
-            restore(dict, before)
-            return nil
-        end
-    end
-    return before
-end
 
 -- A bucket is the text of one plain route, or JSON, which begins with a brace.
 local function is_single(text)
@@ -112,31 +83,6 @@ local function sweep(sets)
     end
 end
 
--- A new number whatever comes of the change: a worker may have read keys that were taken back.
-local function next_generation()
-    local generation = math.abs(grants:get("generation") or 0) + 1
-    grants:set("generation", grants:get("keys") and generation or -generation)
-end
-
-local function change_grants(change)
-    if not set_all(grants, change.sets) then
-        next_generation()
-        return false
-    end
-    for _, key in ipairs(change.deletes) do
-        grants:delete(key)
-    end
-    if change.complete then
-        for _, key in ipairs(grants:get_keys(0)) do
-            if key ~= "generation" and change.sets[key] == nil then
-                grants:delete(key)
-            end
-        end
-    end
-    next_generation()
-    return true
-end
-
 local function take(frame, sets)
     local live = string.match(routes:get(REVISION) or "", "^(.*) %d+$")
     if not frame.complete and live ~= frame.epoch then
@@ -146,8 +92,7 @@ local function take(frame, sets)
     if not undo then
         return { error = "full" }
     end
-    local changes_grants = frame.grants and frame.grants ~= cjson.null
-    if changes_grants and not change_grants(frame.grants) or not routes:safe_set(REVISION, frame.revision) then
+    if not routes:safe_set(REVISION, frame.revision) then
         undo()
         return { error = "full" }
     end
@@ -173,7 +118,7 @@ local function take(frame, sets)
     return { ok = true }
 end
 
--- {sets, deletes, gone, came, complete, grants, epoch, revision}: everything or, with `error`, nothing of it is live.
+-- {sets, deletes, gone, came, complete, epoch, revision}: everything or, with `error`, nothing of it is live.
 function _M.apply(frame, connection)
     local ok, answer = pcall(take, frame, merged(frame, connection))
     -- Last, and whatever came of it: what a worker has looked up in between it looks up once more.
