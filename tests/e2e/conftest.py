@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import meanwhile
+from support import docker, meanwhile
+from support.docker import Dockerd
 from support.mooring import Mooring, installation
 
 
@@ -24,6 +25,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def done(request: pytest.FixtureRequest) -> meanwhile.Done:
     """What takes minutes, done for all tests that are about it."""
     return meanwhile.do(request.session.items)
+
+
+@pytest.fixture
+def engine() -> Iterator[Dockerd]:
+    """The tests' engine, which Mooring may use; it runs again afterwards, with nothing of the test's."""
+    shared = docker.shared()
+    # The guard's rules are set from it.
+    shared.build_workspace_image()
+    yield shared
+    if not shared.running:
+        shared.start()
+    shared.clear()
 
 
 @pytest.fixture(scope="module")

@@ -24,18 +24,6 @@ ENGINE_IS_AWAY = "Docker engine"
 
 
 @pytest.fixture
-def engine() -> Iterator[Dockerd]:
-    """The tests' engine, which Mooring may use; it runs again afterwards."""
-    shared = docker.shared()
-    # The guard's rules are set from it.
-    shared.build_workspace_image()
-    yield shared
-    if not shared.running:
-        shared.start()
-    shared.clear()
-
-
-@pytest.fixture
 def mooring(engine: Dockerd) -> Iterator[Mooring]:
     """Two containers and two processes that run, and one of each that was stopped; every one has a file of its own."""
     with installation(DOCKER_HOST=engine.host) as running:

@@ -11,22 +11,12 @@ from typing import Any
 
 import pytest
 
-from support import docker
+from support.certificates import certificate_files
 from support.docker import LIGHT_TEMPLATE, Dockerd
 from support.mooring import MOORING, Mooring, installation
 from support.waiting import until
 
 REPLACE = ("--replace",)
-
-
-@pytest.fixture
-def engine() -> Iterator[Dockerd]:
-    """The tests' engine, which both builds may use."""
-    shared = docker.shared()
-    # The guard's rules are set from it.
-    shared.build_workspace_image()
-    yield shared
-    shared.clear()
 
 
 @pytest.fixture
@@ -100,3 +90,22 @@ def test_workspaces_run_on_while_mooring_is_replaced(older: Mooring) -> None:
         status = newer.stop()
     assert status == 0
     assert newer.processes() == []
+
+
+def test_what_cannot_start_replaces_nobody(tmp_path: Path) -> None:
+    """A key that only root may read, as certbot leaves it, or a database that is away: the old one is not ended."""
+    chain, key = certificate_files(tmp_path, "mooring.test")
+    key.chmod(0o600)
+    with installation() as mooring:
+        chain = chain.replace(mooring.home.parent / "chain.pem")
+        key = key.replace(mooring.home.parent / "key.pem")
+        up = ("up", *REPLACE, "--port", str(mooring.port))
+        refused = {
+            f"Permission denied: '{key}'. Tried as the user mooring": ("--tls-certificate", chain, "--tls-key", key),
+            "the database does not answer": ("--database", "postgresql://nobody@127.0.0.1:1/none"),
+        }
+        for said, options in refused.items():
+            done = mooring.cli(*up, *map(str, options), check=False)
+            assert (done.returncode, said in done.stderr) == (3, True), done.stderr
+        assert mooring.runs()
+        assert mooring.ask("GET", "/readyz").status_code == 200

@@ -10,6 +10,8 @@ import pwd
 import select
 import shlex
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -20,11 +22,14 @@ from mooring.gateway.leftover import end_leftover_nginx
 from mooring.server.lifetime import REPLACED
 from mooring.server.logs import to_terminal
 from mooring.server.loopback import open_port
-from mooring.server.supervisor import Account, Supervisor, account, bind
+from mooring.server.supervisor import Account, Supervisor, account, bind, identity, settings_file
 from mooring.settings import Home, Installation, cgroup_name
 from mooring.workspaces.processes.cgroups import prepare
 
 _DOWN_WITHIN_S = 60.0
+_REHEARSED_S = 60.0
+"""Several times what a database that is silent takes."""
+_NOTHING_ENDED = "nothing was started or ended"
 _LOCK_BYTES = 64
 _LOOKED_S = 2.0
 """For tries beside those who only look."""
@@ -40,10 +45,15 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
     to_terminal()
     who = account(user)
     make_home(installation.home, who)
+    replacing = replacing and running(installation.home) is not None
     if replacing:
         _check_port(installation)
+        rehearse(installation, who, "all")
         _end(installation.home, REPLACED)
     with locked(installation.home):
+        if installation.listen.tls_key is not None and not replacing:
+            # nginx would serve with a certificate of nobody's, and be called ready.
+            rehearse(installation, who)
         end_leftover_nginx(installation.home)
         with contextlib.ExitStack() as stack:
             listener = stack.enter_context(bind(installation.listen.address, installation.listen.port))
@@ -64,6 +74,30 @@ def _check_port(installation: Installation) -> None:
         in_use = isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE
         if not in_use or not _may_be_at(installation.home, listen.port):
             raise
+
+
+def rehearse(installation: Installation, who: Account, *more: str) -> None:
+    """Raise Misconfigured for what a start would fail with, as found by `rehearsal.py`; `more` are its arguments."""
+    with settings_file(installation) as settings:
+        command = [sys.executable, "-m", "mooring.server.rehearsal", str(settings), *more]
+        try:
+            done = subprocess.run(
+                command,
+                pass_fds=(settings,),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=_REHEARSED_S,
+                check=False,
+                **identity(who),
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Misconfigured(f"the settings could not be tried: {error}. {_NOTHING_ENDED}") from error
+    if done.returncode != 0:
+        # Without a word of its own it has failed, or was killed.
+        said = done.stdout.strip() or done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}"
+        raise Misconfigured(f"{said}. Tried as the user {who.name}; {_NOTHING_ENDED}")
 
 
 def _may_be_at(home: Home, port: int) -> bool:

@@ -3,8 +3,8 @@
 It is the only process that stays root when started as root, and does nothing else there than to bind, to prepare the
 workspaces' cgroup and to start children as somebody else. It reads no input but signals.
 
-Children get, as open files: the settings (a memory file: a database password belongs in no argument list), the
-lifeline (a pipe whose other end closes with the supervisor, however it dies), and, the gateway, the listening sockets.
+Children get, as open files: the settings, the lifeline (a pipe whose other end closes with the supervisor, however it
+dies), and, the gateway, the listening sockets.
 """
 
 import asyncio
@@ -14,7 +14,8 @@ import pwd
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,25 @@ def bind(address: str, port: int) -> socket.socket:
         raise Misconfigured(f"cannot listen on {address}:{port}: {error.strerror}. {remedy}", field=field) from error
     listener.settimeout(0)
     return listener
+
+
+def identity(who: Account) -> dict[str, Any]:
+    """What makes a child that user's, for `subprocess` and its like."""
+    environment = {"env": child_environment(who.home, who.name)}
+    if os.geteuid() != 0:
+        return environment
+    return {**environment, "user": who.uid, "group": who.gid, "extra_groups": list(who.groups), "umask": 0o077}
+
+
+@contextmanager
+def settings_file(installation: Installation) -> Iterator[int]:
+    """The settings as an open file that a child inherits: a database password belongs in no argument list."""
+    settings = os.memfd_create("mooring-settings", 0)
+    try:
+        os.write(settings, dump(installation))
+        yield settings
+    finally:
+        os.close(settings)
 
 
 class Supervisor:
@@ -211,11 +231,9 @@ class Supervisor:
         return await child.wait()
 
     async def _start(self, role: str, fds: Mapping[str, int]) -> asyncio.subprocess.Process:
-        settings = os.memfd_create("mooring-settings", 0)
-        os.write(settings, dump(self._installation))
-        given = {"--settings": settings, "--lifeline": self._lifeline[0], **fds}
-        arguments = [f"{name}={fd}" for name, fd in given.items()]
-        try:
+        with settings_file(self._installation) as settings:
+            given = {"--settings": settings, "--lifeline": self._lifeline[0], **fds}
+            arguments = [f"{name}={fd}" for name, fd in given.items()]
             return await asyncio.create_subprocess_exec(
                 *self._program,
                 role,
@@ -224,16 +242,8 @@ class Supervisor:
                 stdin=asyncio.subprocess.DEVNULL,
                 # A session of its own: Ctrl-C in the terminal is for the supervisor alone, which stops them in order.
                 start_new_session=True,
-                env=child_environment(self._who.home, self._who.name),
-                **self._identity(),
+                **identity(self._who),
             )
-        finally:
-            os.close(settings)
-
-    def _identity(self) -> dict[str, Any]:
-        if os.geteuid() != 0:
-            return {}
-        return {"user": self._who.uid, "group": self._who.gid, "extra_groups": list(self._who.groups), "umask": 0o077}
 
     async def _stop(self, role: str, by: signal.Signals = signal.SIGTERM) -> None:
         child = self._children.get(role)

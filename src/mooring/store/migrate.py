@@ -4,6 +4,8 @@ Two servers that start at once wait for each other. A database that a newer Moor
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -30,8 +32,22 @@ async def migrate(database: Database) -> None:
         Misconfigured: a newer Mooring has written this database, or its file is damaged.
         Unavailable: the database is away; nothing was changed.
     """
-    try:
+    with _damage_named():
         await _bring_up_to_date(database)
+
+
+async def check(database: Database) -> None:
+    """Look whether `migrate` could do its work now; changes nothing. Raises what that would."""
+    with _damage_named():
+        # A lock that another holds for long, and a file or disk that takes nothing, show in a transaction that writes.
+        async with database.write() as connection:
+            _is_newest(await connection.run_sync(_current))
+
+
+@contextmanager
+def _damage_named() -> Iterator[None]:
+    try:
+        yield
     except Unavailable as error:
         cause = getattr(error.__cause__, "orig", None)
         if getattr(cause, "sqlite_errorcode", None) in _DAMAGED:

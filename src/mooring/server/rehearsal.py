@@ -1,0 +1,67 @@
+"""What a start would fail with, tried before anything is ended or begun: `python -m mooring.server.rehearsal FD [all]`.
+
+A process of its own, as the user that Mooring's parts run as: what root may read says nothing about them. The settings
+come in the open file FD, as a role's. What is wrong is on standard output, with an exit status as of a role.
+
+Tried is only what ends a start, or leaves it waiting. A template with a mistake, an engine or a Redis that is away keep
+none: Mooring says so itself when it runs.
+"""
+
+import asyncio
+import os
+import sys
+
+from mooring.accounts.disk import KeyFile, read_secret
+from mooring.errors import MooringError, outcome
+from mooring.gateway.authority import GivenCertificate
+from mooring.server.files import gateway_credential, make_folders, modules_key
+from mooring.settings import Home, Installation, load
+
+
+def main(settings: int, *, replacing: bool) -> None:
+    """Try it; with `replacing` also what a start would wait for, or what the Mooring that runs has found good."""
+    with os.fdopen(settings, "rb") as file:
+        file.seek(0)
+        installation = load(file.read())
+    try:
+        _certificate(installation)
+        if replacing:
+            _home(installation.home)
+            asyncio.run(_database(installation))
+    except MooringError as error:
+        sys.stdout.write(f"{error.detail}\n")
+        sys.exit(outcome(error).exit)
+
+
+def _certificate(installation: Installation) -> None:
+    # The local authority's is not asked for: with another domain it would be made anew below the gateway that runs.
+    chain, key = installation.listen.tls_certificate, installation.listen.tls_key
+    if chain is not None and key is not None:
+        GivenCertificate(chain, key).pem()
+
+
+def _home(home: Home) -> None:
+    make_folders(home)
+    gateway_credential(home)
+    modules_key(home)
+    KeyFile(home.keys).load()
+    read_secret(home.admin_token)
+
+
+async def _database(installation: Installation) -> None:
+    if installation.database_url is None and not installation.home.database.exists():
+        # Asking would make it.
+        return
+    # A plain start need not wait for its libraries.
+    from mooring.store.database import Database, database_url  # noqa: PLC0415
+    from mooring.store.migrate import check  # noqa: PLC0415
+
+    database = Database(database_url(installation.database_url, installation.home.database))
+    try:
+        await check(database)
+    finally:
+        await database.close()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), replacing="all" in sys.argv[2:])
