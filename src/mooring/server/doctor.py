@@ -181,7 +181,7 @@ def _held(root: CgroupRoot | None) -> Finding:
     if not missing:
         return Finding(Verdict.good, "limits", "memory, cpu and pids hold, by cgroup")
     detail = f"{', '.join(missing)}: not limited in workspaces of the process runtime"
-    return Finding(Verdict.notice, "limits", detail, _scope_command())
+    return Finding(Verdict.notice, "limits", detail, _scope_command('make up ARGS="--replace"'))
 
 
 def _possible(own: dict[str, Path]) -> Finding:
@@ -200,13 +200,13 @@ def _possible(own: dict[str, Path]) -> Finding:
     detail = f"this terminal's cgroup is not Mooring's own: {unlimited}, unless it starts in one"
     if limits:
         detail = f"{', '.join(missing)}: not to be limited here in workspaces of the process runtime"
-    return Finding(Verdict.notice, "limits", detail, _scope_command())
+    return Finding(Verdict.notice, "limits", detail, _scope_command("make up"))
 
 
-def _scope_command() -> str:
+def _scope_command(start: str) -> str:
     if not Path("/run/systemd/system").is_dir():
         return ""
-    return f"systemd-run{'' if os.geteuid() == 0 else ' --user'} --scope -p Delegate=yes make up"
+    return f"systemd-run{'' if os.geteuid() == 0 else ' --user'} --scope -p Delegate=yes {start}"
 
 
 def _terminals(mounts: str) -> Iterator[Finding]:
