@@ -53,7 +53,7 @@ async def test_a_route_that_comes_back_is_counted_again(edge: Gateway) -> None:
         await until(edge, "mooring_route_requests_total", 3)
 
 
-async def test_a_probe_that_fails_is_not_counted(edge: Gateway) -> None:
+async def test_a_probe_that_fails_is_neither_counted_nor_logged(edge: Gateway, tmp_path: Path) -> None:
     """Mooring asks an editor that starts again and again: its route would show errors that no person had."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -67,6 +67,9 @@ async def test_a_probe_that_fails_is_not_counted(edge: Gateway) -> None:
     assert (await edge.get("b.test")).status == 502
     await until(edge, "mooring_route_requests_total", 1, "later")
     assert await counter(edge, "mooring_route_requests_total") == 1
+    (log,) = tmp_path.rglob("error.log")
+    assert 'host: "b.test' in (told := log.read_text())
+    assert "a.test" not in told
 
 
 async def test_an_open_socket_is_counted_while_it_is_open(edge: Gateway) -> None:

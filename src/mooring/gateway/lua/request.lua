@@ -64,9 +64,13 @@ local function located(state)
 end
 
 -- The location that sends the request on, nil when it is the one that the request is in.
-local function location_of(backend)
+local function location_of(state)
+    local backend = state.backend
     if backend.files then
         return "@files"
+    end
+    if state.subject == access.PROBE then
+        return "@probed"
     end
     return backend.tls and not backend.tls.verify and "@unverified" or nil
 end
@@ -121,7 +125,7 @@ local function forward(state)
         mirror.request(state)
     end
     count(state)
-    local location = location_of(state.backend)
+    local location = location_of(state)
     if location then
         if not state.counted then
             handover.keep(state)
