@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mooring.gateway.config import Modules
-from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Match, Route
+from mooring.model.routes import Access, Backend, BackendTls, Filters, HeaderFilter, Match, PathMatch, Route
 from mooring.settings import Home
 from support.certificates import server_context
 from support.nginx import CONSOLE, Gateway, Request, backend, gateway, ok, settings
@@ -191,12 +191,47 @@ async def test_files_are_served_and_nothing_outside_their_folder(edge: Gateway, 
     assert (await edge.get("s.test", "/sub/")).body == b"sub"
     assert (await edge.get("s.test", "/a%20b$x.txt?q")).body == b"odd"
     assert {(await edge.get("s.test", f"/c{plus}.html?a+b")).body for plus in ("++", "%2B+")} == {b"plus"}
-    assert (await edge.get("p.test", "/docs/sub")).body == b"sub"
-    assert (await edge.get("p.test", "/docs")).body == b"root"
+    assert (await edge.get("p.test", "/docs/sub/")).body == b"sub"
+    assert (await edge.get("p.test", "/docs/")).body == b"root"
     for path in ("/nothing", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/sub/..;/../secret", "/link"):
         reply = await edge.get("s.test", path)
         assert reply.status in (400, 403, 404)
         assert reply.body != b"secret"
+
+
+async def test_a_folder_without_a_slash_is_sent_to_the_one_with(edge: Gateway, tmp_path: Path) -> None:
+    """The relative links of its page would lead beside it; the browser stays at its host, path and query."""
+    folder, outside = tmp_path / "site", tmp_path / "outside"
+    for made in (folder / "sub", folder / "sub/c d", outside / "sub"):
+        made.mkdir(parents=True, exist_ok=True)
+        (made / "index.html").write_text("page")
+    (folder / "file").write_text("file")
+    (folder / "link").symlink_to(outside)
+    backends = (Backend(files=str(folder)),)
+    await edge.publish(
+        route("site", host="s.test", backends=backends),
+        route("below", host="p.test", path="/ws/x", backends=backends, filters=Filters(strip_prefix=True)),
+        route("moved", host="m.test", path="/a", backends=backends, filters=Filters(rewrite_prefix="/sub")),
+        route("exact", host="e.test", path="/sub", path_match=PathMatch.exact, backends=backends),
+    )
+    for host, path, where in (
+        ("s.test", "/sub?a=1&b", "/sub/?a=1&b"),
+        ("s.test", "/sub/c%20d", "/sub/c%20d/"),
+        ("s.test", "//sub", "//sub/"),
+        ("p.test", "/ws/x", "/ws/x/"),
+        ("p.test", "/ws/x/sub", "/ws/x/sub/"),
+        ("p.test", "/ws/x//sub", "/ws/x//sub/"),
+        ("m.test", "/a", "/a/"),
+    ):
+        for method in ("GET", "HEAD"):
+            reply = await edge.ask(method, host, path)
+            assert (reply.status, reply.headers["location"]) == (302, f"http://{edge.authority(host)}{where}")
+    assert (await edge.get("m.test", "/a/c%20d/")).body == b"page"
+    assert (await edge.get("e.test", "/sub")).body == b"page"
+    assert (await edge.get("s.test", "/file")).body == b"file"
+    # Nothing is said of what lies behind a link.
+    assert {(await edge.get("s.test", path)).status for path in ("/link/sub", "/link/none", "/link")} <= {403, 404}
+    assert (await edge.ask("POST", "s.test", "/sub")).status == 405
 
 
 async def test_pages_and_problems_say_why_nothing_is_served(edge: Gateway) -> None:

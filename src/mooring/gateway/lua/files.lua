@@ -17,7 +17,7 @@ int utimensat(int folder, const char *path, const mooring_timespec times[2], int
 ]])
 
 local HERE, NO_FOLLOW, BASIC = -100, 0x100, 0x7ff
-local REGULAR, KIND = 0x8000, 0xf000
+local REGULAR, FOLDER, KIND = 0x8000, 0x4000, 0xf000
 local OMIT = 0x3ffffffe
 local READ_AGAIN_S = 3600
 
@@ -38,6 +38,18 @@ function _M.read(path, now)
         C.utimensat(HERE, path, times, NO_FOLLOW)
     end
     return tonumber(found.size), changed
+end
+
+-- Whether `below` is a folder below `root`, with no link on the way from there.
+function _M.is_folder(root, below)
+    local path = root
+    for name in string.gmatch(below, "[^/]+") do
+        path = path .. "/" .. name
+        if C.statx(HERE, path, NO_FOLLOW, BASIC, found) ~= 0 or bit.band(found.mode, KIND) ~= FOLDER then
+            return false
+        end
+    end
+    return true
 end
 
 -- A text that is another one whenever the file is, false when there is none; links are followed.

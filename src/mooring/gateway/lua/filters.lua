@@ -1,4 +1,5 @@
 -- What a route changes on the way to the backend, and what it answers instead of one.
+local files = require("files")
 local sub = string.sub
 
 local _M = {}
@@ -129,10 +130,22 @@ function _M.redirect(state)
     return ngx.redirect(scheme .. "://" .. place .. state.query, redirect.status)
 end
 
+-- A folder's page below a path without a slash behind it: relative links in it would lead beside the folder.
+local function lacks_slash(state, path)
+    local method = ngx.req.get_method()
+    return sub(state.path, -1) ~= "/" and (method == "GET" or method == "HEAD")
+        -- A route of just this path has none for the one with the slash.
+        and not state.route.exact and files.is_folder(state.backend.files, path)
+end
+
 -- The folder and the file in it: the decoded path, from which `guard` has kept every encoded dot and slash.
 function _M.file(state)
     -- In a path a plus is one; only in a form's fields it is a space.
     local path = ngx.unescape_uri((string.gsub(string.match(_M.target(state), "^[^?]*"), "%+", "%%2B")))
+    if lacks_slash(state, path) then
+        -- With the host, since a path of two slashes would name another one.
+        return ngx.redirect(ngx.var.scheme .. "://" .. state.authority .. state.path .. "/" .. state.query, 302)
+    end
     ngx.var.mooring_root = state.backend.files
     -- `/+$` would be tried from each of thousands of slashes that are not the last ones.
     ngx.var.mooring_file = string.match(path, "^.*[^/]") or ""
