@@ -17,6 +17,7 @@ from mooring.server.goproxy import Served
 from support import goproxies
 from support.goproxies import BIG, SMALL, doubting, get, running, wait_for
 from support.goupstream import DATABASE, Fault, Upstream, go, make_zip
+from support.waiting import until
 
 
 @pytest.fixture
@@ -313,6 +314,7 @@ def test_a_partial_file_is_never_seen_and_repaired(config: Config, upstream: Ups
     (config.root / "cache/download" / f"{SMALL}.zip").write_bytes(b"")
     with running(config) as proxy:
         assert get(proxy, f"{SMALL}.zip").content == upstream.files[f"{SMALL}.zip"]
+        until(lambda: not (config.root / "spool/abandoned").exists())
     assert list((config.root / "spool").iterdir()) == []
 
 

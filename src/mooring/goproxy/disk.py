@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import IO
 
 from mooring.errors import Unavailable
+from mooring.goproxy import leftovers
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.ports import Entry
 
-_JUST_MADE_S = 30.0
-"""A file of the spool is locked by its writer a moment after it was made, and a small one never."""
 _READ_AGAIN_S = 3600.0
 _BELIEVED_S = 60.0
 """A disk that took a file is believed to take another one for so long, unless it is full or read-only by then."""
@@ -67,11 +66,11 @@ class DiskStore:
 
     def __init__(self, root: Path) -> None:
         self._download = root / "cache" / "download"
-        self.spool = root / "spool"
+        self.spool = root / leftovers.SPOOL
         self._saved_at = float("-inf")
 
     def prepare(self) -> None:
-        """Make the folders; remove what killed processes left in the spool.
+        """Make the folders.
 
         Raises:
             Unavailable: the folders cannot be made.
@@ -79,14 +78,8 @@ class DiskStore:
         try:
             self._download.mkdir(parents=True, exist_ok=True)
             self.spool.mkdir(mode=0o700, exist_ok=True)
-            left = list(self.spool.iterdir())
         except OSError as error:
             raise _translated(error) from error
-        for path in left:
-            # Another replica's download may end now; and what root's process left is root's to remove.
-            with contextlib.suppress(OSError):
-                if _abandoned(path):
-                    path.unlink()
 
     async def healthy(self) -> None:
         # Asked every two seconds for ever: to write a file each time would keep an idle disk awake.
@@ -135,6 +128,8 @@ class DiskStore:
         try:
             fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
+                # What is not locked is what a killed process left behind.
+                fcntl.flock(fd, fcntl.LOCK_EX)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -163,6 +158,8 @@ class DiskStore:
     def _place(self, name: str, file: str, fd: int) -> None:
         # A rename may reach the disk before the bytes do: after a power cut the file would be there, and empty.
         os.fdatasync(fd)
+        # The index has what came by this moment: verifying a zip takes seconds in which nobody sees it.
+        os.utime(fd)
         os.fchmod(fd, 0o644)
         target = f"{self._download}/{name}"
         try:
@@ -209,18 +206,6 @@ def _some(walk: Iterator[Entry]) -> list[Entry]:
         return [entry for _, entry in zip(range(512), walk, strict=False)]
     except OSError as error:
         raise Unavailable(f"{error.filename} cannot be listed: {error.strerror}") from error
-
-
-def _abandoned(file: Path) -> bool:
-    """Whether nobody writes a file any more: a lock ends with the process that holds it."""
-    fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.fstat(fd).st_mtime < time.time() - _JUST_MADE_S
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(fd)
 
 
 def _has_room(folder: Path) -> bool:

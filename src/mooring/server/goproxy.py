@@ -15,7 +15,7 @@ import uvloop
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, Misconfigured, MooringError, NotFound
-from mooring.goproxy import asgi, chain, goenv, service
+from mooring.goproxy import asgi, chain, goenv, leftovers, service
 from mooring.goproxy.access import Access
 from mooring.goproxy.audit import Recorded
 from mooring.goproxy.catalog import Catalog
@@ -50,6 +50,7 @@ from mooring.settings import environment
 log = structlog.get_logger(__name__)
 
 _EVICT_EVERY_S = 600.0
+_SWEEP_EVERY_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,13 +262,24 @@ def _returns(sources: Sources, recorded: Recorded, proxy: service.Proxy) -> Call
 
 @asynccontextmanager
 async def bounded(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
-    """Until the end of the block store and clones are kept below these limits: one proxy's at a time for a store."""
+    """Until the end of the block store and clones are kept below these limits, and without what killed processes left.
+
+    One proxy's at a time for a store.
+    """
     async with Tasks("bounds") as tasks:
+        tasks.forever("leftovers", _sweep(config.root))
         if config.max_bytes is not None:
             tasks.forever("eviction", _evict(goproxy.eviction, config.max_bytes))
         if isinstance(goproxy.direct, VersionControl):
             tasks.forever("clones", goproxy.direct.bound())
         yield
+
+
+async def _sweep(root: Path) -> None:
+    while True:
+        # Again and again: what was being written when the process before us was killed is too young at our start.
+        await asyncio.to_thread(leftovers.sweep, root)
+        await asyncio.sleep(_SWEEP_EVERY_S)
 
 
 async def _evict(eviction: Eviction, max_bytes: int) -> None:

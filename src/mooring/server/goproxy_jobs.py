@@ -2,17 +2,15 @@
 
 import asyncio
 import errno
-import fcntl
 import lzma
 import os
 import secrets
 import shutil
 import tarfile
 import tempfile
-import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from mooring.goproxy import access, program
 from mooring.goproxy.config import Config
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.folder import Folder
+from mooring.goproxy.leftovers import unpacking
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
 from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
@@ -33,9 +32,6 @@ _GRAPH_WITHIN_S = 1800.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWNLOAD = "cache/download/"
 _SUMDB = "sumdb/"
-_IMPORT = ".mooring-import-"
-"""Nobody else calls a folder so: what is left of such a name is removed, and a person chose what is beside it."""
-_JUST_MADE_S = 60.0
 _FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
 
 
@@ -247,7 +243,7 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
         return
     root.mkdir(parents=True, exist_ok=True)
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
-    with _unpacking(root) as folder:
+    with unpacking(root) as folder:
         try:
             _extract(source, folder / _DOWNLOAD)
         except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:
@@ -258,28 +254,6 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
                 raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
             raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
         yield folder / _DOWNLOAD
-
-
-@contextmanager
-def _unpacking(root: Path) -> Iterator[Path]:
-    """A folder below `root` that is gone afterwards, as are by then those of imports that were killed."""
-    for left in root.glob(f"{_IMPORT}*"):
-        with suppress(OSError), _locked(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
-            # One that was made just now is about to be locked.
-            if left.stat().st_mtime < time.time() - _JUST_MADE_S:
-                shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=_IMPORT, dir=root) as made, _locked(Path(made), fcntl.LOCK_SH):
-        yield Path(made)
-
-
-@contextmanager
-def _locked(folder: Path, how: int) -> Iterator[None]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, how)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _extract(source: Path, to: Path) -> None:

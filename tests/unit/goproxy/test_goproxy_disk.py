@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import Unavailable
-from mooring.goproxy import disk
+from mooring.goproxy import disk, leftovers
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.eviction import Eviction
 from mooring.goproxy.memory import MemoryStore
@@ -61,8 +61,10 @@ async def test_what_another_user_left_in_the_spool_stops_nobody(copied: DiskStor
     """A killed `warm` of root's leaves what the proxy may not even open; it serves all the same."""
     copied.spool.joinpath("left").write_bytes(b"half a zip")
     copied.spool.joinpath("left").chmod(0o600)
+    os.utime(copied.spool / "left", (1, 1))
     with somebody_else():
         copied.prepare()
+        leftovers.sweep(copied.spool.parent)
         assert await copied.open(NAME)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import Misconfigured
+from mooring.goproxy import leftovers
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.ledger import Ledger
 from support.killing import killed_at
@@ -59,17 +60,17 @@ def test_a_save_is_there_or_not(tmp_path: Path, before: bytes | None) -> None:
 
 
 def test_what_was_left_in_the_spool_goes(tmp_path: Path) -> None:
-    """After a kill the next start removes what nobody writes any more, and nothing that another process writes."""
+    """After a kill a sweep removes what nobody writes any more, and nothing that another process writes."""
     kept = store(tmp_path)
-    leftovers = 0
+    left = 0
     for point in count():
         if not killed_at(point, partial(kept._put, NAME, ZIP)):
             break
-        leftovers += len(list(kept.spool.iterdir()))
-    assert leftovers
+        left += len(list(kept.spool.iterdir()))
+    assert left
     for file in kept.spool.iterdir():
         os.utime(file, (1, 1))
-    store(tmp_path)
+    leftovers.sweep(tmp_path)
     assert list(kept.spool.iterdir()) == []
 
 

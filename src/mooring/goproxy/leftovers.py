@@ -1,0 +1,59 @@
+"""What killed processes left below a store's folder: half a file in the spool, and what an import had unpacked.
+
+Whoever writes there holds a lock, which ends with its process. So nothing that is being written is ever removed, in
+this process or another one, and what nobody holds goes. Blocking.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SPOOL = "spool"
+_IMPORT = ".mooring-import-"
+"""Nobody else calls a folder so: what is left of such a name is removed, and a person chose what is beside it."""
+_JUST_MADE_S = 30.0
+"""What is younger stays: it is locked a moment after it was made."""
+
+
+def sweep(root: Path) -> None:
+    """Remove what nobody writes any more. What another user's process left is that user's to remove."""
+    for file in _found(root, f"{SPOOL}/*"):
+        _remove(file, os.O_RDWR, Path.unlink)
+    for folder in _found(root, f"{_IMPORT}*"):
+        _remove(folder, os.O_RDONLY | os.O_DIRECTORY, shutil.rmtree)
+
+
+def _found(root: Path, pattern: str) -> list[Path]:
+    with suppress(OSError):
+        return list(root.glob(pattern))
+    return []
+
+
+def _remove(left: Path, how: int, remove: Callable[[Path], None]) -> None:
+    with suppress(OSError), _locked(left, how, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        if left.stat().st_mtime < time.time() - _JUST_MADE_S:
+            remove(left)
+
+
+@contextmanager
+def unpacking(root: Path) -> Iterator[Path]:
+    """A folder below `root` that is gone afterwards, as is by then what killed imports left."""
+    sweep(root)
+    made = tempfile.TemporaryDirectory(prefix=_IMPORT, dir=root)
+    with made, _locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):
+        yield Path(made.name)
+
+
+@contextmanager
+def _locked(path: Path, how: int, lock: int) -> Iterator[None]:
+    fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, lock)
+        yield
+    finally:
+        os.close(fd)
