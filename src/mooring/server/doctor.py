@@ -127,6 +127,9 @@ def _home(home: Home) -> Iterator[Finding]:
     if not home.root.exists():
         yield Finding(Verdict.notice, "home", f"{home.root} is made at the first start", "make up")
         return
+    if not home.root.is_dir():
+        yield Finding(Verdict.wrong, "home", f"{home.root} is no folder: name one with --home or MOORING_HOME")
+        return
     if _is_read_only(home.root):
         yield Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
         return
@@ -137,7 +140,8 @@ def _home(home: Home) -> Iterator[Finding]:
         remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
         yield Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
         return
-    if home.root.stat().st_mode & 0o077:
+    # Of any other folder this advice would be the end: of /etc, of somebody's own.
+    if home.root.stat().st_mode & 0o077 and (home.root / "lock").exists():
         yield Finding(
             Verdict.wrong, "home", f"{home.root} is open to other users", f"chmod 700 {shlex.quote(str(home.root))}"
         )

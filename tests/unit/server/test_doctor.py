@@ -75,13 +75,26 @@ def test_a_machine_without_a_home(tmp_path: Path) -> None:
 
 
 def test_a_home_that_others_can_read(home: Home) -> None:
-    """The command that closes it can be pasted, whatever the path."""
+    """The command that closes it can be pasted, whatever the path; of a folder that is none nothing is said."""
     home.root.chmod(0o755)
+    found = _found(home, "home")
+    assert found is not None
+    assert found.verdict is Verdict.good
+    with locked(home):
+        pass
     found = _found(home, "home")
     assert found is not None
     assert found.verdict is Verdict.wrong
     subprocess.run(found.remedy, shell=True, check=True)  # noqa: S602 - as a person would paste it
     assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_is_no_folder() -> None:
+    """Nothing is to be typed that would change what is there."""
+    found = _found(Home(Path("/dev/null")), "home")
+    assert found is not None
+    assert (found.verdict, found.remedy) == (Verdict.wrong, "")
+    assert found.detail.startswith("/dev/null is no folder")
 
 
 @pytest.mark.parametrize("closed", ["home", "above"])
