@@ -74,6 +74,10 @@ async def test_a_kept_file_needs_no_role(gate: Front) -> None:
     assert (await gate.gateway.raw(whole.encode())).body == INFO
     answer = await gate.get(f"{X}.info", token=token, method="HEAD")
     assert (answer.status, answer.headers["content-length"], answer.body) == (200, str(len(INFO)), b"")
+    # A range is GET's alone.
+    for method, status, length in (("GET", 206, "16"), ("HEAD", 200, "3000")):
+        answer = await gate.get(f"{X}.zip", token=token, method=method, Range="bytes=5-20")
+        assert (answer.status, answer.headers["content-length"]) == (status, length)
 
 
 async def test_whoever_is_not_known_is_left_to_the_role(gate: Front) -> None:

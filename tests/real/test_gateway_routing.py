@@ -189,6 +189,9 @@ async def test_files_are_served_and_nothing_outside_their_folder(edge: Gateway, 
     )
     assert (await edge.get("s.test", "/")).body == b"root"
     assert (await edge.get("s.test", "/sub/")).body == b"sub"
+    for method, status, length in (("GET", 206, "2"), ("HEAD", 200, "3")):
+        reply = await edge.ask(method, "s.test", "/sub/", {"Range": "bytes=1-2"})
+        assert (reply.status, reply.headers["content-length"]) == (status, length)
     assert (await edge.get("s.test", "/a%20b$x.txt?q")).body == b"odd"
     assert {(await edge.get("s.test", f"/c{plus}.html?a+b")).body for plus in ("++", "%2B+")} == {b"plus"}
     assert (await edge.get("p.test", "/docs/sub/")).body == b"sub"

@@ -146,6 +146,10 @@ function _M.file(state)
         -- With the host, since a path of two slashes would name another one.
         return ngx.redirect(ngx.var.scheme .. "://" .. state.authority .. state.path .. "/" .. state.query, 302)
     end
+    if ngx.req.get_method() == "HEAD" then
+        -- Ranges are GET's alone (RFC 9110, 14.2); nginx would tell the length of one.
+        ngx.req.clear_header("Range")
+    end
     ngx.var.mooring_root = state.backend.files
     -- `/+$` would be tried from each of thousands of slashes that are not the last ones.
     ngx.var.mooring_file = string.match(path, "^.*[^/]") or ""
