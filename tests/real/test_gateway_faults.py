@@ -21,7 +21,7 @@ from mooring.gateway.compile import bucket_key
 from mooring.gateway.config import NginxSettings
 from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, record_path, write_record
 from mooring.gateway.nginx import NginxSink
-from mooring.gateway.processes import members, process
+from mooring.gateway.processes import process, processes
 from mooring.gateway.supervise import Nginx
 from mooring.model.routes import Access, Filters, Redirect, Route
 from mooring.routes.ports import Revision
@@ -167,6 +167,27 @@ async def test_a_leftover_is_ended_before_the_port_is_bound(tmp_path: Path) -> N
     await nginx.stop()
 
 
+async def test_one_that_nobody_recorded_is_ended(tmp_path: Path) -> None:
+    """An agent that is killed right after it started nginx has not said which; its workers are found without it too."""
+    with listening() as listener:
+        first = Nginx(settings(tmp_path, listener.getsockname()[1]), [listener])
+        await first.start()
+        record_path(first.settings.home).unlink()
+        await until(lambda: len(orphans(first.settings.home)) == 1 + first.settings.workers)
+        second = Nginx(first.settings, [listener])
+        await second.start()
+        assert first.pid is not None
+        assert process(first.pid) is None
+        await first._reap()
+        assert second.pid is not None
+        record_path(first.settings.home).unlink()
+        os.kill(second.pid, signal.SIGKILL)
+        await until(lambda: len(orphans(first.settings.home)) == first.settings.workers)
+        await asyncio.to_thread(end_leftover_nginx, first.settings.home)
+        assert not orphans(first.settings.home)
+        await second.stop()
+
+
 @pytest.mark.parametrize(("name", "user"), [("nginx", "nobody"), ("other", "root")])
 async def test_a_record_makes_root_end_nothing_else(tmp_path: Path, name: str, user: str) -> None:
     """Whoever owns the home could write any number into it: what is another's, or no nginx, is left alone."""
@@ -175,7 +196,7 @@ async def test_a_record_makes_root_end_nothing_else(tmp_path: Path, name: str, u
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         program = shutil.copy("/bin/sleep", Path(folder, name))
-        bystander = subprocess.Popen([program, "1000"], user=user, start_new_session=True)
+        bystander = subprocess.Popen([program, "1000"], user=user, start_new_session=True, cwd=home.gateway)
         try:
             found = process(bystander.pid)
             assert found is not None
@@ -207,7 +228,7 @@ async def test_one_that_cannot_be_noted_is_ended(tmp_path: Path) -> None:
             await nginx.start()
         assert nginx.pid is not None
         unnoted = nginx.pid
-        await until(lambda: not list(members(unnoted)))
+        await until(lambda: not any(found.group == unnoted for found in processes()))
         obstacle.rmdir()
         await nginx.start()
         assert master(nginx.settings.home) == process(nginx.pid)

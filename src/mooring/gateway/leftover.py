@@ -7,7 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mooring.gateway.processes import Process, members, process
+from mooring.gateway.processes import Process, process, processes, works_in
 from mooring.settings import Home
 
 _END_WITHIN_S = 2.0
@@ -54,9 +54,14 @@ def master(home: Home) -> Process | None:
 
 
 def orphans(home: Home) -> list[Process]:
-    """Every living nginx of the recorded group: master and workers, or workers that a killed master left."""
+    """Every living nginx of this home, or of the recorded group: master and workers, or workers without a master.
+
+    It works in the home's folder, which tells also one whose agent was killed before it could record it.
+    """
     record = read_record(home)
-    return [found for found in members(record.pid) if _ours(found, home)] if record else []
+    group = record.pid if record else None
+    ours = (found for found in processes() if _ours(found, home))
+    return [found for found in ours if found.group == group or works_in(found.pid, home.gateway)]
 
 
 def end_leftover_nginx(home: Home) -> None:

@@ -33,8 +33,16 @@ def process(pid: int) -> Process | None:
     return Process(pid, int(fields[19]), int(fields[2]), head.partition("(")[2], uid)
 
 
-def members(group: int) -> Iterator[Process]:
-    """The living processes of a process group."""
+def processes() -> Iterator[Process]:
+    """The living processes of the machine."""
     for entry in PROC.iterdir():
-        if entry.name.isdecimal() and (found := process(int(entry.name))) and found.group == group:
+        if entry.name.isdecimal() and (found := process(int(entry.name))):
             yield found
+
+
+def works_in(pid: int, folder: Path) -> bool:
+    """Whether that is the process's working folder; not when it may not be asked, or either is gone."""
+    try:
+        return (PROC / str(pid) / "cwd").samefile(folder)
+    except OSError:
+        return False

@@ -141,8 +141,8 @@ class Nginx:
         try:
             write_record(self.settings.home, Record(started.pid, started.started, fingerprint(self.settings)))
         except OSError:
-            # A full disk: without a record the next try, or the next agent, would start a second one beside it. Its
-            # workers are of its group, and would hold the port without it.
+            # A full disk: without a record no agent adopts it. Its workers are of its group, and would hold the port
+            # without it.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(started.pid, signal.SIGKILL)
             raise
@@ -176,6 +176,8 @@ class Nginx:
             return await asyncio.create_subprocess_exec(
                 self.settings.binary,
                 *("-p", f"{folder}/", "-c", "nginx.conf", "-e", "error.log"),
+                # By it an nginx is found that nobody lived to record.
+                cwd=folder,
                 env=environment() | {"NGINX": "".join(f"{fd};" for fd in fds)},
                 pass_fds=fds,
                 stdin=asyncio.subprocess.DEVNULL,
