@@ -84,9 +84,9 @@ class Api:
         try:
             return Health.model_validate_json(self._ask(self._http.build_request("GET", "/readyz")).content)
         except httpx2.TransportError as error:
-            raise self.endpoint.silent(_why(error)) from error
+            raise self.endpoint.silent(error) from error
         except ValidationError as error:
-            raise self.endpoint.silent("its gateway runs, the server behind it does not answer") from error
+            raise self.endpoint.unanswered("its gateway runs, the server behind it does not answer") from error
 
     def get(self, path: str, answer: type[T], **query: Query) -> T:
         """One document."""
@@ -184,7 +184,7 @@ class Api:
         except httpx2.ReadTimeout:
             return
         except httpx2.TransportError as error:
-            raise self.endpoint.silent(_why(error)) from error
+            raise self.endpoint.silent(error) from error
 
     def workspace(self, reference: str) -> Workspace:
         """The workspace that a person means: `name` (one's own), `owner/name` or an id; a name goes before an id.
@@ -242,7 +242,7 @@ class Api:
             request = self._http.build_request(method, _path(path, query or {}), content=content, headers=headers)
             response = self._ask(request)
         except httpx2.TransportError as error:
-            raise self.endpoint.silent(_why(error)) from error
+            raise self.endpoint.silent(error) from error
         if not response.is_success:
             _refuse(response)
         return response
@@ -256,15 +256,6 @@ def connect(*, timeout_s: float = TIMEOUT_S) -> Api:
 def _path(path: str, query: Mapping[str, Query]) -> str:
     given = {k: str(v).lower() if isinstance(v, bool) else v for k, v in query.items() if v is not None}
     return f"/api/v1/{path}" + (f"?{urlencode(given)}" if given else "")
-
-
-def _why(error: httpx2.TransportError) -> str:
-    cause: BaseException = error
-    while (deeper := cause.__cause__ or cause.__context__) is not None:
-        cause = deeper
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror.lower()
-    return str(error) or type(error).__name__
 
 
 def _refuse(response: httpx2.Response) -> NoReturn:

@@ -58,8 +58,19 @@ class Endpoint:
             return None
         return ssl.create_default_context(cafile=self.authority)
 
-    def silent(self, why: object) -> Unavailable:
-        """The error of a server that does not answer: says what to type."""
+    def silent(self, error: Exception) -> Unavailable:
+        """The error of a server that does not answer, or whom nobody vouches for: says what to type."""
+        cause: BaseException = error
+        while (deeper := cause.__cause__ or cause.__context__) is not None:
+            cause = deeper
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            text = _("the certificate of {url} is not trusted ({why}). SSL_CERT_FILE names the file of its authority")
+            return Unavailable(text.format(url=self.url, why=cause.verify_message))
+        strerror = cause.strerror if isinstance(cause, OSError) else None
+        return self.unanswered(strerror.lower() if strerror else str(error) or type(error).__name__)
+
+    def unanswered(self, why: str) -> Unavailable:
+        """The same for a reason that is no error's."""
         text = _("Mooring does not answer at {url} ({why}).").format(url=self.url, why=why)
         hint = _("Start it: mooring up") if self.local else _("Is it running, and is its address right?")
         return Unavailable(f"{text} {hint}")
