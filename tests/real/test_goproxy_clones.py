@@ -76,6 +76,33 @@ async def test_what_a_killed_process_set_aside_goes(tmp_path: Path, git: GitServ
             await asyncio.sleep(0.01)
 
 
+async def test_what_a_killed_run_left_goes(tmp_path: Path, git: GitServer) -> None:
+    """A zip that nobody took, what was unpacked of it, and the locks of git, for which the next fetch would fail."""
+    go_command = command(tmp_path, git, clones_bytes=2**30)
+    async with Tasks("test") as tasks:
+        control = VersionControl(go_command, Once(tasks))
+        _ = await go_command.run("mod", "download", "-json", f"{git.module('a')}@v1.0.0")
+        (clone,) = go_command.clones.all()
+        (clone.folder / "shallow.lock").touch()
+        (clone.folder / "refs/tags/v1.1.0.lock").touch()
+        go_command.sweep()
+        assert [file for file in go_command.modcache.rglob("*") if file.suffix in (".zip", ".ziphash", ".go")] == []
+        assert [path.name for path in go_command.modcache.iterdir()] == ["cache"]
+        git.publish("a", "v1.1.0")
+        assert await control.small(ask(git.module("a"), "v1.1.0", Kind.mod))
+        assert [clone.folder for clone in go_command.clones.all()] == [clone.folder]
+
+
+async def test_nothing_that_is_being_read_goes(tmp_path: Path, git: GitServer) -> None:
+    """A sweep, here or in another process, leaves a zip that is on its way into the store."""
+    go_command = command(tmp_path, git, clones_bytes=2**30)
+    async with Tasks("test") as tasks:
+        control = VersionControl(go_command, Once(tasks))
+        async with control.zip(ask(git.module("a"), "v1.0.0", Kind.zip)) as download:
+            go_command.sweep()
+            assert sum([len(chunk) async for chunk in download.chunks]) == download.size
+
+
 async def test_no_clone_goes_below_a_run(tmp_path: Path, git: GitServer) -> None:
     """While another process runs the go command every clone stays; afterwards they go."""
     go_command = command(tmp_path, git, clones_bytes=0)

@@ -9,6 +9,8 @@ import fcntl
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,20 +73,33 @@ class Clones:
         for folder in self._folder.glob(f"*{_GONE}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _set_aside(self, clones: list[Clone]) -> bool:
-        """Rename them, which takes no time; False when somebody uses one."""
+    def unlock(self) -> None:
+        """Remove the locks of killed runs of git: the next fetch would fail. Within `alone`."""
+        for lock in self._folder.glob("*/**/*.lock"):
+            lock.unlink(missing_ok=True)
+
+    @contextmanager
+    def alone(self) -> Iterator[bool]:
+        """Whether nobody holds them, here or in another process; then nobody will before the end of the block."""
         fd = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            for clone in clones:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(fd)
+
+    def _set_aside(self, clones: list[Clone]) -> bool:
+        """Rename them, which takes no time; False when somebody uses one."""
+        with self.alone() as alone:
+            for clone in clones if alone else ():
                 with contextlib.suppress(FileNotFoundError):
                     clone.folder.rename(f"{clone.folder}{_GONE}{secrets.token_hex(6)}")
                 clone.folder.with_suffix(".info").unlink(missing_ok=True)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(fd)
-        return True
+        return alone
 
 
 def _size(folder: Path) -> int:

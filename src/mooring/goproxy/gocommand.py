@@ -11,7 +11,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -178,11 +179,7 @@ class GoCommand:
             Unavailable: anything else that went wrong.
         """
         asked = arguments[-1]
-        try:
-            held = await asyncio.to_thread(self.clones.hold)
-        except OSError as error:
-            raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
-        try:
+        async with self.holding() as held:
             ended = await self._run(str(self.go), *arguments, held=held)
             if ended.status == 0:
                 return ended.output
@@ -190,10 +187,24 @@ class GoCommand:
             if repository := unreadable.unexplained(asked, text):
                 ended = await self._run("git", "ls-remote", repository, "HEAD", held=held)
                 text += _bounded(ended.errors.decode(errors="replace"))
-        finally:
-            os.close(held)
         about_access = await asyncio.to_thread(unreadable.explained, asked, text, self.credentials.netrc)
         raise about_access or translated(asked, text)
+
+    @asynccontextmanager
+    async def holding(self) -> AsyncIterator[int]:
+        """Nothing that runs make below `folder` is swept before the end of the block; what programs inherit for it.
+
+        Raises:
+            Unavailable: the folder cannot be written.
+        """
+        try:
+            held = await asyncio.to_thread(self.clones.hold)
+        except OSError as error:
+            raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
+        try:
+            yield held
+        finally:
+            os.close(held)
 
     async def _run(self, *arguments: str, held: int) -> program.Ended:
         """How a program ended."""
@@ -214,10 +225,29 @@ class GoCommand:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
         finally:
             if status != 0:
-                await asyncio.to_thread(self._sweep)
+                await asyncio.to_thread(self._drop_packs)
         return ended
 
-    def _sweep(self) -> None:
+    def sweep(self) -> None:
+        """Remove what killed runs left, unless one is under way: zips, what was unpacked of them, locks. Blocking.
+
+        Raises:
+            OSError: something cannot be removed.
+        """
+        self.clones.sweep()
+        with self.clones.alone() as alone:
+            if not alone:
+                return
+            self.clones.unlock()
+            downloads = self.modcache / "cache" / "download"
+            for pattern in ("*.zip", "*.ziphash", "*.tmp"):
+                for file in downloads.rglob(pattern):
+                    file.unlink(missing_ok=True)
+            for folder in self.modcache.glob("*"):
+                if folder.name != "cache":
+                    self.clean(folder)
+
+    def _drop_packs(self) -> None:
         """Packs that a run did not live to finish would fill the disk, try after try."""
         oldest = time.time() - self.limits.within_s
         for file in (self.modcache / "cache" / "vcs").glob("*/objects/pack/tmp_*"):

@@ -60,17 +60,17 @@ class VersionControl:
             await asyncio.to_thread(self._command.clones.used, url)
 
     async def bound(self) -> None:
-        """Keep the clones within their limit; for ever."""
-        try:
-            await asyncio.to_thread(self._command.clones.sweep)
-        except OSError as error:
-            log.warning("clones that were set aside stay", error=str(error))
+        """Keep the clones within their limit, and remove what killed runs left; for ever."""
         while True:
+            for bound in (self._sweep, self.shrink):
+                try:
+                    await bound()
+                except OSError as error:
+                    log.warning("what runs of the go command left stays", error=str(error))
             await asyncio.sleep(_BOUND_EVERY_S)
-            try:
-                await self.shrink()
-            except OSError as error:
-                log.warning("clones stay beyond their limit", error=str(error))
+
+    async def _sweep(self) -> None:
+        await asyncio.to_thread(self._command.sweep)
 
     async def shrink(self) -> list[Clone]:
         """Remove the clones that were used longest ago while all are beyond their limit; those that went."""
@@ -93,7 +93,7 @@ class VersionControl:
 
     @asynccontextmanager
     async def zip(self, ask: Ask) -> AsyncIterator[Download]:
-        async with self._turn:
+        async with self._turn, self._command.holding():
             output = await self._command.run("mod", "download", "-json", f"{ask.module}@{ask.version}")
             found = json.loads(output)
             if found.get("Error"):
