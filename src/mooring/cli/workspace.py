@@ -243,9 +243,25 @@ def _begin(name: str, verb: str, output: Format, wait_s: int) -> None:
 
 def _limits(before: Limits, cpu: str | None, memory: str | None, pids: str | None) -> Limits | None:
     """The limits with those that were named; None when none was."""
-    given = {"cpu": cpu, "memory": memory, "pids": pids}
-    changed = {key: None if text == "none" else text for key, text in given.items() if text is not None}
+    given = {"cpu": _number(cpu, float), "memory": memory, "pids": _number(pids, int)}
+    changed = {key: None if value == "none" else value for key, value in given.items() if value is not None}
     return document(Limits, **(before.model_dump() | changed)) if changed else None
+
+
+def _number(text: str | None, kind: type[int] | type[float]) -> float | str | None:
+    """The number that the text is, for the document; any other text as it is, of which the document says why not."""
+    try:
+        return None if text is None else kind(text)
+    except ValueError:
+        return text
+
+
+def _number(text: str | None, kind: type[float]) -> float | str | None:
+    """The number that `text` is; the text itself when it is none, of which the document says what is allowed."""
+    try:
+        return None if text is None else kind(text)
+    except ValueError:
+        return text
 
 
 def _idle(before: IdleRule, after: str | None) -> IdleRule | None:
