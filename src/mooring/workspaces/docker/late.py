@@ -5,6 +5,7 @@ Imports nothing of the engine's client: it costs 20 MB, which a laptop without D
 
 import asyncio
 import os
+import shlex
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -76,9 +77,11 @@ class LateDocker:
     async def delete(self, workspace_id: str) -> None:
         try:
             await (await self._here()).delete(workspace_id)
-        except Unavailable:
+        except Unavailable as error:
             if self._was_begun(workspace_id):
-                raise
+                folder = shlex.quote(str(self._home.workspace(workspace_id)))
+                way_out = f"should it never come back, rm -r {folder} lets go of what the workspace has there"
+                raise Unavailable(f"{error.detail}; {way_out}") from error
 
     async def watch(self) -> AsyncIterator[Observation]:
         while self._runtime is None and self.missing():

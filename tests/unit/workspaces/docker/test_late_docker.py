@@ -1,6 +1,8 @@
 """A machine without a Docker engine, and one that gets it later."""
 
 import asyncio
+import shlex
+import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -166,3 +168,19 @@ async def test_what_ran_is_deleted_by_the_engine_that_has_it(tmp_path: Path) -> 
         machine.socket.touch()
         await is_gone(it, made.id)
         assert made.id not in machine.world.files
+
+
+@simulated
+async def test_what_an_engine_has_that_never_comes_back_can_be_given_up(tmp_path: Path) -> None:
+    """What the workspace waits for names the command; after it the workspace is gone, and nothing of it is kept."""
+    machine = Machine(tmp_path)
+    made = await machine.ran()
+    async with machine.server() as it:
+        await it.service.delete(ADA, made.id)
+        async with asyncio.timeout(30):
+            while not (told := [text for text in await it.texts(made.id) if "; should it never come back, " in text]):
+                await asyncio.sleep(0.01)
+        command = told[0].partition("; should it never come back, ")[2].partition(" lets go")[0]
+        subprocess.run(shlex.split(command), check=True)
+        await is_gone(it, made.id)
+        assert not machine.home.workspace(made.id).exists()
