@@ -256,14 +256,6 @@ def _number(text: str | None, kind: type[int] | type[float]) -> float | str | No
         return text
 
 
-def _number(text: str | None, kind: type[float]) -> float | str | None:
-    """The number that `text` is; the text itself when it is none, of which the document says what is allowed."""
-    try:
-        return None if text is None else kind(text)
-    except ValueError:
-        return text
-
-
 def _idle(before: IdleRule, after: str | None) -> IdleRule | None:
     if after is None:
         return None
