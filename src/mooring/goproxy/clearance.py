@@ -7,7 +7,6 @@ what they concern is asked of us. A further gate must either be in here or keep 
 import asyncio
 import json
 import os
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -88,9 +87,11 @@ def _write(file: Path, config: Config, rules: Filter, *, quiet: bool = False) ->
     Raises:
         OSError: nor does it let go of what is there, being read-only.
     """
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    # One role at a time writes here, and what a killed one left goes by the same name.
+    temporary = file.with_name(f".{file.name}.new")
     now = rules.now()
     try:
+        temporary.unlink(missing_ok=True)
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as new:
             new.write(document(config, *now))
         temporary.replace(file)

@@ -4,7 +4,6 @@ import asyncio
 import fcntl
 import os
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +75,9 @@ class Pins:
             os.close(fd)
 
     def _write(self, pins: set[str]) -> None:
-        temporary = self._file.with_name(f".{self._file.name}.{secrets.token_hex(6)}")
+        # One name, which what a killed process left goes by, too: it may be another user's, who cannot be written over.
+        temporary = self._file.with_name(f".{self._file.name}.new")
+        temporary.unlink(missing_ok=True)
         try:
             temporary.write_text("".join(f"{pin}\n" for pin in sorted(pins)))
             temporary.replace(self._file)

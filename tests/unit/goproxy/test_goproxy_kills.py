@@ -12,6 +12,7 @@ from mooring.errors import Misconfigured
 from mooring.goproxy import leftovers
 from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.ledger import Ledger
+from mooring.goproxy.pins import Pins
 from support.killing import killed_at
 
 NAME = "example.com/x/@v/v1.0.0.zip"
@@ -72,6 +73,22 @@ def test_what_was_left_in_the_spool_goes(tmp_path: Path) -> None:
         os.utime(file, (1, 1))
     leftovers.sweep(tmp_path)
     assert list(kept.spool.iterdir()) == []
+
+
+def test_a_pin_is_there_or_not(tmp_path: Path) -> None:
+    """The pins before or the new ones, whole; what a kill left is gone after the next change."""
+    for point in count():
+        shutil.rmtree(tmp_path, ignore_errors=True)
+        tmp_path.mkdir()
+        pins = Pins(tmp_path / "pins")
+        pins._change({"example.com/a"}, set())
+        ended = not killed_at(point, partial(pins._change, {"example.com/b"}, set()))
+        assert pins._read() in (["example.com/a"], ["example.com/a", "example.com/b"])
+        pins._change({"example.com/c"}, set())
+        assert [path.name for path in tmp_path.iterdir()] == ["pins"]
+        if ended:
+            break
+    assert point > 2
 
 
 def opened(folder: Path) -> Ledger:
