@@ -8,7 +8,16 @@ import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    model_validator,
+)
 
 CATCH_ALL = "*"
 PORT = "{port}"
@@ -28,7 +37,10 @@ _ROUTE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/:-]{0,251}[A-Za-z0-9])?")
 
 
 class Document(BaseModel):
-    """A frozen document whose unknown keys are errors."""
+    """A frozen document whose unknown keys are errors.
+
+    Its numbers and flags are pydantic's strict ones: text is no number, and `true` is not 1.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_max_length=8192)
 
@@ -134,7 +146,7 @@ class BackendTls(Document):
     """TLS towards a backend. `server_name` is sent and verified; `verify` off is for self-signed test servers."""
 
     server_name: ExactHost | None = None
-    verify: bool = True
+    verify: StrictBool = True
 
 
 class Backend(Document):
@@ -151,7 +163,7 @@ class Backend(Document):
     unix: SocketPath | None = None
     listener_of: str | None = Field(default=None, pattern=r"^[a-z0-9]{10}$")
     files: str | None = Field(default=None, max_length=1024, pattern=r"^/[^\x00-\x1f]*$")
-    weight: int = Field(default=1, ge=0, le=1000)
+    weight: StrictInt = Field(default=1, ge=0, le=1000)
     protocol: Literal["http", "https"] = "http"
     tls: BackendTls | None = None
     identity: str | None = Field(default=None, pattern=r"^[a-z0-9]{10}$")
@@ -177,7 +189,7 @@ class Redirect(Document):
 
     scheme: Literal["http", "https"] | None = None
     host: ExactHost | None = None
-    port: int | None = Field(default=None, ge=1, le=65535)
+    port: StrictInt | None = Field(default=None, ge=1, le=65535)
     path: Path | None = None
     status: Literal[301, 302, 303, 307, 308] = 302
 
@@ -188,15 +200,15 @@ class Cors(Document):
     origins: tuple[Origin, ...]
     methods: tuple[Method, ...] = ("GET", "HEAD", "POST")
     headers: tuple[HeaderName, ...] = ()
-    credentials: bool = False
-    max_age_s: int = Field(default=600, ge=0, le=86400)
+    credentials: StrictBool = False
+    max_age_s: StrictInt = Field(default=600, ge=0, le=86400)
 
 
 class Mirror(Document):
     """A second backend that gets a copy of `percent` of the requests; what it answers is ignored."""
 
     backend: Backend
-    percent: int = Field(default=100, ge=1, le=100)
+    percent: StrictInt = Field(default=100, ge=1, le=100)
 
     @model_validator(mode="after")
     def _takes_requests(self) -> Self:
@@ -211,7 +223,7 @@ class Mirror(Document):
 class Filters(Document):
     """What changes on the way. `strip_prefix` takes the matched prefix off; `rewrite_prefix` puts another there."""
 
-    strip_prefix: bool = False
+    strip_prefix: StrictBool = False
     rewrite_prefix: Path | None = None
     request_headers: HeaderFilter | None = None
     response_headers: HeaderFilter | None = None
@@ -230,8 +242,8 @@ class Access(Document):
 class Timeouts(Document):
     """Seconds. The read time-out does not apply to WebSockets."""
 
-    connect_s: float = Field(default=5, gt=0, le=60)
-    read_s: float = Field(default=300, gt=0, le=86400)
+    connect_s: StrictFloat = Field(default=5, gt=0, le=60)
+    read_s: StrictFloat = Field(default=300, gt=0, le=86400)
 
 
 class Balancing(StrEnum):
@@ -254,7 +266,7 @@ class Route(Document):
     path: Path = "/"
     path_match: PathMatch = PathMatch.prefix
     matches: tuple[Match, ...] = Field(default=(), max_length=16)
-    order: int = Field(default=0, ge=-1000, le=1000)
+    order: StrictInt = Field(default=0, ge=-1000, le=1000)
     state: RouteState = RouteState.serving
     backends: tuple[Backend, ...] = Field(default=(), max_length=512)
     filters: Filters = Filters()

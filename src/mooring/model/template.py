@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, StrictBool, StrictInt, model_validator
 
 from mooring.model.routes import Document
 from mooring.model.workspace import Environment, GitUrl, IdleRule, Limits
@@ -27,18 +27,18 @@ class Editor(Document):
 
     command: tuple[Word, ...] = Field(default=(), max_length=64)
     listen: Literal["socket", "port"] = "socket"
-    port: int = Field(default=9999, ge=1024, le=65535)
+    port: StrictInt = Field(default=9999, ge=1024, le=65535)
     seed: dict[SeedPath, SeedText] = Field(default_factory=dict, max_length=16)
     health_path: str = Field(default="/healthz", pattern=r"^/[A-Za-z0-9._~/-]*$")
-    path_prefix: bool = False
-    start_timeout_s: int = Field(default=120, ge=1, le=3600)
+    path_prefix: StrictBool = False
+    start_timeout_s: StrictInt = Field(default=120, ge=1, le=3600)
 
 
 class Template(Document):
     """One version of a template. `runtime` process needs `editor.command`, docker needs `image`."""
 
     name: str
-    version: int = Field(default=1, ge=1, le=MAX_VERSION)
+    version: StrictInt = Field(default=1, ge=1, le=MAX_VERSION)
     description: str = Field(default="", max_length=500)
     runtime: Literal["process", "docker"] = "process"
     image: str | None = Field(default=None, pattern=r"^[a-z0-9][a-zA-Z0-9._/:@-]{0,254}$")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StrictFloat, StrictInt
 
 from mooring.errors import Conflict
 from mooring.model.routes import Document
@@ -113,25 +113,25 @@ class IdleRule(Document):
     whose name is in `keep_awake`.
     """
 
-    after_s: int = Field(default=1800, ge=0, le=30 * 86400)
-    cpu_threshold: float = Field(default=0.1, gt=0, le=64)
+    after_s: StrictInt = Field(default=1800, ge=0, le=30 * 86400)
+    cpu_threshold: StrictFloat = Field(default=0.1, gt=0, le=64)
     keep_awake: tuple[str, ...] = Field(default=(), max_length=32)
 
 
 class Limits(Document):
     """CPU in cores; memory and storage as quantities; processes and threads in number. None is not limited."""
 
-    cpu: float | None = Field(default=None, ge=0.05, le=512)
+    cpu: StrictFloat | None = Field(default=None, ge=0.05, le=512)
     memory: Quantity | None = None
     storage: Quantity | None = None
-    pids: int | None = Field(default=None, ge=16, le=1_000_000)
+    pids: StrictInt | None = Field(default=None, ge=16, le=1_000_000)
 
 
 class Spec(Document):
     """What a person asks for. `template_version` is the version it was made from, and stays until moved."""
 
     template: str
-    template_version: int = Field(default=1, ge=1)
+    template_version: StrictInt = Field(default=1, ge=1)
     limits: Limits = Limits()
     environment: Environment = Field(default_factory=dict)
     repository: GitUrl | None = None

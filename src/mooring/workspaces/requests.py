@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from mooring.model.routes import Document
 from mooring.model.workspace import Desired, Environment, GitUrl, IdleRule, Limits, Phase, Workspace
@@ -26,7 +26,7 @@ class NewWorkspace(Document):
     environment: Environment = Field(default_factory=dict)
     repository: GitUrl | None = None
     idle: IdleRule | None = None
-    start: bool = True
+    start: StrictBool = True
 
 
 class Change(Document):

@@ -1,7 +1,7 @@
 """Errors look alike everywhere, bodies have an end, and the description of the API is complete."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +9,11 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from structlog.testing import capture_logs
 
 from mooring.accounts.memory import MemoryAccounts
+from mooring.api.http.documents import DocumentRoute, crowded
+from mooring.api.http.limits import MOST
 from mooring.errors import Unavailable
+from mooring.model.routes import Document
+from mooring.model.template import Template
 from support.api import Api
 
 
@@ -98,6 +102,92 @@ async def test_a_document_is_read_for_those_who_may_send_one(
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert read <= 1
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "field", "text"),
+    [
+        ("POST", "workspaces", '{"name": "one", "limits": {"cpu": "2"}}', "limits.cpu", "must be a number"),
+        ("POST", "workspaces", '{"name": "one", "limits": {"cpu": true}}', "limits.cpu", "must be a number"),
+        ("POST", "workspaces", '{"name": "one", "limits": {"pids": "99"}}', "limits.pids", "must be a whole number"),
+        ("POST", "workspaces", '{"name": "one", "idle": {"after_s": true}}', "idle.after_s", "must be a whole number"),
+        ("POST", "workspaces", '{"name": "one", "start": "no"}', "start", "must be true or false"),
+        ("POST", "workspaces", '{"name": "one", "start": 0}', "start", "must be true or false"),
+        ("POST", "workspaces", '{"name": "one", "name": "two"}', "name", "name: stands there twice"),
+        ("POST", "workspaces", '{"name": "a1", "limits": {"pids": 99, "pids": null}}', "pids", "stands there twice"),
+        ("POST", "workspaces", '{"name": "one", "limits": {"cpu": NaN}}', None, "must be JSON, which has no NaN"),
+        ("POST", "users/ada/tokens", '{"expires_in_s": "3600"}', "expires_in_s", "must be a whole number"),
+        ("PUT", "routes/sections/team", '{"rank": "9", "routes": []}', "rank", "must be a whole number"),
+        ("PUT", "routes/sections/team", '{"routes": [], "routes": []}', "routes", "stands there twice"),
+    ],
+)
+async def test_a_document_means_what_it_says(
+    it: Api, method: str, path: str, body: str, field: str | None, text: str
+) -> None:
+    """Text is no number, 1 is not true, and of a key that stands there twice nobody knows which one is meant."""
+    response = await it.client("ada").request(
+        method, f"/api/v1/{path}", content=body, headers={"Content-Type": "application/json"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem.get("field")) == (422, "invalid_input", field)
+    assert text in problem["detail"]
+
+
+def _strict(schema: Any) -> Iterator[bool]:  # noqa: ANN401 - pydantic's, as deep as it goes
+    if isinstance(schema, dict):
+        if schema.get("type") in ("int", "float", "bool"):
+            yield schema.get("strict", False)
+        schema = list(schema.values())
+    if isinstance(schema, list | tuple):
+        for part in schema:
+            yield from _strict(part)
+
+
+def test_every_number_of_a_document_is_strict(it: Api) -> None:
+    """No document of a person, and no template, takes text for a number or a number for a flag."""
+    assert it
+    documents = [Template]
+    for context in iter_route_contexts(it.app.router.routes):
+        route = context.route
+        body = route.body_field if isinstance(route, APIRoute) else None
+        if body is not None and issubclass(body.field_info.annotation, Document):
+            assert isinstance(route, DocumentRoute), context.path
+            documents.append(body.field_info.annotation)
+    assert len(documents) > 8
+    for document in documents:
+        found = list(_strict(document.__pydantic_core_schema__))
+        assert all(found), document
+
+
+CROWDED = {
+    "lists": b"[" + b"[]," * 300_000 + b"[]]",
+    "nested": b"[" + (b"[" * 500 + b"]" * 500 + b",") * 1000 + b"[]]",
+    "deep": b"[" * 2**20,
+    "keys": b'{"name": "one", "environment": {' + b",".join(b'"a%d":[]' % n for n in range(70_000)) + b"}}",
+    "texts": b'["' + b'","' * 300_000 + b'"]',
+    "backslashes": b'[[[[,"' + b"\\" * 400_000 + b"," * 200_000,
+}
+
+
+@pytest.mark.parametrize("kind", CROWDED)
+def test_a_megabyte_of_brackets_is_looked_at_and_not_read(kind: str) -> None:
+    """What would be hundreds of thousands of objects is refused for their number."""
+    assert len(CROWDED[kind]) <= MOST
+    assert crowded(CROWDED[kind]) is (kind != "backslashes")
+
+
+async def test_a_crowded_document_is_refused(it: Api) -> None:
+    """The answer says what is allowed; brackets inside a text are text."""
+    client = it.client("bob")
+    json_type = {"Content-Type": "application/json"}
+    refused = await client.post("/api/v1/workspaces", content=CROWDED["lists"], headers=json_type)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_input")
+    assert "at most 10000 values" in refused.json()["detail"]
+    environment = {f"A{n}": '[{",\\' * 1500 for n in range(8)}
+    body = {"name": "one", "template": "light", "environment": environment}
+    made = await client.post("/api/v1/workspaces", json=body)
+    assert made.status_code == 201, made.text
+    assert made.json()["environment"] == environment
 
 
 async def test_many_routes_are_not_a_huge_body(it: Api) -> None:

@@ -5,7 +5,7 @@ import json
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Query, WebSocket
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, StrictInt, TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
 from mooring.accounts.credentials import Caller
@@ -28,7 +28,7 @@ FIRST_FRAME_S = 10.0
 _NORMAL, _POLICY, _BROKEN, _RESTART = 1000, 1008, 1011, 1012
 _CHANNELS = {Channel.stdout: STDOUT, Channel.stderr: STDERR}
 
-Side = Annotated[int, Field(ge=1, le=10_000)]
+Side = Annotated[StrictInt, Field(ge=1, le=10_000)]
 
 
 class Begin(Document):

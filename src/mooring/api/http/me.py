@@ -3,11 +3,12 @@
 from fastapi import APIRouter
 
 from mooring.api.http.auth import Calling, Wired
+from mooring.api.http.documents import DocumentRoute
 from mooring.api.http.links import ticket_link
 from mooring.api.http.problem import problems
 from mooring.api.http.schemas import ConsoleTicketCreate, Me, Ticket
 
-router = APIRouter(prefix="/me", tags=["me"], responses=problems(401))
+router = APIRouter(prefix="/me", tags=["me"], responses=problems(401), route_class=DocumentRoute)
 
 
 @router.get("")

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from mooring.api.http.schemas import Answer, Line
 from mooring.model.routes import Document
@@ -96,7 +96,7 @@ class Evict(Document):
     """What should go: a version, or with none all of a module that may. `dry_run` only says what would."""
 
     version: Line = Field(default="", max_length=MAX_VERSION)
-    dry_run: bool = False
+    dry_run: StrictBool = False
 
 
 class EvictedVersion(Answer):

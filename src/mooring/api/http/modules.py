@@ -12,6 +12,7 @@ from fastapi import APIRouter, Path, Query, Response
 from mooring.accounts.credentials import Caller
 from mooring.api.http import paging
 from mooring.api.http.auth import Admin, Calling, Wired
+from mooring.api.http.documents import DocumentRoute
 from mooring.api.http.module_schemas import (
     MAX_VERSION,
     Evict,
@@ -35,7 +36,7 @@ from mooring.goproxy.administration import Administration, Evictions, ModuleSumm
 from mooring.goproxy.tallies import Failure
 
 log = structlog.get_logger(__name__)
-router = APIRouter(prefix="/modules", tags=["modules"], responses=problems(401, 503))
+router = APIRouter(prefix="/modules", tags=["modules"], responses=problems(401, 503), route_class=DocumentRoute)
 
 _LONGEST = 1024
 ModulePath = Annotated[str, Path(max_length=_LONGEST)]

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from mooring.accounts.credentials import Caller
 from mooring.api.http import paging
 from mooring.api.http.auth import Admin, Calling, Wired
+from mooring.api.http.documents import TableRoute
 from mooring.api.http.paging import Cursor, Limit
 from mooring.api.http.problem import problems
 from mooring.api.http.schemas import Page, RouteEntry, RouteName, Section, SectionPublish
@@ -18,7 +19,7 @@ from mooring.routes import listing
 from mooring.routes.listing import Listed, Place
 from mooring.routes.published import PublishedSection
 
-router = APIRouter(prefix="/routes", tags=["routes"], responses=problems(401, 403, 503))
+router = APIRouter(prefix="/routes", tags=["routes"], responses=problems(401, 403, 503), route_class=TableRoute)
 
 
 @router.get("", responses=problems(422))

@@ -6,7 +6,7 @@ Values and their rules come from `model`; here is only what the wire adds.
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictInt
 
 from mooring.accounts.ports import Role
 from mooring.model.routes import Document, Route
@@ -93,7 +93,7 @@ class TokenCreate(Document):
     """A new bearer token; without `expires_in_s` it is valid until it is revoked."""
 
     label: Line = Field(default="", max_length=100)
-    expires_in_s: int | None = Field(default=None, ge=60, le=MAX_TOKEN_S)
+    expires_in_s: StrictInt | None = Field(default=None, ge=60, le=MAX_TOKEN_S)
 
 
 class Token(Answer):
@@ -116,8 +116,8 @@ class TicketCreate(Document):
     """Where a one-time link leads: `next` on the workspace's host, the host of one of its ports, or its path form."""
 
     next: Line = Field(default="/", max_length=2048)
-    port: int | None = Field(default=None, ge=1, le=65535)
-    path_form: bool = False
+    port: StrictInt | None = Field(default=None, ge=1, le=65535)
+    path_form: StrictBool = False
 
 
 class ConsoleTicketCreate(Document):
@@ -139,13 +139,13 @@ class Ticket(Answer):
 class KeepAwake(Document):
     """For how long the idle rule is off; 0 ends it."""
 
-    for_s: int = Field(ge=0, le=MAX_AWAKE_S)
+    for_s: StrictInt = Field(ge=0, le=MAX_AWAKE_S)
 
 
 class TemplateMove(Document):
     """The template version to move to; the newest when absent. It holds from the next start."""
 
-    version: int | None = Field(default=None, ge=1)
+    version: StrictInt | None = Field(default=None, ge=1)
 
 
 class LimitsInForce(Answer):
@@ -258,7 +258,7 @@ class RouteEntry(Answer):
 class SectionPublish(Document):
     """All the routes of one source, replaced as a whole. The smaller rank wins a conflict."""
 
-    rank: int = Field(default=500, ge=FIRST_RANK, le=LAST_RANK)
+    rank: StrictInt = Field(default=500, ge=FIRST_RANK, le=LAST_RANK)
     routes: tuple[Route, ...] = Field(default=(), max_length=20_000)
 
 

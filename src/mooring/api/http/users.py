@@ -8,12 +8,13 @@ from mooring.accounts import ports
 from mooring.accounts.credentials import Caller
 from mooring.api.http import paging
 from mooring.api.http.auth import Admin, Calling, Wired, caller_of
+from mooring.api.http.documents import DocumentRoute
 from mooring.api.http.paging import Cursor, Limit
 from mooring.api.http.problem import problems
 from mooring.api.http.schemas import NewToken, Page, Token, TokenCreate, User, UserCreate, moment
 from mooring.errors import NotFound
 
-router = APIRouter(prefix="/users", tags=["users"], responses=problems(401, 403, 503))
+router = APIRouter(prefix="/users", tags=["users"], responses=problems(401, 403, 503), route_class=DocumentRoute)
 
 
 async def self_or_admin(name: str, caller: Annotated[Caller, Depends(caller_of)]) -> str:

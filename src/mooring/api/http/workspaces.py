@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Response
 from mooring.accounts.credentials import Caller
 from mooring.api.http import paging
 from mooring.api.http.auth import Calling, Wired, as_subject, caller_of, services_of
+from mooring.api.http.documents import DocumentRoute
 from mooring.api.http.links import ticket_link, workspace_path
 from mooring.api.http.paging import Cursor, Limit
 from mooring.api.http.problem import problems
@@ -23,7 +24,12 @@ from mooring.workspaces.requests import Caller as Subject
 from mooring.workspaces.requests import Change, NewWorkspace
 from mooring.workspaces.service import WorkspaceService
 
-router = APIRouter(prefix="/workspaces", tags=["workspaces"], responses=problems(401, 403, 422, 503))
+router = APIRouter(
+    prefix="/workspaces",
+    tags=["workspaces"],
+    responses=problems(401, 403, 422, 503),
+    route_class=DocumentRoute,
+)
 _ONE = problems(404)
 _CHANGE = problems(404, 409, 412)
 
