@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from dataclasses import asdict
@@ -207,6 +208,19 @@ async def test_a_record_makes_root_end_nothing_else(tmp_path: Path, name: str, u
         finally:
             bystander.kill()
             bystander.wait()
+
+
+async def test_a_process_of_any_name_stops_no_search(tmp_path: Path) -> None:
+    """Names are bytes, cut off after fifteen: somebody's that is no UTF-8 would keep nginx from being started again."""
+    name = "open('/proc/self/comm', 'wb').write(bytes([255, 41, 32, 10, 200])); print(flush=True); input()"
+    bystander = subprocess.Popen([sys.executable, "-c", name], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert bystander.stdout is not None
+    bystander.stdout.readline()
+    found = process(bystander.pid)
+    assert found is not None
+    assert (found.pid, found.uid, found.group) == (bystander.pid, os.geteuid(), os.getpgrp())
+    assert orphans(Home(tmp_path)) == []
+    bystander.communicate(b"\n")
 
 
 async def test_a_configuration_that_nginx_refuses_is_told_in_its_words(tmp_path: Path) -> None:

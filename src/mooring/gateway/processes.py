@@ -22,7 +22,8 @@ def process(pid: int) -> Process | None:
     """The process, None when it is gone or a zombie."""
     folder = PROC / str(pid)
     try:
-        head, _, rest = (folder / "stat").read_text().rpartition(")")
+        # Anybody's process may have any bytes for a name.
+        head, _, rest = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
         uid = folder.stat().st_uid
     except OSError:
         return None
