@@ -171,7 +171,8 @@ def _ourselves() -> list[str]:
     started = Path(sys.argv[0])
     if started.name == "mooring" and (program := shutil.which(started)):
         return [str(Path(program).absolute())]
-    return [sys.executable, "-m", "mooring"]
+    # Without -P a file of the folder that ssh is called in would pass for a module.
+    return [sys.executable, "-P", "-m", "mooring"]
 
 
 def _quoted(path: Path) -> str:

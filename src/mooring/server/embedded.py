@@ -11,7 +11,6 @@ import select
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from mooring.gateway.leftover import end_leftover_nginx
 from mooring.server.lifetime import REPLACED
 from mooring.server.logs import to_terminal
 from mooring.server.loopback import open_port
-from mooring.server.supervisor import Account, Supervisor, account, bind, identity, settings_file
+from mooring.server.supervisor import PYTHON, Account, Supervisor, account, bind, identity, settings_file
 from mooring.settings import Home, Installation, cgroup_name
 from mooring.workspaces.processes.cgroups import prepare
 
@@ -79,7 +78,7 @@ def _check_port(installation: Installation) -> None:
 def rehearse(installation: Installation, who: Account, *more: str) -> None:
     """Raise Misconfigured for what a start would fail with, as found by `rehearsal.py`; `more` are its arguments."""
     with settings_file(installation) as settings:
-        command = [sys.executable, "-m", "mooring.server.rehearsal", str(settings), *more]
+        command = [*PYTHON, "-m", "mooring.server.rehearsal", str(settings), *more]
         try:
             done = subprocess.run(
                 command,

@@ -33,6 +33,8 @@ _RESTART = Backoff(first=0.1, most=5.0)
 _STEADY_S = 30.0
 _PATIENCE_S = 15.0
 _MISCONFIGURED = OUTCOMES[Misconfigured].exit
+PYTHON = (sys.executable, "-P")
+"""What a child's program begins with. Without -P a file of the folder that we were started in passes for a module."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ class Supervisor:
         installation: Installation,
         who: Account,
         announce: Callable[[str], None],
-        program: Sequence[str] = (sys.executable, "-m", "mooring.server.role"),
+        program: Sequence[str] = (*PYTHON, "-m", "mooring.server.role"),
     ) -> None:
         self._program = tuple(program)
         self._installation = installation

@@ -97,7 +97,8 @@ def translated() -> Iterator[None]:
     except DBAPIError as error:
         raise Unavailable(f"the database does not answer: {error.orig}") from error
     except (SQLAlchemyError, OSError, TimeoutError, sqlite3.Error) as error:
-        raise Unavailable(f"the database does not answer: {error}") from error
+        # A wait that ran out has no text of its own.
+        raise Unavailable(f"the database does not answer: {str(error) or 'not in time'}") from error
 
 
 def _sqlite(url: URL) -> AsyncEngine:

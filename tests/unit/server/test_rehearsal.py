@@ -46,6 +46,15 @@ def test_a_certificate_that_nobody_would_take(installation: Installation, tmp_pa
         rehearse(replace(installation, listen=listen), ME)
 
 
+def test_what_lies_in_the_folder_is_no_module(
+    installation: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever starts Mooring in a checkout of theirs has none of its files run, whatever they are called."""
+    (tmp_path / "structlog.py").write_text("raise SystemExit('run')")
+    monkeypatch.chdir(tmp_path)
+    rehearse(installation, ME)
+
+
 async def test_a_database_that_this_build_cannot_use(installation: Installation) -> None:
     """One that a newer Mooring wrote, one that is damaged and one that is away; the one that fits is left as it was."""
     file = installation.home.database
