@@ -71,6 +71,14 @@ async def test_a_session_or_a_token_of_the_right_person_enters(edge: Gateway) ->
     assert "authorization" not in headers(by_token)
 
 
+async def test_where_everybody_enters_a_token_goes_to_no_backend_either(edge: Gateway, running: Running) -> None:
+    """Whoever sends theirs with every request does not hand it to who serves a public route; a stranger's passes."""
+    await edge.publish(guarded(running, "open", host="p.test", access=Access(kind="public")))
+    ours = await edge.get("p.test", Authorization=f"Bearer {TOKEN}", Cookie=f"{cookie('p.test')}; k=v")
+    assert (ours.status, headers(ours)["cookie"], "authorization" in headers(ours)) == (200, "k=v", False)
+    assert headers(await edge.get("p.test", Authorization="Bearer other"))["authorization"] == "Bearer other"
+
+
 def other_digit(text: str, at: int) -> str:
     """The text with another character of base64url there."""
     changed = list(text)

@@ -65,11 +65,9 @@ local function foreign_origin(state)
     end
 end
 
-local function identify(state, cookie, authorization)
-    local grant = authorization and credentials.by_token(authorization)
+local function identify(state, cookie, grant)
     if grant then
         state.subject, state.session, state.token = grant.subject, grant.session, grant.sha256
-        state.authorization = nil
         state.cookie = cookie and credentials.foreign_cookies(cookie)
     elseif cookie then
         local holds
@@ -89,9 +87,9 @@ end
 function _M.refusal(state)
     local route = state.route
     local cookie, authorization = ngx.var.http_cookie, ngx.var.http_authorization
-    if authorization then
-        state.authorization = authorization
-    end
+    local grant = authorization and credentials.by_token(authorization)
+    -- Ours is for no backend, also where nobody asked for it.
+    state.authorization = not grant and authorization or nil
     if route.access == "public" then
         state.cookie = cookie and credentials.foreign_cookies(cookie)
         return nil
@@ -99,7 +97,7 @@ function _M.refusal(state)
     if grants.generation() <= 0 then
         return "withheld"
     end
-    identify(state, cookie, authorization)
+    identify(state, cookie, grant)
     if state.subject == nil then
         return "unauthenticated"
     end
