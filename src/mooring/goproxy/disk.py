@@ -24,6 +24,7 @@ from mooring.goproxy.ports import Entry
 _READ_AGAIN_S = 3600.0
 _BELIEVED_S = 60.0
 """A disk that took a file is believed to take another one for so long, unless it is full or read-only by then."""
+_SMALL = 64 * 1024
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # The go command's own bookkeeping beside the files; nothing of it is ours to serve.
 _NOT_OURS = (".lock", ".partial", ".tmp")
@@ -97,7 +98,20 @@ class DiskStore:
             _gone(file)
         self._saved_at = time.monotonic()
 
+    def small(self, name: str) -> bytes | None:
+        """The whole of a file of at most 64 KiB, None where there is none, or another one. Raises as `open`."""
+        blob = self._opened(name)
+        if blob is None:
+            return None
+        try:
+            return os.pread(blob.descriptor, blob.size, 0) or None if blob.size <= _SMALL else None
+        finally:
+            blob.close()
+
     async def open(self, name: str) -> DiskBlob | None:
+        return self._opened(name)
+
+    def _opened(self, name: str) -> DiskBlob | None:
         path = f"{self._download}/{name}"
         try:
             # A pipe that somebody put there would be waited for, by the whole process.

@@ -140,6 +140,11 @@ def _span(value: bytes, size: int) -> tuple[int, int] | None:
     return (start, end) if start < size else (0, 0)
 
 
+def small_headers(ask: Ask, data: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The headers of `data` where it is all that was asked for."""
+    return (*_for(ask), (b"content-length", b"%d" % len(data)))
+
+
 async def send_small(send: Send, ask: Ask, wish: Wish, data: bytes) -> None:
     """A small file. Only lists, which grow, are compressed: a go.mod is a packet or two, and asked for most."""
     headers = _for(ask)

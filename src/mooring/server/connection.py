@@ -3,6 +3,8 @@
 import asyncio
 import os
 from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -12,8 +14,9 @@ import structlog
 
 from mooring.goproxy.responses import CutOff
 from mooring.server import patience
-from mooring.server.exchange import App, Exchange, Scope, receive
+from mooring.server.exchange import App, Exchange, Headers, Scope, receive, whole
 from mooring.server.turn import Turn
+from mooring.server.usual import Usual
 
 log = structlog.get_logger(__name__)
 
@@ -26,10 +29,15 @@ _LOOK = 4 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
+Hits = Callable[[bytes, bytes, Callable[[Headers, bytes], None]], bool]
+"""Answers a path for an authorization, by a function that sends headers and a body; False: it is the application's."""
+
+
 class House(Protocol):
     """What all connections share."""
 
     app: App
+    hits: Hits | None
 
     def date(self) -> bytes:
         """The Date line."""
@@ -53,13 +61,14 @@ class Connection(asyncio.Protocol):
         self._requests: deque[Exchange] = deque()
         self._now: Exchange | None = None
         self._busy = self._deaf = self._last = self._body = self._lost = self._full = False
-        self._stopping = self._cut = False
+        self._stopping = self._cut = self._behind = False
         self._room: asyncio.Future[None] | None = None
         self._unread = b""
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._in_head = self._found = False
         self._fed = 0
+        self._usual = Usual()
 
     # What the transport says.
 
@@ -90,7 +99,7 @@ class Connection(asyncio.Protocol):
         """It sends no more. An answer that has begun is finished: whether anybody still reads shows by that alone."""
         self._deaf = self._last = True
         self._body = False
-        return not self._tls and self._now is not None and self._now.begun
+        return not self._tls and (self._full or (self._now is not None and self._now.begun))
 
     def pause_writing(self) -> None:
         """The client's socket is full."""
@@ -106,11 +115,33 @@ class Connection(asyncio.Protocol):
         """Any piece of any number of requests."""
         if self._deaf:
             return
+        hits = self._house.hits
+        plain = not (self._busy or self._requests or self._unread or self._in_head or self._last)
+        if hits and plain and self._hit(hits, data):
+            return
         self._unread += data
         self._look()
+        if hits and plain and len(self._requests) == 1 and not (self._unread or self._in_head or self._last):
+            self._usual.learn(data, dict(self._requests[0].scope["headers"]).get(b"authorization", b""))
         self._turn.take()
         if self._requests:
             self._transport.pause_reading()
+
+    def _hit(self, hits: Hits, data: bytes) -> bool:
+        """Answer at once what can be; the parser has nothing of a request, and the task waits for one."""
+        path = self._usual.path(data)
+        if path is None or not hits(path, self._usual.authorization, self._say):
+            return False
+        if self._full:
+            # This call cannot wait until the client has read; the task can.
+            self._behind = True
+            self._turn.take()
+        else:
+            self._wait(patience.IDLE_S)
+        return True
+
+    def _say(self, headers: Headers, data: bytes) -> None:
+        self._transport.write(whole(self._house.date(), headers, data))
 
     def _look(self) -> None:
         """Find what is to be answered next in what has arrived."""
@@ -225,12 +256,17 @@ class Connection(asyncio.Protocol):
     async def serve(self) -> None:
         """Answer requests until there will be no more."""
         while not self._lost and (self._requests or not self._last):
-            if not self._requests:
+            if not self._requests and not self._behind:
                 await self._turn
                 continue
             self._busy, self.deadline = True, inf
-            self._now = self._requests.popleft()
-            await self._answer(self._now)
+            if self._behind:
+                self._behind = False
+                with suppress(CutOff, ConnectionError):
+                    await self._drained()
+            else:
+                self._now = self._requests.popleft()
+                await self._answer(self._now)
             self._busy, self._now = False, None
             self._wait(patience.HEAD_S if self._in_head else patience.IDLE_S)
             self._look()

@@ -17,7 +17,7 @@ import structlog
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.server import patience
-from mooring.server.connection import Connection
+from mooring.server.connection import Connection, Hits
 from mooring.server.exchange import App
 
 log = structlog.get_logger(__name__)
@@ -31,8 +31,9 @@ _LOOK_S = 1.0
 class _Door:
     """Knows its connections, looks after their deadlines, and ends them."""
 
-    def __init__(self, app: App, tasks: Tasks) -> None:
+    def __init__(self, app: App, tasks: Tasks, hits: Hits | None) -> None:
         self.app = app
+        self.hits = hits
         self._tasks = tasks
         self._connections: set[Connection] = set()
         self._empty = asyncio.Event()
@@ -87,13 +88,18 @@ class _Door:
 
 
 @asynccontextmanager
-async def answering(app: App, listener: socket, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
-    """Serve `app` at a socket that listens until the end of the block; answers under way get ten seconds then."""
+async def answering(
+    app: App, listener: socket, tls: ssl.SSLContext | None = None, hits: Hits | None = None
+) -> AsyncIterator[None]:
+    """Serve `app` at a socket that listens until the end of the block; answers under way get ten seconds then.
+
+    `hits` is asked first about plain requests, and the application about what that does not answer.
+    """
     patience.open_many_files()
     loop = asyncio.get_running_loop()
     limit = patience.HEAD_S if tls else None
     async with Tasks("door") as tasks:
-        door = _Door(app, tasks)
+        door = _Door(app, tasks, hits)
         server = await loop.create_server(
             lambda: Connection(door, loop), sock=listener, ssl=tls, backlog=BACKLOG, ssl_handshake_timeout=limit
         )

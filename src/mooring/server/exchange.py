@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = tuple[tuple[bytes, bytes], ...]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _FIRST = 64 * 1024
@@ -88,22 +90,12 @@ class Exchange:
         if self.begun:
             # A refusal of what stopped in the middle: its head would be a part of the first one's body.
             raise RuntimeError("an answer has begun before")
-        self._left = None
-        # A browser must not take a module's text for a page.
-        lines = [_STATUS_LINES[status], self._wire.date(), b"x-content-type-options: nosniff\r\n"]
-        for name, value in headers:
-            if name == b"content-length":
-                self._left = int(value)
-            lines.append(b"%b: %b\r\n" % (name, value))
+        lines, self._left = _lines(tuple(headers))
         self._bodyless = self.scope["method"] == "HEAD" or status in _BODYLESS
         self._chunked = self._left is None and not self._bodyless and self.scope["http_version"] == "1.1"
-        if self._chunked:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        head = b"".join(lines)
-        # A value with a line of its own would be a header that nobody wrote; some take half of a line break for one.
-        if not head.count(b"\n") == head.count(b"\r") == len(lines):
-            raise RuntimeError("a header's value has a line break")
-        self._head = head + (b"connection: close\r\n\r\n" if self._wire.ends() else b"\r\n")
+        chunked = b"transfer-encoding: chunked\r\n" if self._chunked else b""
+        end = b"connection: close\r\n\r\n" if self._wire.ends() else b"\r\n"
+        self._head = b"".join((_STATUS_LINES[status], self._wire.date(), lines, chunked, end))
 
     async def _body(self, data: bytes, *, more: bool) -> None:
         if self._bodyless:
@@ -139,3 +131,21 @@ class Exchange:
         self._left -= length
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("an answer is longer or shorter than its head says")
+
+
+def whole(date: bytes, headers: Headers, data: bytes) -> bytes:
+    """An answer with the status 200 on a connection that is kept. Raises RuntimeError as `Exchange.send`."""
+    lines, _ = _lines(headers)
+    return b"".join((_STATUS_LINES[HTTPStatus.OK], date, lines, b"\r\n", data))
+
+
+@lru_cache(maxsize=1024)
+def _lines(headers: Headers) -> tuple[bytes, int | None]:
+    """Headers as they are sent, and the length that they say. Many answers have the same ones."""
+    # A browser must not take a module's text for a page.
+    lines = [b"x-content-type-options: nosniff\r\n", *(b"%b: %b\r\n" % header for header in headers)]
+    text = b"".join(lines)
+    # A value with a line of its own would be a header that nobody wrote; some take half of a line break for one.
+    if not text.count(b"\n") == text.count(b"\r") == len(lines):
+        raise RuntimeError("a header's value has a line break")
+    return text, next((int(value) for name, value in headers if name == b"content-length"), None)

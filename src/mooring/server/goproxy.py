@@ -27,6 +27,7 @@ from mooring.goproxy.flight import Once
 from mooring.goproxy.folder import Folder
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.gocommand import GoCommand
+from mooring.goproxy.hits import Hits, Say
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
@@ -70,6 +71,8 @@ class Goproxy:
     rules: Filter
     database: SumDB | None
     direct: VersionControl | Folder
+    hits: Callable[[bytes, bytes, Say], bool] | None
+    """The short way to what is on this machine's disk."""
 
 
 @asynccontextmanager
@@ -138,7 +141,19 @@ async def build(
             )
         )
         yield Goproxy(
-            app, proxy, store, notary, eviction, pins, recorded, operations, telemetry, rules, database, direct
+            app,
+            proxy,
+            store,
+            notary,
+            eviction,
+            pins,
+            recorded,
+            operations,
+            telemetry,
+            rules,
+            database,
+            direct,
+            hits=Hits(disk, gate, telemetry).answer if store is disk else None,
         )
         # A client that had all of a module would find the next process without it.
         await proxy.settle()
@@ -330,7 +345,7 @@ async def serving(config: Config, address: str, port: int) -> AsyncIterator[Serv
             build(config) as goproxy,
             counted(goproxy.telemetry.tallies, config.root),
             bounded(goproxy, config),
-            answering(goproxy.app, listener, tls),
+            answering(goproxy.app, listener, tls, goproxy.hits),
         ):
             yield Served(url, goproxy)
 
