@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mooring.control.clock import SystemClock
+from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, NotFound, StaleRevision
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Limits, Phase, Spec, Workspace
@@ -29,7 +31,8 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path, postgres: Postgr
         return
     with databases.url_of(request.param, tmp_path, postgres) as url:
         async with databases.opened(url) as database:
-            yield SqlStore(database), SqlEventLog(database, SystemClock()), SqlTemplates(database)
+            events = SqlEventLog(database, SystemClock())
+            yield SqlStore(database, events), events, SqlTemplates(database)
 
 
 @pytest.fixture
@@ -166,3 +169,28 @@ async def test_template_versions_are_kept_for_good(parts: Parts) -> None:
         await history.keep(template.model_copy(update={"description": "other"}))
     assert await history.kept("light", 2) == template
     assert await history.kept("light", 1) is None
+
+
+async def test_the_history_of_a_removed_workspace_ends(parts: Parts) -> None:
+    """Who follows a workspace that is removed reaches the end; who follows another one, or all, goes on."""
+    store, log, _ = parts
+    one, two = [await store.create(workspace(number, name=f"ws{number}")) for number in (1, 2)]
+
+    async def heard(followed: str | None) -> list[str]:
+        got: list[str] = []
+        async with aclosing(log.follow(followed, 0)) as events:
+            async for event in events:
+                got.append(event.text)
+                if event.kind == "last":
+                    break
+        return got
+
+    async with asyncio.timeout(60), Tasks("test") as tasks:
+        hearing = [tasks.spawn("hear", heard(followed)) for followed in (one.id, one.id, two.id, None)]
+        for made in (one, two):
+            await log.append(made.id, "tick", made.name)
+        await asyncio.sleep(0.2)
+        await store.remove(one.id)
+        assert [await task for task in hearing[:2]] == [["ws1"], ["ws1"]]
+        await log.append(two.id, "last", "last")
+        assert [await task for task in hearing[2:]] == [["ws2", "last"], ["ws1", "ws2", "last"]]

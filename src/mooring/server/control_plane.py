@@ -200,7 +200,8 @@ def _composed(
 ) -> Plane:
     hosts = Hosts(installation.listen.domain)
     table, reports = RouteTable(), Reports(clock)
-    store, events = SqlStore(database), SqlEventLog(database, clock)
+    events = SqlEventLog(database, clock)
+    store = SqlStore(database, events)
     outbox = Outbox(events, clock)
     templates = Catalogue(installation.home.templates, SqlTemplates(database))
     accounts = Accounts(SqlAccounts(database), KeyFile(installation.home.keys), clock, _Owned(store))

@@ -40,6 +40,7 @@ class Followed:
         self._alone = alone
         self._changed = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._ended = False
         self._last: _Look | None = None
         self._newest = 0
 
@@ -48,14 +49,20 @@ class Followed:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
+    def end(self) -> None:
+        """What is followed is gone, and its events with it."""
+        self._ended = True
+        self.tell()
+
     async def after(self, event_id: int) -> tuple[Event, ...]:
-        """The events behind `event_id`, at least one: waits until there is one. Raises what `read` does."""
-        while True:
+        """The events behind `event_id`: waits until there is one; none is the end. Raises what `read` does."""
+        while not self._ended:
             changed = self._changed
             look = await self._look(event_id)
             if found := tuple(event for event in look.found if event.id > event_id):
                 return found
             await _wait(changed, None if self._alone else look.until)
+        return ()
 
     async def _look(self, event_id: int) -> _Look:
         # Whoever comes while somebody reads waits for that; one who is cancelled in it leaves it to the next.

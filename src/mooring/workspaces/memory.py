@@ -71,6 +71,7 @@ class MemoryEventLog:
         self._events: list[Event] = []
         self._last = 0
         self._changed = asyncio.Event()
+        self._gone: set[str] = set()
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -82,8 +83,7 @@ class MemoryEventLog:
         own = [e for e in self._events if e.workspace == workspace_id]
         if len(own) > KEPT_EVENTS:
             self._events.remove(own[0])
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._tell()
         return event
 
     async def after(self, workspace_id: str | None, event_id: int, *, limit: int = KEPT_EVENTS) -> tuple[Event, ...]:
@@ -93,7 +93,7 @@ class MemoryEventLog:
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
         own = [event.id for event in self._events if workspace_id in (None, event.workspace)]
         event_id = min(event_id, max(own, default=0))
-        while True:
+        while workspace_id not in self._gone:
             changed = self._changed
             for event in await self.after(workspace_id, event_id):
                 event_id = event.id
@@ -102,8 +102,14 @@ class MemoryEventLog:
                 await changed.wait()
 
     def forget(self, workspace_id: str) -> None:
-        """Drop the events of a removed workspace."""
+        """Drop the events of a removed workspace, and end what follows it."""
         self._events = [e for e in self._events if e.workspace != workspace_id]
+        self._gone.add(workspace_id)
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class MemoryTemplates:

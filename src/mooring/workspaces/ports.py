@@ -72,7 +72,7 @@ class EventLog(Protocol):
         """
 
     def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
-        """The same, then new ones for ever. A slow reader misses none: it reads the store, not a queue.
+        """The same, then new ones until the workspace is removed. A slow reader misses none: it reads the store.
 
         An id above all that there are, as one from before a backup was restored, is taken for the newest.
         """

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import structlog
@@ -24,6 +25,8 @@ MAX_PAGE = 500
 _TRIES = 16
 # Five thousand events of others a call: it must end, and a page with none of one's own says where to go on.
 _LOOKS = 10
+# Above every event's id: from the newest on.
+_LAST = 2**62
 _ALIVE = (Phase.starting, Phase.running)
 
 
@@ -222,7 +225,7 @@ class WorkspaceService:
         return tuple(found), after
 
     async def follow(self, caller: Caller, workspace_id: str | None, *, after: int = 0) -> AsyncIterator[Event]:
-        """Its events above `after`, then new ones for ever; of all that the caller may see when the id is None."""
+        """Its events above `after`, then new ones until it is removed; of all that the caller may see, for ever."""
         if workspace_id is not None:
             await self.get(caller, workspace_id)
         seen: dict[str, bool] = {}
@@ -231,6 +234,15 @@ class WorkspaceService:
                 seen[event.workspace] = await self._may_see(caller, event.workspace)
             if seen[event.workspace]:
                 yield event
+
+    async def until_removed(self, workspace_id: str) -> None:
+        """Return once it and its files are gone; a store that is away is no end."""
+        while True:
+            with suppress(Unavailable):
+                async for _ in self._events.follow(workspace_id, _LAST):
+                    pass
+                return
+            await self._clock.sleep(1)
 
     async def logs(
         self, caller: Caller, workspace_id: str, *, offset: int = 0, follow: bool = False

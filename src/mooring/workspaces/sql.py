@@ -22,10 +22,11 @@ _EVENTS_LOCK = 7_246_120_932
 
 
 class SqlStore:
-    """A `WorkspaceStore`. Removing a workspace removes its events in the same transaction."""
+    """A `WorkspaceStore`. Removing a workspace removes its events in the same transaction; `events` is told of it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, events: "SqlEventLog | None" = None) -> None:
         self._database = database
+        self._events = events
 
     async def get(self, workspace_id: str) -> Workspace:
         async with self._database.read() as connection:
@@ -76,6 +77,8 @@ class SqlStore:
         async with self._database.write() as connection:
             await connection.execute(delete(events).where(events.c.workspace == workspace_id))
             await connection.execute(delete(workspaces).where(workspaces.c.id == workspace_id))
+        if self._events is not None:
+            self._events.forget(workspace_id)
 
 
 class SqlEventLog:
@@ -127,8 +130,8 @@ class SqlEventLog:
             self._followed[workspace_id] = followed
         followed.followers += 1
         try:
-            while True:
-                for event in await followed.after(event_id):
+            while found := await followed.after(event_id):
+                for event in found:
                     event_id = event.id
                     yield event
         finally:
@@ -136,6 +139,11 @@ class SqlEventLog:
             if not followed.followers:
                 # Nothing may ever happen to it again.
                 del self._followed[workspace_id]
+
+    def forget(self, workspace_id: str) -> None:
+        """End what follows a workspace that was removed."""
+        if (followed := self._followed.get(workspace_id)) is not None:
+            followed.end()
 
     async def _newest(self, workspace_id: str | None) -> int:
         wanted = select(func.max(events.c.id))

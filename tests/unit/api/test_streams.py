@@ -10,6 +10,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, unix_connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from mooring.control.tasks import Tasks
 from mooring.errors import Unavailable
 from mooring.model.routes import Route
 from mooring.model.workspace import Phase
@@ -62,6 +63,22 @@ async def test_events_resume_where_the_client_left_off(it: Api, path: Path) -> N
         "line 2\nwith a break",
         "line 3",
     ]
+
+
+@pytest.mark.parametrize("what", ["events", "logs"])
+async def test_a_stream_of_a_removed_workspace_ends(it: Api, path: Path, what: str) -> None:
+    """Whoever follows a workspace that is removed is not left waiting: the answer ends, and the next one is 404."""
+    made, other = await it.workspace("bob"), await it.workspace("bob", "two")
+    url = f"/api/v1/workspaces/{made.id}/{what}"
+    async with over(path, it.tokens["bob"]) as client:
+        async with asyncio.timeout(15), client.stream("GET", url, headers=SSE) as response, Tasks("test") as tasks:
+            await it.stage.store.remove(other.id)
+            reading = tasks.spawn("read", response.aread())
+            await asyncio.sleep(0.1)
+            assert not reading.done()
+            await it.stage.store.remove(made.id)
+            await reading
+        assert (await client.get(url, headers=SSE)).status_code == 404
 
 
 async def test_everybodys_stream_has_only_ones_own(it: Api, path: Path) -> None:

@@ -5,7 +5,7 @@ Source of the format: the HTML standard, section 9.2 (server-sent events).
 
 import codecs
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -112,22 +112,29 @@ async def logs(  # noqa: PLR0913 - one parameter a part of the request
     subject = as_subject(caller)
     start = offset if last is None else last
     chunks = await services.workspaces.logs(subject, workspace_id, offset=start, follow=follow)
+    # Of a workspace that was removed nothing is written any more, which its runtime does not tell who reads.
+    gone = services.workspaces.until_removed(workspace_id)
     if "text/plain" in accept and SSE not in accept:
-        return stream(services, caller, _bytes(chunks), media_type="text/plain; charset=utf-8")
-    return sse(services, caller, _log_events(chunks))
+        return stream(services, caller, _bytes(chunks), gone, media_type="text/plain; charset=utf-8")
+    return sse(services, caller, _log_events(chunks), gone)
 
 
-def sse(services: Services, caller: Caller, items: AsyncIterator[bytes]) -> Stream:
+def sse(services: Services, caller: Caller, items: AsyncIterator[bytes], *ends: Awaitable[object]) -> Stream:
     """Server-sent events, with a comment in quiet times so that no proxy takes the connection for dead."""
-    return stream(services, caller, items, media_type=SSE, ping=b": quiet\n\n")
+    return stream(services, caller, items, *ends, media_type=SSE, ping=b": quiet\n\n")
 
 
 def stream(
-    services: Services, caller: Caller, items: AsyncIterator[bytes], *, media_type: str, ping: bytes = b""
+    services: Services,
+    caller: Caller,
+    items: AsyncIterator[bytes],
+    *ends: Awaitable[object],
+    media_type: str,
+    ping: bytes = b"",
 ) -> Stream:
-    """An answer that ends with the credential that asked for it, and with the server."""
-    ends = (services.accounts.until_invalid(caller), services.closing.wait())
-    return Stream(items, ends=ends, media_type=media_type, ping=ping)
+    """An answer that ends with the credential that asked for it, with the server, and with the first of `ends`."""
+    all_ends = (services.accounts.until_invalid(caller), services.closing.wait(), *ends)
+    return Stream(items, ends=all_ends, media_type=media_type, ping=ping)
 
 
 def sse_message(data: object, *, id: int | None = None, event: str = "") -> bytes:  # noqa: A002 - the format's word
