@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -59,9 +59,12 @@ class LocalAuthority:
     def _current(self) -> bool:
         if not self.leaf.exists() or not self.certificate.exists():
             return False
-        if not _may_vouch(x509.load_pem_x509_certificate(self.certificate.read_bytes()), self.domain):
+        authority = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        if not _may_vouch(authority, self.domain):
             return False
         found = x509.load_pem_x509_certificate(self.leaf.read_bytes())
+        if not _vouches(authority, found):
+            return False
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         soon = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=RENEW_DAYS)
         return self.domain in names.get_values_for_type(x509.DNSName) and found.not_valid_after_utc > soon
@@ -159,6 +162,15 @@ def _may_vouch(authority: x509.Certificate, domain: str) -> bool:
     constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
     above = [name.value for name in constraints.permitted_subtrees or () if isinstance(name, x509.DNSName)]
     return any(domain == name or domain.endswith(f".{name}") for name in above)
+
+
+def _vouches(authority: x509.Certificate, leaf: x509.Certificate) -> bool:
+    """Whether it signed the leaf: an authority whose files were put back, or one just made, did not."""
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _name(text: str) -> x509.Name:

@@ -1,12 +1,14 @@
 """The certificate that nginx is given: what of the authority's files cannot be used, and when it is sent."""
 
 import asyncio
+import shutil
 import struct
 import subprocess
 from pathlib import Path
 
 import orjson
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from mooring.control.tasks import Tasks
@@ -42,6 +44,23 @@ def test_an_authority_vouches_for_no_other_domain(tmp_path: Path) -> None:
         subprocess.run([*command, tmp_path / "leaf.pem"], check=True, timeout=WITHIN_S)
         assert LocalAuthority(tmp_path, domain).pem() == leaf
     assert made["mooring.test"] == made["dev.mooring.test"] != made["other.test"]
+
+
+def test_a_leaf_of_another_authority_is_replaced(tmp_path: Path) -> None:
+    """Whoever put back the authority that browsers trust is served what it vouches for, and not the leaf between."""
+    trusted, now = (
+        LocalAuthority(tmp_path / "trusted", "mooring.test"),
+        LocalAuthority(tmp_path / "now", "mooring.test"),
+    )
+    trusted.pem()
+    before = now.pem()
+    for name in ("authority.key", "authority.crt"):
+        shutil.copy(trusted.folder / name, now.folder / name)
+    after = now.pem()
+    assert after != before
+    leaf = x509.load_pem_x509_certificate(after.encode())
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(trusted.certificate.read_bytes()))
+    assert now.pem() == after
 
 
 async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None:
