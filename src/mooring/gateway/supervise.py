@@ -103,6 +103,9 @@ class Nginx:
             except (MooringError, OSError) as error:
                 # A disk that is full or read-only, no process or descriptor left: it may be better a moment later.
                 log.error("nginx does not start", reason=str(error))  # noqa: TRY400 - the text says it all
+            except Exception:
+                # Nobody else would ever start it again.
+                log.exception("nginx does not start")
             else:
                 return
             attempt += 1
