@@ -93,11 +93,11 @@ class Eviction:
 
     async def _gone(self, entry: Entry, ask: Ask, pins: list[str], kept: dict[str, str], *, dry_run: bool) -> bool:
         """Whether the zip was removed, or would be; else `kept` says why not."""
-        if pin := covering(pins, ask.module, ask.version):
-            kept[ask.label] = f"pinned by {pin}"
-            return False
         try:
+            _check_pins(pins, ask)
             await self._returns(ask)
+            # An upstream takes its time for each of many: whoever pins meanwhile was told that it stays.
+            _check_pins(await self._pins.all(), ask)
             if self._ended:
                 raise Conflict("other settings are in force by now: try again")
             if not dry_run:
@@ -115,6 +115,11 @@ class Eviction:
         await self._store.remove(entry.name)
         await self._store.remove(f"{entry.name}hash")
         log.info("evicted", module=ask.module, version=ask.version, bytes=entry.size)
+
+
+def _check_pins(pins: list[str], ask: Ask) -> None:
+    if pin := covering(pins, ask.module, ask.version):
+        raise Conflict(f"pinned by {pin}")
 
 
 def _zip(entry: Entry) -> Ask | None:

@@ -119,6 +119,20 @@ async def test_a_bad_block_ends_no_eviction(tmp_path: Path) -> None:
     assert done.kept == {"example.com/bad@v1.0.0": "it cannot be read: Input/output error"}
 
 
+async def test_a_pin_counts_at_once(tmp_path: Path) -> None:
+    """Also in an eviction that has begun, which an upstream may keep for hours."""
+    store, pins = MemoryStore(), Pins(tmp_path / "pins")
+    for module in ("one", "two"):
+        await store.put(f"example.com/{module}/@v/v1.0.0.zip", b"x" * 100)
+
+    async def returns(_wanted: Ask) -> None:
+        await pins.add("example.com/*")
+
+    done = await Eviction(store, pins, returns).run(0)
+    assert done.evicted == []
+    assert set(done.kept.values()) == {"pinned by example.com/*"}
+
+
 async def test_a_folder_that_cannot_be_listed_is_said(copied: DiskStore) -> None:
     """Who looks at the store, or evicts from it, hears of it as of any trouble with the storage."""
     folder = copied.spool.parent / "cache/download/example.com"
