@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from mooring.errors import LimitExceeded
 from mooring.model.grants import Grants, SigningKey, TokenGrant
 from mooring.model.routes import Access, Backend, Route
 from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
@@ -174,6 +175,26 @@ async def test_a_revoked_session_is_refused_at_the_next_request(edge: Gateway) -
     assert (await edge.get("a.test", Cookie=cookie())).status == 401
     assert (await edge.get("a.test", Authorization=f"Bearer {TOKEN}")).status == 401
     assert (await edge.get("a.test", Cookie=cookie(session="s2"))).status == 200
+
+
+async def test_what_is_withdrawn_makes_room_first(unused: Gateway) -> None:
+    """As many other tokens fit in the place of those before; where they do not, none of those before holds any more."""
+
+    def tokens(first: int, count: int) -> Grants:
+        made = (str(number) for number in range(first, first + count))
+        return Grants((KEY,), tuple(TokenGrant(hashlib.sha256(name.encode()).hexdigest(), "ann", "s") for name in made))
+
+    async def enters(number: int) -> bool:
+        return (await unused.get("a.test", Authorization=f"Bearer {number}")).status == 200
+
+    await unused.publish(grants=tokens(0, 20_000))
+    await unused.publish(grants=tokens(20_000, 20_000))
+    assert [await enters(number) for number in (0, 19_999, 20_000, 39_999)] == [False, False, True, True]
+    with pytest.raises(LimitExceeded):
+        await unused.publish(grants=tokens(39_999, 60_000))
+    assert [await enters(number) for number in (20_000, 39_999, 40_000)] == [False, True, False]
+    await unused.publish(grants=tokens(40_000, 3))
+    assert [await enters(number) for number in (39_999, 40_000)] == [False, True]
 
 
 async def test_without_grants_access_cannot_be_checked(edge: Gateway, running: Running) -> None:

@@ -24,7 +24,7 @@ local function sweep(sets)
 end
 
 -- {base, version, sets, deletes}: the difference from the version `base` to `version`, or without one all that there
--- is. As with `apply` it is everything or nothing.
+-- is. What was withdrawn is gone in any case, and first: its room may be needed. What is new comes whole or not at all.
 function _M.change(frame)
     local sets, before = frame.sets, grants:get(VERSION)
     local is_complete = frame.base == cjson.null
@@ -34,16 +34,15 @@ function _M.change(frame)
     if before == frame.version then
         return { ok = true }
     end
+    grants:delete(VERSION)
+    for _, key in ipairs(frame.deletes) do
+        grants:delete(key)
+    end
+    if is_complete then
+        sweep(sets)
+    end
     sets[VERSION] = frame.version
     local done = atomic.set_all(grants, sets)
-    if done then
-        for _, key in ipairs(frame.deletes) do
-            grants:delete(key)
-        end
-        if is_complete then
-            sweep(sets)
-        end
-    end
     next_generation()
     return done and { ok = true } or { error = "full" }
 end
