@@ -10,6 +10,8 @@ from starlette.websockets import WebSocketDisconnect
 
 from mooring.accounts.credentials import Caller
 from mooring.api.http.auth import Calling, Wired, as_subject
+from mooring.api.http.documents import MOST_VALUES, crowded, read
+from mooring.api.http.limits import MOST
 from mooring.api.http.problem import describe
 from mooring.api.http.services import Services
 from mooring.api.http.workspaces import Entered
@@ -150,12 +152,19 @@ def _split(message: Any) -> tuple[int, bytes]:  # noqa: ANN401 - a message of th
 def _validated(adapter: TypeAdapter[T], channel: int, data: bytes) -> T:
     if channel != CONTROL:
         raise InvalidInput("the first frame must be control (3)")
+    if len(data) > MOST or crowded(data):
+        raise InvalidInput(f"a control frame must hold at most {MOST} bytes and {MOST_VALUES} values")
     try:
-        return adapter.validate_json(data)
+        document = read(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("a control frame must be JSON in UTF-8, and not nested too deep") from error
+    try:
+        return adapter.validate_python(document)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise InvalidInput(f"{field}: {said(first)}", field=field) from error
+        text = said(first)
+        raise InvalidInput(f"{field}: {text}" if field else text, field=field or None) from error
 
 
 async def _fail(socket: WebSocket, error: Exception, code: int = _POLICY) -> None:
