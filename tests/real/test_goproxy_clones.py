@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,11 +29,10 @@ def git(tmp_path: Path) -> Iterator[GitServer]:
 
 def command(tmp_path: Path, git: GitServer, clones_bytes: int) -> GoCommand:
     """The go command, ready to read them."""
-    credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+    credentials = git.credentials()
     limits = Limits(clones_bytes=clones_bytes)
     found = GoCommand(go(), tmp_path / "vcs", os.environ["PATH"], credentials, limits)  # noqa: TID251 - a real program
     found.prepare()
-    found.link_netrc()
     return found
 
 
@@ -101,6 +101,15 @@ async def test_nothing_that_is_being_read_goes(tmp_path: Path, git: GitServer) -
         async with control.zip(ask(git.module("a"), "v1.0.0", Kind.zip)) as download:
             go_command.sweep()
             assert sum([len(chunk) async for chunk in download.chunks]) == download.size
+
+
+async def test_another_process_takes_no_netrc_away(tmp_path: Path, git: GitServer) -> None:
+    """Work on the store that is given no credentials, or others, leaves those of who serves it."""
+    go_command = command(tmp_path, git, clones_bytes=2**30)
+    for other in (Credentials(), git.credentials("another")):
+        replace(go_command, credentials=other).prepare()
+    async with Tasks("test") as tasks:
+        assert await zip_of(VersionControl(go_command, Once(tasks)), git, "a")
 
 
 async def test_no_clone_goes_below_a_run(tmp_path: Path, git: GitServer) -> None:

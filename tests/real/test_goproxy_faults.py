@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,29 +14,11 @@ import pytest
 from mooring.goproxy.config import Config
 from mooring.server.goproxy import Served
 from support import goproxies
-from support.goproxies import BIG, SMALL, doubting, get, running, wait_for
+from support.goproxies import BIG, SMALL, get, running, wait_for
 from support.goupstream import DATABASE, Fault, Upstream, go, make_zip
 from support.waiting import until
 
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """With two modules."""
-    with goproxies.upstream(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
-def config(tmp_path: Path, upstream: Upstream) -> Config:
-    """A proxy in front of it."""
-    return doubting(tmp_path, upstream)
-
-
-@pytest.fixture
-def proxy(config: Config) -> Iterator[Served]:
-    """The same, serving."""
-    with running(config) as served:
-        yield served
+upstream, config, proxy = goproxies.upstream, goproxies.config, goproxies.proxy
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from mooring.goproxy import tallies
 from mooring.goproxy.audit import Finding, audit
 from mooring.goproxy.config import Config
 from mooring.goproxy.faults import NoSpace
-from mooring.goproxy.gocommand import Credentials
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.notary import Notary
 from mooring.goproxy.service import Lifetimes
@@ -149,7 +148,7 @@ def test_a_private_module_on_a_full_disk(tmp_path: Path, disk: SmallDisk, config
     with GitServer(tmp_path / "git").serving() as git:
         git.publish("lib", "v1.0.0")
         git.publish("other", "v1.0.0")
-        credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+        credentials = git.credentials()
         with running(replace(config, private=(HOST,), credentials=credentials)) as proxy:
             ann = GoUser(tmp_path / "ann", proxy.url)
             assert ann.download(git.module("lib") + "@v1.0.0")["Sum"]

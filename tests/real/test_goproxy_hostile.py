@@ -3,7 +3,7 @@
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,37 +13,31 @@ import pytest
 from mooring.control.tasks import Tasks
 from mooring.goproxy.config import Config
 from mooring.goproxy.flight import Once
-from mooring.goproxy.gocommand import Credentials, GoCommand, Limits
+from mooring.goproxy.gocommand import GoCommand, Limits
 from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.vcs import VersionControl
+from support import goproxies
 from support.gitserver import HOST, GitServer
-from support.goproxies import running
+from support.goproxies import reading, running
 from support.goupstream import GoUser, Upstream, go
 from support.replicas import Replica
 
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """A public upstream, which must not hear of private modules."""
-    with Upstream(tmp_path / "upstream").serving() as served:
-        yield served
+upstream, bare = goproxies.bystander, goproxies.git
 
 
 @pytest.fixture
-def git(tmp_path: Path) -> Iterator[GitServer]:
+def git(bare: GitServer) -> GitServer:
     """A private git server with a repository."""
-    with GitServer(tmp_path / "git").serving() as served:
-        served.publish("lib", "v1.0.0")
-        yield served
+    bare.publish("lib", "v1.0.0")
+    return bare
 
 
 def config(tmp_path: Path, git: GitServer, upstream: Upstream, gitconfig: str = "") -> Config:
     """A proxy that may read the git server, with more in its git configuration."""
-    rules = git.gitconfig()
-    rules.write_text(rules.read_text() + gitconfig)
-    credentials = Credentials(netrc=git.netrc(), gitconfig=rules, certificates=git.certificate)
-    own = {"upstream": upstream.url, "sumdb": upstream.sumdb, "credentials": credentials}
-    return replace(Config(tmp_path / "store", private=(HOST,), go=go()), **own)  # type: ignore[arg-type]
+    found = reading(tmp_path, git, upstream)
+    with (git.folder / "gitconfig").open("a") as rules:
+        rules.write(gitconfig)
+    return found
 
 
 def test_nothing_in_the_settings_of_git_runs(tmp_path: Path, git: GitServer, upstream: Upstream) -> None:
@@ -199,11 +193,10 @@ async def test_only_so_many_runs_at_once(tmp_path: Path, git: GitServer) -> None
         f'#!/bin/sh\ntouch {runs}/$$\nls {runs} | wc -l >> {counts}\n{go()} "$@"\nended=$?\nrm {runs}/$$\nexit $ended\n'
     )
     wrapper.chmod(0o755)
-    credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+    credentials = git.credentials()
     path = os.environ["PATH"]  # noqa: TID251 - of a real program
     command = GoCommand(wrapper, tmp_path / "vcs", path, credentials, Limits(at_once=2))
     command.prepare()
-    command.link_netrc()
     async with Tasks("test") as tasks:
         control = VersionControl(command, Once(tasks))
         infos = [control.small(ask(git.module(name), "v1.0.0", Kind.info)) for name in "abcde"]

@@ -13,7 +13,6 @@ import httpx2
 import pytest
 
 from mooring.goproxy.config import Config
-from mooring.goproxy.gocommand import Credentials
 from support.certificates import certificate_files
 from support.gitserver import HOST, GitServer
 from support.goproxies import running, wait_for
@@ -169,7 +168,7 @@ def test_a_private_module_is_never_evicted(tmp_path: Path, upstream: Upstream) -
     store = tmp_path / "store"
     with GitServer(tmp_path / "git").serving() as git:
         git.publish("lib", "v1.0.0")
-        credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+        credentials = git.credentials()
         config = Config(
             store, upstream=upstream.url, sumdb=upstream.sumdb, private=(HOST,), go=go(), credentials=credentials
         )

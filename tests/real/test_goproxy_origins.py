@@ -10,7 +10,6 @@ import httpx2
 import pytest
 
 from mooring.goproxy.config import Config
-from mooring.goproxy.gocommand import Credentials
 from support.certificates import certificate_files
 from support.gitserver import HOST, GitServer
 from support.goproxies import running
@@ -57,7 +56,7 @@ def test_a_build_goes_on_when_its_origins_are_gone(tmp_path: Path, upstream: Ups
         git = origins.enter_context(GitServer(tmp_path / "git").serving())
         git.publish("lib", "v1.0.0", {"x.go": "package x\n\nconst X = 2\n"})
         folder = project(tmp_path / "project", git.module("lib"))
-        credentials = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+        credentials = git.credentials()
         config = Config(
             tmp_path / "store",
             upstream=upstream.url,

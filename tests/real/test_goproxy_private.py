@@ -14,47 +14,22 @@ import httpx2
 import pytest
 
 from mooring.goproxy import access
-from mooring.goproxy.config import Config
 from mooring.goproxy.gocommand import Credentials, Limits
 from mooring.goproxy.ledger import Ledger
 from mooring.server.goproxy import Served
+from support import goproxies
 from support.gitserver import HOST, GitServer
-from support.goproxies import came_long_ago, get, running, wait_for
-from support.goupstream import GoUser, Upstream, go
+from support.goproxies import came_long_ago, get, reading, running, wait_for
+from support.goupstream import GoUser, Upstream
 from support.sshd import ssh_server
 
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """A public upstream, which must not hear of private modules."""
-    with Upstream(tmp_path / "upstream").serving() as served:
-        yield served
-
-
-@pytest.fixture
-def git(tmp_path: Path) -> Iterator[GitServer]:
-    """A private git server."""
-    with GitServer(tmp_path / "git").serving() as served:
-        yield served
-
-
-def config(tmp_path: Path, git: GitServer, upstream: Upstream, password: str | None = None) -> Config:
-    """A proxy that may read the git server."""
-    netrc = git.netrc() if password is None else git.netrc(password)
-    return Config(
-        tmp_path / "store",
-        upstream=upstream.url,
-        sumdb=upstream.sumdb,
-        private=(HOST,),
-        go=go(),
-        credentials=Credentials(netrc=netrc, gitconfig=git.gitconfig(), certificates=git.certificate),
-    )
+upstream, git = goproxies.bystander, goproxies.git
 
 
 @pytest.fixture
 def proxy(tmp_path: Path, git: GitServer, upstream: Upstream) -> Iterator[Served]:
     """Our proxy in front of both."""
-    with running(config(tmp_path, git, upstream)) as served:
+    with running(reading(tmp_path, git, upstream)) as served:
         yield served
 
 
@@ -129,9 +104,8 @@ def test_wrong_credentials_are_no_absence(
 ) -> None:
     """A repository that refuses us is an error that says who was asked with what, never a 404 that leads elsewhere."""
     git.publish("lib", "v1.0.0")
-    wanted = config(tmp_path, git, upstream, password)
-    if password is None:
-        wanted = replace(wanted, credentials=replace(wanted.credentials, netrc=None))
+    credentials = git.credentials(password) if password else replace(git.credentials(), netrc=None)
+    wanted = replace(reading(tmp_path, git, upstream), credentials=credentials)
     with running(wanted) as proxy:
         found = user(tmp_path, proxy).download(git.module("lib") + "@v1.0.0", check=False)
     assert "503" in found["Error"]
@@ -225,7 +199,7 @@ def test_the_go_command_reads_a_long_log(tmp_path: Path, git: GitServer, upstrea
     ledger = Ledger(tmp_path / "store/notary", "sum.mooring.internal")
     with ledger.exclusive():
         ledger.append([f"{HOST}/old v1.{n}.0 h1:x\n{HOST}/old v1.{n}.0/go.mod h1:x\n".encode() for n in range(66_000)])
-    with running(config(tmp_path, git, upstream)) as proxy:
+    with running(reading(tmp_path, git, upstream)) as proxy:
         for number in range(3):
             git.publish("lib", f"v1.{number}.0")
             ann = user(tmp_path, proxy, sumdb=proxy.goproxy.notary.key)
@@ -262,7 +236,7 @@ def test_a_huge_or_slow_repository_is_cut_off(
     abandoned.parent.mkdir(parents=True)
     abandoned.touch()
     os.utime(abandoned, (1, 1))
-    with running(replace(config(tmp_path, git, upstream), limits=limits)) as proxy:
+    with running(replace(reading(tmp_path, git, upstream), limits=limits)) as proxy:
         found = user(tmp_path, proxy).download(git.module("huge") + "@v1.0.0", check=False)
     assert "503" in found["Error"]
     assert not abandoned.exists()
@@ -273,7 +247,7 @@ def test_a_private_module_is_not_for_everybody(tmp_path: Path, git: GitServer, u
     git.publish("lib", "v1.0.0")
     tokens = tmp_path / "tokens"
     ann, bob = access.make(tokens, "ann", (HOST,)), access.make(tokens, "bob", ("git.other.example",))
-    with running(replace(config(tmp_path, git, upstream), tokens=tokens)) as proxy:
+    with running(replace(reading(tmp_path, git, upstream), tokens=tokens)) as proxy:
         module = git.module("lib") + "@v1.0.0"
         assert GoUser(tmp_path / "ann", f"{proxy.url}/t-{ann}").download(module)["Sum"]
         refused = GoUser(tmp_path / "bob", f"{proxy.url}/t-{bob}").download(module, check=False)["Error"]
@@ -298,7 +272,7 @@ def test_a_repository_over_ssh(tmp_path: Path, git: GitServer, upstream: Upstrea
         nobody.touch()
         for known, ok in ((nobody, False), (ssh.known_hosts, True)):
             credentials = Credentials(gitconfig=rules, ssh_key=ssh.key, known_hosts=known)
-            own = replace(config(tmp_path, git, upstream), credentials=credentials, root=tmp_path / f"ssh-{ok}")
+            own = replace(reading(tmp_path, git, upstream), credentials=credentials, root=tmp_path / f"ssh-{ok}")
             with running(own) as proxy:
                 found = GoUser(tmp_path / f"user-{ok}", proxy.url).download(git.module("lib") + "@v1.0.0", check=False)
             assert ("Error" not in found) is ok, found

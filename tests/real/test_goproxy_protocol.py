@@ -12,7 +12,6 @@ import pytest
 
 from mooring.goproxy import upstream as upstreams
 from mooring.goproxy.config import Config
-from mooring.goproxy.gocommand import Credentials
 from mooring.server.goproxy import Served
 from support.gitserver import HOST, GitServer
 from support.goproxies import get, running, wait_for
@@ -39,7 +38,7 @@ def git(tmp_path: Path) -> Iterator[GitServer]:
 @pytest.fixture
 def config(tmp_path: Path, upstream: Upstream, git: GitServer) -> Config:
     """A proxy in front of both."""
-    files = Credentials(netrc=git.netrc(), gitconfig=git.gitconfig(), certificates=git.certificate)
+    files = git.credentials()
     asked = Config(tmp_path / "store", upstream=upstream.url, sumdb=upstream.sumdb, go=go())
     return replace(asked, private=(HOST,), credentials=files)
 

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,28 +12,10 @@ from mooring.goproxy import access
 from mooring.goproxy.config import Config
 from mooring.server.goproxy import Served
 from support import goproxies
-from support.goproxies import BIG, SMALL, came_long_ago, doubting, get, running, wait_for
+from support.goproxies import BIG, SMALL, came_long_ago, get, running, wait_for
 from support.goupstream import GoUser, Upstream
 
-
-@pytest.fixture
-def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    """With two modules."""
-    with goproxies.upstream(tmp_path) as served:
-        yield served
-
-
-@pytest.fixture
-def config(tmp_path: Path, upstream: Upstream) -> Config:
-    """A proxy in front of it."""
-    return doubting(tmp_path, upstream)
-
-
-@pytest.fixture
-def proxy(config: Config) -> Iterator[Served]:
-    """The same, serving."""
-    with running(config) as served:
-        yield served
+upstream, config, proxy = goproxies.upstream, goproxies.config, goproxies.proxy
 
 
 def test_what_is_kept_is_served_without_fetching(upstream: Upstream, proxy: Served) -> None:

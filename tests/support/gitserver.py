@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+from mooring.goproxy.gocommand import Credentials
 from support.certificates import certificate_files
 from support.loopback import serving
 
@@ -47,6 +48,10 @@ class GitServer:
         file = self.folder / "gitconfig"
         file.write_text(f'[url "https://127.0.0.1:{self.port}/"]\n\tinsteadOf = https://{HOST}/\n')
         return file
+
+    def credentials(self, password: str = PASSWORD) -> Credentials:
+        """What a proxy reads this server with."""
+        return Credentials(netrc=self.netrc(password), gitconfig=self.gitconfig(), certificates=self.certificate)
 
     def git(self, name: str, *arguments: str) -> str:
         """Run git in a repository's work tree."""
