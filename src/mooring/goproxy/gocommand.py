@@ -6,6 +6,7 @@ own module cache below `folder` holds one bare clone for each repository. What a
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -95,6 +96,16 @@ class GoCommand:
         return self.folder / "modcache"
 
     @property
+    def home(self) -> Path:
+        """One for each netrc, since git reads that of its home only.
+
+        In one home a process that was given another netrc, or none, would take away that of all others.
+        """
+        if self.credentials.netrc is None:
+            return self.folder / "home"
+        return self.folder / f"home-{hashlib.sha256(os.fsencode(self.credentials.netrc)).hexdigest()[:16]}"
+
+    @property
     def clones(self) -> Clones:
         """What is kept of repositories."""
         return Clones(self.modcache / "cache" / "vcs", self.folder / "lock")
@@ -105,11 +116,12 @@ class GoCommand:
         Raises:
             Misconfigured: a file of the credentials cannot be read.
         """
-        for place in (self.folder, self.folder / "home", self.folder / "work", self.modcache):
+        for place in (self.folder, self.home, self.folder / "work", self.modcache):
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._link_netrc()
         # Else the first run of a day leaves a process behind it. A full disk is no reason not to serve.
         with contextlib.suppress(OSError):
-            telemetry = self.folder / "home" / "go" / "telemetry"
+            telemetry = self.home / "go" / "telemetry"
             telemetry.mkdir(parents=True, exist_ok=True)
             (telemetry / "mode").write_text("off")
         for name in ("netrc", "gitconfig", "ssh_key", "known_hosts", "certificates"):
@@ -121,11 +133,10 @@ class GoCommand:
 
     def environment(self) -> dict[str, str]:
         """All that the go command and git see."""
-        home = self.folder / "home"
         found = {
             "PATH": f"{self.go.parent}:{self.path}" if self.go.is_absolute() else self.path,
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home),
+            "HOME": str(self.home),
+            "XDG_CONFIG_HOME": str(self.home),
             "LC_ALL": "C",
             "GOENV": "off",
             "GOFLAGS": "-modcacherw",
@@ -163,12 +174,14 @@ class GoCommand:
         options = ["-F", "/dev/null", *key, *(word for setting in settings for word in ("-o", setting))]
         return "ssh " + " ".join(_quoted(option) for option in options)
 
-    def link_netrc(self) -> None:
-        """Git's library reads `.netrc` in the home folder only."""
-        link = self.folder / "home" / ".netrc"
-        link.unlink(missing_ok=True)
+    def _link_netrc(self) -> None:
+        link = self.home / ".netrc"
         if self.credentials.netrc is not None:
-            link.symlink_to(self.credentials.netrc)
+            with contextlib.suppress(FileExistsError):
+                link.symlink_to(self.credentials.netrc)
+        elif link.is_symlink():
+            # An earlier version of this program had but one home.
+            link.unlink(missing_ok=True)
 
     async def run(self, *arguments: str) -> bytes:
         """What `go ARGUMENTS` prints.

@@ -185,7 +185,6 @@ def _command(config: Config) -> GoCommand:
     path = environment().get("PATH", "/usr/local/bin:/usr/bin:/bin")
     command = GoCommand(config.go, config.root / "vcs", path, config.credentials.absolute(), config.limits)
     command.prepare()
-    command.link_netrc()
     return command
 
 
