@@ -104,7 +104,8 @@ class DiskStore:
         if blob is None:
             return None
         try:
-            return os.pread(blob.descriptor, blob.size, 0) or None if blob.size <= _SMALL else None
+            # An empty one lost its bytes in a crash of the machine.
+            return os.pread(blob.descriptor, blob.size, 0) if 0 < blob.size <= _SMALL else None
         finally:
             blob.close()
 

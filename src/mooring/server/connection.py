@@ -117,20 +117,26 @@ class Connection(asyncio.Protocol):
             return
         hits = self._house.hits
         plain = not (self._busy or self._requests or self._unread or self._in_head or self._last)
-        if hits and plain and self._hit(hits, data):
+        path = self._usual.path(data) if hits and plain else None
+        if hits and path is not None and self._hit(hits, path):
             return
         self._unread += data
         self._look()
-        if hits and plain and len(self._requests) == 1 and not (self._unread or self._in_head or self._last):
+        if (
+            hits
+            and plain
+            and path is None
+            and len(self._requests) == 1
+            and not (self._unread or self._in_head or self._last)
+        ):
             self._usual.learn(data, dict(self._requests[0].scope["headers"]).get(b"authorization", b""))
         self._turn.take()
         if self._requests:
             self._transport.pause_reading()
 
-    def _hit(self, hits: Hits, data: bytes) -> bool:
+    def _hit(self, hits: Hits, path: bytes) -> bool:
         """Answer at once what can be; the parser has nothing of a request, and the task waits for one."""
-        path = self._usual.path(data)
-        if path is None or not hits(path, self._usual.authorization, self._say):
+        if not hits(path, self._usual.authorization, self._say):
             return False
         if self._full:
             # This call cannot wait until the client has read; the task can.

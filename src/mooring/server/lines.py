@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import logging
 import os
 import threading
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import structlog
@@ -60,6 +62,17 @@ class Lines:
                 self._torn = b"\n" if done and text[done - 1] != ord("\n") else self._torn[done:]
             else:
                 self._torn = b""
+
+
+_Filtering: Any = structlog.make_filtering_bound_logger(logging.INFO)
+
+
+class Logger(_Filtering):  # type: ignore[misc]  # structlog makes the class
+    """As structlog has it, but that a line of the level info is copied once on its way: each answer has one."""
+
+    def info(self, event: str, **values: object) -> None:
+        """Write it soon. Its processors are not asked: it is `rendered`."""
+        self._logger.info(rendered(self._logger, "info", {**self._context, **values, "event": event}))
 
 
 def rendered(logger: object, level: str, event: EventDict) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from mooring.server.lines import Lines, rendered
+from mooring.server.lines import Lines, Logger, rendered
 from mooring.settings import environment
 
 _MAX_BYTES = 16 * 2**20
@@ -92,7 +92,7 @@ def to_stdout() -> None:
     structlog.configure(
         processors=[rendered],
         logger_factory=lambda *_: lines,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=Logger,
         cache_logger_on_first_use=True,
     )
 

@@ -6,7 +6,9 @@ import json
 import os
 from pathlib import Path
 
-from mooring.server.lines import Lines, rendered
+import structlog
+
+from mooring.server.lines import Lines, Logger, rendered
 
 
 async def test_lines_go_out_together_and_warnings_at_once(tmp_path: Path) -> None:
@@ -80,3 +82,21 @@ def test_a_path_that_is_not_utf_8_is_logged() -> None:
     found = json.loads(line)
     assert (os.fsencode(found["file"]), found["path"]) == (b"/x\xff", repr(Path("/x")))
     assert found["timestamp"].endswith("Z")
+
+
+def test_both_ways_of_a_logger_write_the_same() -> None:
+    """The level info has a shorter one; what is bound, and an error's trace, are in both."""
+    reader, writer = os.pipe()
+    log = structlog.wrap_logger(Lines(writer), processors=[rendered], wrapper_class=Logger).bind(who="x")
+    try:
+        int("a mistake")
+    except ValueError:
+        log.info("served", exc_info=True, ms=1.5)
+        log.warning("served", exc_info=True, ms=1.5)
+    log.debug("nobody's")
+    short, long = (json.loads(line) for line in os.read(reader, 10_000).splitlines())
+    assert list(short) == list(long)
+    assert "a mistake" in short["exception"]
+    assert {**short, "level": "", "timestamp": ""} == {**long, "level": "", "timestamp": ""}
+    os.close(reader)
+    os.close(writer)
