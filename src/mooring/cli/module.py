@@ -188,6 +188,10 @@ def _marks(item: Module) -> str:
     return ", ".join(word for word, on in ((_("private"), item.private), (_("pinned"), item.pin)) if on)
 
 
+def _state(item: ModuleVersion) -> str:
+    return ", ".join(word for word, on in ((_("pinned"), item.pin), (_("no zip"), not item.zip)) if on)
+
+
 def _path(module: str, what: str = "") -> str:
     return f"modules/{quote(module)}" + (f"/{what}" if what else "")
 
@@ -197,7 +201,7 @@ _VERSIONS = [
     Column[ModuleVersion](_("SIZE"), lambda item: shown.size(item.size), right=True),
     Column[ModuleVersion](_("SINCE"), lambda item: f"{item.since:%Y-%m-%d}", rank=2),
     Column[ModuleVersion](_("USED"), lambda item: ago(item.used_at), rank=1, right=True),
-    Column[ModuleVersion]("", lambda item: item.pin and _("pinned") if item.zip else _("evicted"), rank=3),
+    Column[ModuleVersion]("", _state, rank=3),
     Column[ModuleVersion](_("HASH"), lambda item: item.hash, rank=4),
     Column[ModuleVersion](_("ORIGIN"), lambda item: item.origin, rank=5),
 ]

@@ -58,7 +58,7 @@ class Module(Answer):
 
 
 class ModuleVersion(Answer):
-    """A version that is kept. Without `zip` only its small files are: the next request fetches the rest again.
+    """A version that is kept. Without `zip` only its small files are: the rest is fetched when somebody asks.
 
     `hash` is its zip's as it was verified against `vouched_by`; `origin` the repository and commit, where known.
     """
