@@ -89,6 +89,7 @@ class MemoryRuntime:
         while True:
             changed = self.world.changed
             kept = self.world.output.get(workspace_id, b"")
+            offset = min(offset, len(kept))
             if len(kept) > offset:
                 chunk, offset = kept[offset:], len(kept)
                 yield offset, chunk

@@ -33,7 +33,10 @@ def path_of(folder: str, start: int) -> str:
 
 
 def read_at(folder: str, offset: int, limit: int = 65536) -> tuple[int, bytes]:
-    """At most `limit` bytes from `offset` (or the oldest kept byte after it), with the offset behind them."""
+    """At most `limit` bytes from `offset` (or the oldest kept byte after it), with the offset behind them.
+
+    An offset behind the end, as one from before a backup was restored, is taken for the end.
+    """
     starts = segments(folder)
     for position, start in enumerate(starts):
         is_last = position == len(starts) - 1
@@ -42,6 +45,8 @@ def read_at(folder: str, offset: int, limit: int = 65536) -> tuple[int, bytes]:
         at = max(offset, start)
         try:
             with open(path_of(folder, start), "rb") as file:
+                if is_last:
+                    at = min(at, file.seek(0, os.SEEK_END) + start)
                 file.seek(at - start)
                 data = file.read(limit)
         except FileNotFoundError:

@@ -154,7 +154,10 @@ class Logs(Protocol):
     """The output of the editor and what runs with it."""
 
     def read(self, workspace_id: str, *, offset: int, follow: bool) -> AsyncIterator[tuple[int, bytes]]:
-        """Chunks with the offset behind each; resumes at `offset`, at the oldest kept byte when that is gone."""
+        """Chunks with the offset behind each; resumes at `offset`, at the oldest kept byte when that is gone.
+
+        An offset behind the end is taken for the end.
+        """
 
 
 class Channel(StrEnum):

@@ -50,6 +50,16 @@ def test_the_oldest_kept_byte_stands_for_what_is_gone(tmp_path: Path) -> None:
     assert (offset, data) == (oldest + 10, b"line %04d\n" % (oldest // 10))
 
 
+def test_an_offset_that_was_never_given_is_the_end(tmp_path: Path) -> None:
+    """Who follows from before a backup was restored reads what comes next, instead of nothing for a long time."""
+    log = Log(str(tmp_path))
+    log.append(b"before\n")
+    offset, read = output.read_at(str(tmp_path), 10**18)
+    assert (offset, read) == (7, b"")
+    log.append(b"after\n")
+    assert read_all(tmp_path, offset) == (13, b"after\n")
+
+
 def test_a_new_writer_goes_on_behind_the_last(tmp_path: Path) -> None:
     """A keeper that follows another appends; offsets do not begin anew."""
     Log(str(tmp_path)).append(b"first\n")
