@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,9 @@ class VersionControl:
     async def bound(self) -> None:
         """Keep the clones within their limit, and remove what killed runs left; for ever."""
         while True:
-            for bound in (self._sweep, self.shrink):
-                try:
-                    await bound()
-                except OSError as error:
-                    log.warning("what runs of the go command left stays", error=str(error))
+            await _tried(asyncio.to_thread(self._command.sweep))
             await asyncio.sleep(_BOUND_EVERY_S)
-
-    async def _sweep(self) -> None:
-        await asyncio.to_thread(self._command.sweep)
+            await _tried(self.shrink())
 
     async def shrink(self) -> list[Clone]:
         """Remove the clones that were used longest ago while all are beyond their limit; those that went."""
@@ -113,6 +107,14 @@ class VersionControl:
             name.unlink(missing_ok=True)
         if folder:
             self._command.clean(Path(folder))
+
+
+async def _tried(bound: Awaitable[object]) -> None:
+    try:
+        await bound
+    except OSError as error:
+        # What cannot be removed now is tried again, and must not keep the rest from its bound.
+        log.warning("what runs of the go command left stays", error=str(error))
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
