@@ -28,7 +28,8 @@ T = TypeVar("T")
 GAP = 2
 NARROWEST = 8
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
-_DURATION = re.compile(r"(\d+)([smhd]?)")
+# Python reads no number of more than 4,300 digits.
+_DURATION = re.compile(r"(\d{1,99})([smhd]?)")
 _UNITS = {"": 1, "s": 1, "m": _MINUTE, "h": _HOUR, "d": _DAY}
 
 

@@ -192,6 +192,7 @@ async def test_what_is_wrong_is_named_before_anything_is_sent(cli: Cli) -> None:
         (["--env", "1A=b"], "environment: "),
         (["--repo", "file:///etc"], "repository: must be an https:// URL"),
         (["--idle-after", "soon"], "--idle-after: must be like 90s, 30m, 2h or 1d"),
+        (["--idle-after", "9" * 5000], "--idle-after: must be like 90s, 30m, 2h or 1d"),
     ):
         done = await cli(*NEW, *arguments)
         assert (done.status, done.out) == (2, ""), done
