@@ -50,7 +50,7 @@ class Feed:
 
     @property
     def live(self) -> Revision | None:
-        """The table's revision that is live as a whole; None when none is known to be."""
+        """The table's revision whose routes are live as a whole; None when none is known to be."""
         return self._live
 
     def problems(self) -> tuple[str, ...]:
