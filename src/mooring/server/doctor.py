@@ -76,7 +76,7 @@ def examine(home: Home) -> Iterator[Finding]:
 def _below(home: Home) -> Iterator[Finding]:
     yield from _home(home)
     yield from _limits(home)
-    yield from _terminals(Path("/proc/self/mounts").read_text())
+    yield from _terminals(os.fsdecode(Path("/proc/self/mounts").read_bytes()))
     yield from _docker(home)
     yield from _templates(home)
     yield from _server(home)

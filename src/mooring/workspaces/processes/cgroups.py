@@ -182,7 +182,7 @@ def own_cgroups(pid: str = "self") -> dict[str, Path]:
     """The folder of this process's cgroup for each controller; that of v2 under the empty name."""
     mounts = _mounts()
     found: dict[str, Path] = {}
-    for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines():
+    for line in os.fsdecode(Path(f"/proc/{pid}/cgroup").read_bytes()).split("\n")[:-1]:
         _, controllers, path = line.split(":", 2)
         for controller in controllers.split(","):
             if controller in mounts:
@@ -195,7 +195,8 @@ def own_cgroups(pid: str = "self") -> dict[str, Path]:
 def _mounts() -> dict[str, tuple[Path, str]]:
     """Controller to (mount point, the cgroup that is mounted there)."""
     found: dict[str, tuple[Path, str]] = {}
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    # A mount point may be any bytes; one that is no text must not end every start.
+    for line in os.fsdecode(Path("/proc/self/mountinfo").read_bytes()).split("\n")[:-1]:
         head, _, tail = line.partition(" - ")
         kind, _, options = tail.split(" ", 2)
         root, point = head.split()[3:5]

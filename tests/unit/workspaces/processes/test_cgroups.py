@@ -44,16 +44,17 @@ def test_without_a_root_nothing_is_limited() -> None:
 
 
 def test_own_cgroups_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mount points that hold several controllers, and a container's mount of a part of the tree."""
+    """Mount points that hold several controllers or are no text, and a container's mount of a part of the tree."""
     texts = {
         "/proc/self/mountinfo": (
+            "29 25 0:25 / /mnt/\udcff\x85 rw - tmpfs none rw\n"
             "30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
             "31 25 0:27 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
             "32 25 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
         ),
         "/proc/self/cgroup": "5:memory:/user.slice\n4:cpu,cpuacct:/docker/abc/inner\n0::/a/b\n",
     }
-    monkeypatch.setattr(Path, "read_text", lambda self: texts[str(self)])
+    monkeypatch.setattr(Path, "read_bytes", lambda self: os.fsencode(texts[str(self)]))
     assert cgroups.own_cgroups() == {
         "memory": Path("/sys/fs/cgroup/memory/user.slice"),
         "cpu": Path("/sys/fs/cgroup/cpu,cpuacct/inner"),
