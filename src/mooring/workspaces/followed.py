@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mooring.workspaces.ports import KEPT_EVENTS, Event
 
@@ -61,6 +61,9 @@ class Followed:
             look = await self._look(event_id)
             if found := tuple(event for event in look.found if event.id > event_id):
                 return found
+            if self._last is look:
+                # Whoever waits stands here: five hundred old events are not kept for as long as nothing happens.
+                self._last = replace(look, after=event_id, found=())
             await _wait(changed, None if self._alone else look.until)
         return ()
 
