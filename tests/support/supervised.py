@@ -22,14 +22,19 @@ _HERE = Path(__file__)
 
 
 def start(
-    folder: Path, *by: str, server: str = "stay", gateway: str = "stay", goproxy: str = "stay"
+    folder: Path, *by: str, server: str = "stay", gateway: str = "stay", goproxy: str = "stay", slowly: bool = False
 ) -> subprocess.Popen[str]:
-    """Start a supervisor whose children behave so, through the program `by` when one is given."""
+    """Start a supervisor whose children behave so, through the program `by` when one is given.
+
+    With `slowly` a child makes the file `begins`, and is itself only half a second later.
+    """
     (folder / "server.behaviour").write_text(server)
     (folder / "gateway.behaviour").write_text(gateway)
     (folder / "goproxy.behaviour").write_text(goproxy)
     # What starts the children, which a test may take away.
-    (folder / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    first = f"touch {folder}/begins; sleep 0.5" if slowly else ":"
+    # Not dash, which lets through the signals that are held for whoever it is started as.
+    (folder / "python").write_text(f'#!/bin/bash\n{first}\nexec {sys.executable} "$@"\n')
     (folder / "python").chmod(0o755)
     # Where the tests themselves run under nohup a hangup is ignored, and nobody would stop.
     by = by or ("env", "--default-signal=HUP")
@@ -78,6 +83,7 @@ def _child(folder: Path, role: str, fds: dict[str, int]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: (note("told"), sys.exit(0)))
     signal.signal(REPLACED, lambda *_: (note("replaced"), sys.exit(0)))
     signal.signal(signal.SIGINT, lambda *_: (note("interrupted"), sys.exit(0)))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM, signal.SIGINT, REPLACED))
     if behaviour == "ready":
         note("ready")
         os.write(fds["ready"], b"http://first\nhttp://second\n")

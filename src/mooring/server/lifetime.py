@@ -3,10 +3,27 @@
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 
 REPLACED = signal.SIGUSR1
 """Tells the supervisor, and it its server, that another Mooring takes this one's place."""
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, REPLACED)
+
+
+@contextmanager
+def held() -> Iterator[None]:
+    """Signals to a child that is started within wait until it listens.
+
+    Else one that comes in its first second would end it before it could stop a workspace.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class Ending(StrEnum):
@@ -36,6 +53,7 @@ class Lifetime:
         if self._lifeline is not None:
             os.set_blocking(self._lifeline, False)
             loop.add_reader(self._lifeline, self._lifeline_closed)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     async def ended(self) -> Ending:
         """Why this process should end now."""

@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ import structlog
 from mooring.control.backoff import Backoff
 from mooring.control.tasks import Tasks
 from mooring.errors import OUTCOMES, Misconfigured
-from mooring.server.lifetime import REPLACED
+from mooring.server.lifetime import REPLACED, held
 from mooring.settings import Installation, child_environment, dump, this_user
 
 log = structlog.get_logger(__name__)
@@ -131,6 +131,7 @@ class Supervisor:
         self._announce = announce
         self._stopping = asyncio.Event()
         self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._starting = asyncio.Lock()
         self._failed = False
         self._server_ends_by = signal.SIGTERM
         self._announced = asyncio.Event()
@@ -163,7 +164,7 @@ class Supervisor:
             tasks.forever("server", self._keep("server", {"--ready": self._ready[1]}))
             tasks.forever("goproxy", self._keep_modules())
             await self._stopping.wait()
-            await self._stop("server", self._server_ends_by)
+            await self._stop_server()
             for name in ("goproxy", "gateway"):
                 await self._stop(name)
         if self._failed:
@@ -225,32 +226,48 @@ class Supervisor:
     async def _lived(self, role: str, fds: Mapping[str, int]) -> int | None:
         """The status with which one life of a child ended; None when it could not begin: there is no memory for it."""
         try:
-            child = await self._start(role, fds)
+            async with self._starting:
+                if self._stopping.is_set():
+                    return None
+                await self._start(role, fds)
         except OSError as error:
             log.error("child not started", role=role, error=str(error))  # noqa: TRY400 - no stack helps
             return None
-        self._children[role] = child
-        return await child.wait()
+        return await self._children[role].wait()
 
-    async def _start(self, role: str, fds: Mapping[str, int]) -> asyncio.subprocess.Process:
+    async def _start(self, role: str, fds: Mapping[str, int]) -> None:
         with settings_file(self._installation) as settings:
             given = {"--settings": settings, "--lifeline": self._lifeline[0], **fds}
             arguments = [f"{name}={fd}" for name, fd in given.items()]
-            return await asyncio.create_subprocess_exec(
-                *self._program,
-                role,
-                *arguments,
-                pass_fds=tuple(given.values()),
-                stdin=asyncio.subprocess.DEVNULL,
-                # A session of its own: Ctrl-C in the terminal is for the supervisor alone, which stops them in order.
-                start_new_session=True,
-                **identity(self._who),
-            )
+            with held():
+                self._children[role] = await asyncio.create_subprocess_exec(
+                    *self._program,
+                    role,
+                    *arguments,
+                    pass_fds=tuple(given.values()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    # A session of its own: Ctrl-C in the terminal is for the supervisor, which stops them in order.
+                    start_new_session=True,
+                    **identity(self._who),
+                )
+
+    async def _stop_server(self) -> None:
+        if self._server_ends_by is signal.SIGTERM and not self._failed and not await self._lives("server"):
+            log.warning("the server was not running: it is started once more, to stop the workspaces")
+            with suppress(OSError):
+                await self._start("server", {})
+        await self._stop("server", self._server_ends_by)
+
+    async def _lives(self, role: str) -> bool:
+        # One that is just being started is to be stopped as well.
+        async with self._starting:
+            child = self._children.get(role)
+        return child is not None and child.returncode is None
 
     async def _stop(self, role: str, by: signal.Signals = signal.SIGTERM) -> None:
-        child = self._children.get(role)
-        if child is None or child.returncode is not None:
+        if not await self._lives(role):
             return
+        child = self._children[role]
         child.send_signal(by)
         try:
             async with asyncio.timeout(40):

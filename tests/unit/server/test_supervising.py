@@ -41,7 +41,10 @@ def _alive(pid: str) -> bool:
 
 
 def test_a_child_that_dies_is_started_again_after_pauses(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
-    """A child that always dies is tried again and again, ever more slowly, and the other one is left alone."""
+    """A child that always dies is tried again and again, ever more slowly, and the other one is left alone.
+
+    A server has one more life when all is stopped: nobody else stops the workspaces.
+    """
     process = supervised.start(tmp_path, server="die")
     started.append(process)
     until(lambda: _events(tmp_path, "started").count("server") >= 3)
@@ -55,6 +58,7 @@ def test_a_child_that_dies_is_started_again_after_pauses(tmp_path: Path, started
     assert process.returncode == 0
     assert "child ended" in errors
     assert _events(tmp_path, "started").count("gateway") == 1
+    assert _events(tmp_path, "told") == ["server", "gateway"]
 
 
 def test_a_killed_child_comes_back_with_the_same_sockets(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
@@ -156,6 +160,16 @@ def test_a_stop_ends_the_server_first(
     assert process.wait(WITHIN_S) == 0
     assert _events(tmp_path, "told") == ["server", "gateway"]
     assert _events(tmp_path, "orphaned") == []
+
+
+def test_a_stop_waits_for_a_server_that_only_begins(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
+    """A signal in the second before it listens would end it with the workspaces running on."""
+    process = supervised.start(tmp_path, slowly=True)
+    started.append(process)
+    until((tmp_path / "begins").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(WITHIN_S) == 0
+    assert "server" in _events(tmp_path, "told")
 
 
 def test_one_that_is_replaced_says_so_to_its_server(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
