@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mooring.gateway.processes import members, process
+from mooring.gateway.processes import process, processes
 from mooring.model.grants import Claims, SigningKey, sign
 from mooring.model.routes import Access, Backend, Route
 from support.nginx import listening
@@ -110,7 +110,7 @@ def cpu_seconds(pid: int) -> float:
 def workers(master: int | None) -> list[int]:
     """The worker processes of an nginx."""
     found = process(master) if master else None
-    return [each.pid for each in members(found.group) if each.pid != master] if found else []
+    return [each.pid for each in processes() if found and each.group == found.group and each.pid != master]
 
 
 async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS, asked: Asked = USUAL) -> int:
