@@ -12,7 +12,7 @@ import pytest
 
 from support import house
 from support.mooring import Mooring, installation
-from support.waiting import until
+from support.waiting import pause, until
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +144,17 @@ def test_everything_is_killed_at_once(mooring: Mooring) -> None:
 
 def test_a_normal_stop_leaves_nothing_and_the_next_start_brings_it_back(mooring: Mooring) -> None:
     """Ctrl-C ends every process of it; what was wanted stays wanted."""
+    assert mooring.stop() == 0
+    assert mooring.processes() == []
+    mooring.start()
+    until(lambda: mooring.answers("steady") and shown(mooring)["phase"] == "running")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.7], ids=["while it is away", "while it begins"])
+def test_a_stop_beside_a_killed_server_leaves_nothing(mooring: Mooring, after_s: float) -> None:
+    """Only a server stops workspaces: one that had just died, or was not there yet, left them running on."""
+    kill(mooring.processes("mooring.server.role server"))
+    pause(after_s)
     assert mooring.stop() == 0
     assert mooring.processes() == []
     mooring.start()

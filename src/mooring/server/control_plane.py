@@ -63,6 +63,7 @@ BUILT_IN_SOURCES = ("server", "accounts", "workspaces", "file", "redis")
 _READY_TICKET_S = 900.0
 _WATCH_MOST_S = 30.0
 _LAST_EVENTS_S = 5.0
+_DATABASE_WITHIN_S = 5.0
 _MODULES_AWAY = "it is started again by itself; mooring status says more, and log/goproxy.log below MOORING_HOME"
 
 
@@ -142,7 +143,7 @@ async def _ended(
 
 
 async def _migrated(database: Database, lifetime: Lifetime) -> bool:
-    """Wait for the database and bring it up to date; False when this process should end before it is there.
+    """Wait for the database and bring it up to date; False when this process should end and it is not there.
 
     Raises:
         Misconfigured: this Mooring cannot use it.
@@ -151,6 +152,9 @@ async def _migrated(database: Database, lifetime: Lifetime) -> bool:
         migrating = tasks.spawn("migrate", until_available("the database", lambda: migrate(database)))
         ended = tasks.spawn("ending", lifetime.ended())
         await asyncio.wait({migrating, ended}, return_when=asyncio.FIRST_COMPLETED)
+        if not migrating.done() and ended.result() is Ending.stop:
+            # Only a server that has its database stops workspaces.
+            await asyncio.wait({migrating}, timeout=_DATABASE_WITHIN_S)
         if migrating.done():
             migrating.result()
         return migrating.done()

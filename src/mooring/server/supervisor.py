@@ -252,22 +252,23 @@ class Supervisor:
                 )
 
     async def _stop_server(self) -> None:
-        if self._server_ends_by is signal.SIGTERM and not self._failed and not await self._lives("server"):
-            log.warning("the server was not running: it is started once more, to stop the workspaces")
-            with suppress(OSError):
+        # Of a start that failed no workspace is to be the victim.
+        by = REPLACED if self._failed else self._server_ends_by
+        if await self._stop("server", by) or by is REPLACED:
+            return
+        log.warning("the server had ended: it is started once more, to stop the workspaces")
+        with suppress(OSError):
+            async with self._starting:
                 await self._start("server", {})
-        await self._stop("server", self._server_ends_by)
+        await self._stop("server", by)
 
-    async def _lives(self, role: str) -> bool:
+    async def _stop(self, role: str, by: signal.Signals = signal.SIGTERM) -> bool:
+        """Whether it did what it does at its end, or had the time for it; not when it ended by itself."""
         # One that is just being started is to be stopped as well.
         async with self._starting:
             child = self._children.get(role)
-        return child is not None and child.returncode is None
-
-    async def _stop(self, role: str, by: signal.Signals = signal.SIGTERM) -> None:
-        if not await self._lives(role):
-            return
-        child = self._children[role]
+        if child is None or child.returncode is not None:
+            return False
         child.send_signal(by)
         try:
             async with asyncio.timeout(40):
@@ -276,3 +277,5 @@ class Supervisor:
             log.warning("child did not stop, killed", role=role)
             child.kill()
             await child.wait()
+            return True
+        return child.returncode == 0

@@ -49,6 +49,7 @@ class WorkspaceReconciler:
         self._noticed: dict[str, set[str]] = {}
         self._waiting: dict[str, str] = {}
         self._suspended = False
+        self._listed = False
         within_s = 3 * RUNTIME_WITHIN_S
         self._loop = Reconciler(
             "workspaces", self.reconcile, workers=WORKERS, within_s=within_s, backoff=RETRY, rng=rng
@@ -80,11 +81,15 @@ class WorkspaceReconciler:
         deadline = self._clock.monotonic() + within_s
         for workspace_id in self._alive():
             self.wake(workspace_id)
-        # One whose start is under way is not seen yet: it would run on if only what is seen were waited for.
-        while (self._alive() or not self._loop.queue.idle) and self._clock.monotonic() < deadline:
+        while not self._rests() and self._clock.monotonic() < deadline:
             await self._clock.sleep(0.02)
         for workspace_id in self._alive():
             log.error("workspace did not stop in time", workspace=workspace_id, within_s=within_s)
+
+    def _rests(self) -> bool:
+        # What runs, one whose start is under way, and in a server that only begins what nobody has looked at yet: each
+        # would run on if only what is seen were waited for.
+        return self._listed and self._loop.queue.idle and not self._alive()
 
     async def reconcile(self, workspace_id: str) -> float | None:
         """Make the world match for one workspace. Seconds until the next look, None when only an event needs one.
@@ -368,6 +373,7 @@ class WorkspaceReconciler:
                 self._parts.section.expect(ids)
                 for workspace_id in ids:
                     self._loop.add(workspace_id)
+                self._listed = True
                 break
         # One workspace whose runtime does not answer must not keep the others' changes from the gateways.
         await self._clock.sleep(FIRST_LOOK_WITHIN_S)

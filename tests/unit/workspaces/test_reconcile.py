@@ -330,6 +330,21 @@ async def test_suspending_waits_for_a_start_that_is_under_way() -> None:
 
 
 @simulated
+async def test_suspending_waits_for_the_first_look() -> None:
+    """A server that is stopped while it begins stops what ran before it: it had seen nothing yet, and went."""
+    runtime = MemoryRuntime()
+    log = MemoryEventLog(LoopClock())
+    store = MemoryStore(log)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        assert await runtime.usage(made.id) is not None
+        await it.reconciler.suspend()
+        assert await runtime.usage(made.id) is None
+
+
+@simulated
 async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
     """Suspending stops every workspace; the next server starts those that should run."""
     runtime = MemoryRuntime()
