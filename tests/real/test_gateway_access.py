@@ -206,6 +206,11 @@ async def test_without_grants_access_cannot_be_checked(edge: Gateway, running: R
     assert public.status == 200
     assert headers(public)["cookie"] == "k=v"
     assert headers(public)["authorization"] == "Bearer foreign"
+    perhaps_ours = await edge.get("p.test", Authorization="Bearer mrg_a-Token_of9")
+    assert (perhaps_ours.status, "authorization" in headers(perhaps_ours)) == (200, False)
+    await edge.publish(grants=GRANTS)
+    another_moorings = await edge.get("p.test", Authorization="Bearer mrg_a-Token_of9")
+    assert headers(another_moorings)["authorization"] == "Bearer mrg_a-Token_of9"
 
 
 @pytest.mark.parametrize(

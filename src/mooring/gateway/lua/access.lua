@@ -82,6 +82,12 @@ local function identify(state, cookie, grant)
     end
 end
 
+-- Whether a token that is not known here may be ours all the same: without grants nobody can tell. With them one of
+-- that form is another Mooring's, which may stand behind a public route.
+local function may_be_ours(authorization)
+    return grants.generation() <= 0 and string.find(authorization, "^%a+ +mrg_[%w_-]+$") ~= nil
+end
+
 -- nil when the request may pass, else the reason: "withheld", "unauthenticated", "forbidden", "origin". What the
 -- backend may see of Cookie and Authorization is in `state.cookie` and `state.authorization` afterwards.
 function _M.refusal(state)
@@ -89,7 +95,7 @@ function _M.refusal(state)
     local cookie, authorization = ngx.var.http_cookie, ngx.var.http_authorization
     local grant = authorization and credentials.by_token(authorization)
     -- Ours is for no backend, also where nobody asked for it.
-    state.authorization = not grant and authorization or nil
+    state.authorization = authorization and not grant and not may_be_ours(authorization) and authorization or nil
     if route.access == "public" then
         state.cookie = cookie and credentials.foreign_cookies(cookie)
         return nil
