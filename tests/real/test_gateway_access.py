@@ -197,6 +197,20 @@ async def test_what_is_withdrawn_makes_room_first(unused: Gateway) -> None:
     assert [await enters(number) for number in (39_999, 40_000)] == [False, True]
 
 
+async def test_a_session_ends_though_the_tokens_beside_it_do_not_fit(unused: Gateway) -> None:
+    """Whoever signs out is out at once, also while one change after the other grants more than there is room for."""
+    names = (f"{number:064x}" for number in range(60_000))
+    tokens = (*GRANTS.tokens, *(TokenGrant(name, "ann", "s") for name in names))
+    later = int(time.time()) + 60
+    for ended in (("s1",), ("s1", "s2")):
+        assert (await unused.get("a.test", Cookie=cookie(session=ended[-1]))).status == 200
+        with pytest.raises(LimitExceeded):
+            await unused.publish(grants=Grants((KEY,), tokens, tuple((name, later) for name in ended)))
+        assert (await unused.get("a.test", Cookie=cookie(session=ended[-1]))).status == 401
+    assert (await unused.get("a.test", Authorization=f"Bearer {TOKEN}")).status == 200
+    assert (await unused.get("a.test", Cookie=cookie(session="s3"))).status == 200
+
+
 async def test_without_grants_access_cannot_be_checked(edge: Gateway, running: Running) -> None:
     """A gateway that has lost its grants answers 503 where access needs them, and serves public routes on."""
     await edge.publish(guarded(running, "open", host="p.test", access=Access(kind="public")), grants=Grants())

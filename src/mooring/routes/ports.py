@@ -100,7 +100,8 @@ class RouteSink(Protocol):
         """Let in by these, and by nothing that was granted before; it waits for no `apply`, nor for itself.
 
         Call it for one after the other. Raises `LimitExceeded` when they do not fit: what they withdraw is withdrawn
-        then, and nothing new is granted; `Unavailable` when it is not known which hold.
+        then, sessions that ended too as long as there is room for those, and nothing new is granted; `Unavailable`
+        when it is not known which hold.
         """
 
     async def applied(self) -> Revision | None:

@@ -8,6 +8,8 @@ local _M = {}
 
 -- Beside what is granted: which grants these are.
 local VERSION = "@version"
+-- How a key begins that says until when a session is refused.
+local REVOKED = "revoked "
 
 -- A new number whatever comes of the change: a worker may have read keys that were taken back.
 local function next_generation()
@@ -23,8 +25,19 @@ local function sweep(sets)
     end
 end
 
+-- The keys that say which sessions have ended, and all others.
+local function parted(sets)
+    local ended, granted = {}, {}
+    for key, value in pairs(sets) do
+        local part = string.sub(key, 1, #REVOKED) == REVOKED and ended or granted
+        part[key] = value
+    end
+    return ended, granted
+end
+
 -- {base, version, sets, deletes}: the difference from the version `base` to `version`, or without one all that there
--- is. What was withdrawn is gone in any case, and first: its room may be needed. What is new comes whole or not at all.
+-- is. What was withdrawn is gone in any case, and first: its room may be needed. Sessions that ended come next, by
+-- themselves: with tokens that do not fit they would be taken back, and go on. What is new comes whole or not at all.
 function _M.change(frame)
     local sets, before = frame.sets, grants:get(VERSION)
     local is_complete = frame.base == cjson.null
@@ -41,8 +54,9 @@ function _M.change(frame)
     if is_complete then
         sweep(sets)
     end
-    sets[VERSION] = frame.version
-    local done = atomic.set_all(grants, sets)
+    local ended, granted = parted(sets)
+    granted[VERSION] = frame.version
+    local done = atomic.set_all(grants, ended) and atomic.set_all(grants, granted)
     next_generation()
     return done and { ok = true } or { error = "full" }
 end
