@@ -10,7 +10,8 @@ import pytest
 
 from mooring.errors import LimitExceeded
 from mooring.model.grants import Grants, SigningKey, TokenGrant
-from mooring.model.routes import Access, Backend, Route
+from mooring.model.routes import Access, Backend, BackendTls, Route
+from support.certificates import server_context
 from support.grants import GRANTS, KEY, PROBE, PROBE_GRANT, TOKEN, cookie
 from support.nginx import CONSOLE, Gateway, Reply, Request, anew, backend, gateway, lasting, ok
 from support.nginx import Backend as Running
@@ -267,6 +268,17 @@ async def test_the_probe_enters_a_starting_workspace_and_leaves_no_trace(unused:
     text = await metrics(unused, 'route="test/one",code="5xx"} 1')
     assert 'code="2xx"' not in text
     assert (await unused.sink.read()).activity == {}
+
+
+async def test_the_probe_verifies_no_certificate_that_nobody_else_verifies(edge: Gateway, tmp_path: Path) -> None:
+    """Else a workspace whose editor has one of its own would start for ever."""
+    context, _ = server_context(tmp_path, "backend.test")
+    lax = BackendTls(server_name="backend.test", verify=False)
+    async with backend(tls=context) as secure:
+        backends = (Backend(address=secure.address, protocol="https", tls=lax),)
+        starting = guarded(secure, state="starting", workspace="abcdefghij", backends=backends)
+        await edge.publish(starting, grants=Grants((KEY,), (PROBE_GRANT,)))
+        assert (await edge.get("a.test", Authorization=f"Bearer {PROBE}")).status == 200
 
 
 async def test_a_backend_cannot_set_our_cookies_or_widen_a_service_worker(edge: Gateway) -> None:

@@ -69,10 +69,11 @@ local function location_of(state)
     if backend.files then
         return "@files"
     end
-    if state.subject == access.PROBE then
-        return "@probed"
+    -- Before the probe's, which verifies: an editor with a certificate of its own would never be ready.
+    if backend.tls and not backend.tls.verify then
+        return "@unverified"
     end
-    return backend.tls and not backend.tls.verify and "@unverified" or nil
+    return state.subject == access.PROBE and "@probed" or nil
 end
 
 -- What may be said of the person, for `proxy_set_header`.
