@@ -76,10 +76,11 @@ class LocalAuthority:
             if not isinstance(key, ec.EllipticCurvePrivateKey):
                 raise ValueError(f"{file} holds no elliptic curve key")
             kept = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+            # What it signs would be no leaf of that certificate, and be made anew at each look.
+            if _public(kept.public_key()) != _public(key.public_key()):
+                raise ValueError(f"the key in {file} is not that of the certificate in {self.certificate}")
             if _may_vouch(kept, self.domain):
                 return kept, key
-            # Killed in between, the next start must not find it beside the new one's key.
-            self.certificate.unlink()
             log.warning("the local authority is made anew, to be trusted anew", domain=self.domain)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -91,6 +92,8 @@ class LocalAuthority:
         made = made.add_extension(permitted, critical=True)
         made = made.add_extension(_usage(signs_certificates=True), critical=True)
         certificate = made.sign(key, hashes.SHA256())
+        # Killed in between, the next start must not find it beside the new one's key.
+        self.certificate.unlink(missing_ok=True)
         _write(file, _private(key))
         _write(self.certificate, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
         return certificate, key

@@ -33,6 +33,20 @@ def test_a_key_with_a_passphrase_is_refused_by_name(tmp_path: Path) -> None:
         source.pem()
 
 
+def test_a_key_of_another_authority_is_refused_by_name(tmp_path: Path) -> None:
+    """A leaf that it signs would not be the certificate's: whoever put back half of an authority reads which files."""
+    one, other = (LocalAuthority(tmp_path / name, "mooring.test") for name in ("one", "other"))
+    for source in (one, other):
+        source.pem()
+    shutil.copy(other.folder / "authority.key", one.folder / "authority.key")
+    one.leaf.unlink()
+    with pytest.raises(Misconfigured, match=r"authority\.key is not that of the certificate in .*authority\.crt"):
+        one.pem()
+    (one.folder / "authority.key").unlink()
+    made = one.pem()
+    assert one.pem() == made
+
+
 def test_an_authority_vouches_for_no_other_domain(tmp_path: Path) -> None:
     """With another `--domain` it is made anew, else no browser would take its certificates; below its own it stays."""
     made = {}
