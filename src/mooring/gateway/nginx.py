@@ -65,8 +65,11 @@ class NginxSink:
         answer = await self._grants.ask(_grant_frame(before, wanted))
         if before is not None and answer.get("error") == "stale":
             answer = await self._grants.ask(_grant_frame(None, wanted))
-        if "error" in answer:
-            raise LimitExceeded(f"nginx cannot keep who may enter: {answer['error']}")
+        error = answer.get("error")
+        if error == "full":
+            raise LimitExceeded("who may enter does not fit into nginx's shared memory: revoke tokens")
+        if error is not None:
+            raise Unavailable(f"nginx could not take who may enter: {error}")
         self._granted = wanted
 
     async def applied(self) -> Revision | None:

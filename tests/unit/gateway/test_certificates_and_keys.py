@@ -1,9 +1,11 @@
-"""The certificate that nginx is given: what of the authority's files cannot be used, and when it is sent."""
+"""What nginx is given beside routes: which files of the authority cannot be used, how certificate and grants go."""
 
 import asyncio
 import shutil
 import struct
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
@@ -12,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from mooring.control.tasks import Tasks
-from mooring.errors import Misconfigured
+from mooring.errors import LimitExceeded, Misconfigured, MooringError, Unavailable
 from mooring.gateway.authority import LocalAuthority
 from mooring.gateway.nginx import NginxSink
 from mooring.model.grants import Grants
@@ -77,10 +79,12 @@ def test_a_leaf_of_another_authority_is_replaced(tmp_path: Path) -> None:
     assert now.pem() == after
 
 
-async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None:
-    """While nginx takes a large table it can shake hands already, and whoever is thrown out stays out."""
-    taken = asyncio.Event()
-    begun = asyncio.Event()
+Answer = Callable[[dict[str, object]], Awaitable[dict[str, object]]]
+
+
+@asynccontextmanager
+async def administration(path: Path, answer: Answer) -> AsyncIterator[None]:
+    """What answers each frame so as nginx; its connections are to be closed before the end."""
     served: list[asyncio.Future[None]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -89,17 +93,30 @@ async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None
         await reader.readuntil(b"\r\n\r\n")
         while head := await reader.read(4):
             frame = orjson.loads(await reader.readexactly(*struct.unpack(">I", head)))
-            if frame["op"] == "apply":
-                begun.set()
-                await taken.wait()
-            answer = orjson.dumps({"ok": True})
-            writer.write(struct.pack(">I", len(answer)) + answer)
+            told = orjson.dumps(await answer(frame))
+            writer.write(struct.pack(">I", len(told)) + told)
         writer.close()
         ended.set_result(None)
 
-    server = await asyncio.start_unix_server(serve, tmp_path / "admin.sock")
+    async with await asyncio.start_unix_server(serve, path):
+        yield
+        for ended in served:
+            await ended
+
+
+async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None:
+    """While nginx takes a large table it can shake hands already, and whoever is thrown out stays out."""
+    taken = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def answer(frame: dict[str, object]) -> dict[str, object]:
+        if frame["op"] == "apply":
+            begun.set()
+            await taken.wait()
+        return {"ok": True}
+
     sink = NginxSink(tmp_path / "admin.sock")
-    async with server, asyncio.timeout(10), Tasks("test") as tasks:
+    async with asyncio.timeout(10), administration(tmp_path / "admin.sock", answer), Tasks("test") as tasks:
         table = tasks.spawn("table", sink.apply(Revision("e", 1), Delta(complete=True)))
         await begun.wait()
         await sink.certificate("a chain and its key")
@@ -108,5 +125,19 @@ async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None
         taken.set()
         await table
         await sink.close()
-        for ended in served:
-            await ended
+
+
+@pytest.mark.parametrize(("error", "raised"), [("full", LimitExceeded), ("internal", Unavailable)])
+async def test_only_grants_that_do_not_fit_are_called_so(
+    tmp_path: Path, error: str, raised: type[MooringError]
+) -> None:
+    """Those are not sent again; after any other failure they are."""
+
+    async def answer(_frame: dict[str, object]) -> dict[str, object]:
+        return {"error": error}
+
+    sink = NginxSink(tmp_path / "admin.sock")
+    async with asyncio.timeout(10), administration(tmp_path / "admin.sock", answer):
+        with pytest.raises(raised):
+            await sink.grant(Grants())
+        await sink.close()
