@@ -147,7 +147,7 @@ class Feed:
 
     async def _apply(self, revision: Revision, delta: Delta) -> None:
         await self._apply_routes(revision, delta)
-        if delta.complete or delta.grants is not None:
+        if delta.complete:
             # Behind the routes: an nginx that was started anew between the two would have a table and no grants.
             await self._grant()
 

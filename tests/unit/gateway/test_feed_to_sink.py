@@ -8,6 +8,7 @@ import pytest
 import structlog
 
 from mooring.control.tasks import Tasks
+from mooring.errors import Unavailable
 from mooring.gateway.feed import SINK_S, Feed
 from mooring.gateway.memory import MemorySink
 from mooring.model.grants import Grants, SigningKey
@@ -184,5 +185,43 @@ def test_a_revocation_waits_for_no_table() -> None:
             await asyncio.sleep(120)
             assert sink._grants == after
             assert feed.live == table.revision
+
+    run(scenario, 0)
+
+
+def test_grants_that_fail_put_no_table_in_doubt() -> None:
+    """A sink that takes no grants for a while has them once it does, and is sent its table no second time for that."""
+
+    class Deaf(MemorySink):
+        is_deaf = False
+        whole = 0
+
+        async def apply(self, revision: Revision, delta: Delta) -> None:
+            self.whole += delta.complete
+            await super().apply(revision, delta)
+
+        async def grant(self, grants: Grants) -> None:
+            if self.is_deaf:
+                raise Unavailable("not now")
+            await super().grant(grants)
+
+    async def scenario(_: random.Random) -> None:
+        table, sink = RouteTable(), Deaf()
+        table.apply(SectionChange("s", (stopped("a"),), grants=Grants()), 0)
+        async with Tasks("simulated") as tasks:
+            feed = Feed(table, sink)
+            tasks.forever("feed", feed.run())
+            tasks.forever("grants", feed.run_grants())
+            await asyncio.sleep(1)
+            sink.is_deaf = True
+            table.apply(SectionChange("s", grants=Grants(keys=(SigningKey("k", b"", 1),))), 0)
+            await asyncio.sleep(1)
+            assert feed.problems() == ("not now",)
+            assert feed.live == table.revision
+            sink.is_deaf = False
+            await asyncio.sleep(1)
+            assert sink._grants == table.grants
+            assert feed.problems() == ()
+            assert sink.whole == 1
 
     run(scenario, 0)
