@@ -104,17 +104,23 @@ async def test_a_document_is_read_for_those_who_may_send_one(
     assert read <= 1
 
 
+LONG = "a" * 1000
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "field", "text"),
     [
         ("POST", "workspaces", '{"name": "one", "limits": {"cpu": "2"}}', "limits.cpu", "must be a number"),
         ("POST", "workspaces", '{"name": "one", "limits": {"cpu": true}}', "limits.cpu", "must be a number"),
         ("POST", "workspaces", '{"name": "one", "limits": {"pids": "99"}}', "limits.pids", "must be a whole number"),
+        ("POST", "workspaces", '{"name": "one", "limits": {"pids": 2.0}}', "limits.pids", "must be a whole number"),
         ("POST", "workspaces", '{"name": "one", "idle": {"after_s": true}}', "idle.after_s", "must be a whole number"),
         ("POST", "workspaces", '{"name": "one", "start": "no"}', "start", "must be true or false"),
         ("POST", "workspaces", '{"name": "one", "start": 0}', "start", "must be true or false"),
         ("POST", "workspaces", '{"name": "one", "name": "two"}', "name", "name: stands there twice"),
         ("POST", "workspaces", '{"name": "a1", "limits": {"pids": 99, "pids": null}}', "pids", "stands there twice"),
+        ("POST", "workspaces", r'{"\ud800": 1, "\ud800": 2}', "?", "?: stands there twice"),
+        ("POST", "workspaces", f'{{"{LONG}": 1, "{LONG}": 2}}', LONG[:100], "aaa: stands there twice"),
         ("POST", "workspaces", '{"name": "one", "limits": {"cpu": NaN}}', None, "must be JSON, which has no NaN"),
         ("POST", "users/ada/tokens", '{"expires_in_s": "3600"}', "expires_in_s", "must be a whole number"),
         ("PUT", "routes/sections/team", '{"rank": "9", "routes": []}', "rank", "must be a whole number"),

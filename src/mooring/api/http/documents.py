@@ -91,6 +91,8 @@ def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) < len(pairs):
         key, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+        # Half a surrogate pair stands in no answer, and half a megabyte would stand in it twice.
+        key = key[:100].encode(errors="replace").decode()
         raise InvalidInput(f"{key}: stands there twice, and may stand there once", field=key)
     return table
 
