@@ -176,21 +176,45 @@ async def test_the_history_of_a_removed_workspace_ends(parts: Parts) -> None:
     store, log, _ = parts
     one, two = [await store.create(workspace(number, name=f"ws{number}")) for number in (1, 2)]
 
-    async def heard(followed: str | None) -> list[str]:
-        got: list[str] = []
+    async def hear(followed: str | None, heard: list[str]) -> None:
         async with aclosing(log.follow(followed, 0)) as events:
             async for event in events:
-                got.append(event.text)
+                heard.append(event.text)
                 if event.kind == "last":
                     break
-        return got
 
+    of_one, again, of_two, of_all = heard = [list[str]() for _ in range(4)]
     async with asyncio.timeout(60), Tasks("test") as tasks:
-        hearing = [tasks.spawn("hear", heard(followed)) for followed in (one.id, one.id, two.id, None)]
+        followed = (one.id, one.id, two.id, None)
+        hearing = [tasks.spawn("hear", hear(*each)) for each in zip(followed, heard, strict=True)]
         for made in (one, two):
             await log.append(made.id, "tick", made.name)
-        await asyncio.sleep(0.2)
+        while not ("ws1" in of_one and "ws1" in again and "ws1" in of_all):
+            await asyncio.sleep(0.01)
         await store.remove(one.id)
-        assert [await task for task in hearing[:2]] == [["ws1"], ["ws1"]]
+        for task in hearing[:2]:
+            await task
         await log.append(two.id, "last", "last")
-        assert [await task for task in hearing[2:]] == [["ws2", "last"], ["ws1", "ws2", "last"]]
+        for task in hearing[2:]:
+            await task
+    assert (of_one, again, of_two, of_all) == (["ws1"], ["ws1"], ["ws2", "last"], ["ws1", "ws2", "last"])
+
+
+async def test_whoever_follows_a_removed_workspace_reaches_its_end(parts: Parts) -> None:
+    """It may be gone before the follower has begun, or while it begins: nothing will ever happen to it again."""
+    store, log, _ = parts
+    gone, going = [await store.create(workspace(number)) for number in (1, 2)]
+    await store.remove(gone.id)
+
+    async def end(followed: str) -> None:
+        async with aclosing(log.follow(followed, 0)) as events:
+            async for _ in events:
+                raise AssertionError
+
+    async with asyncio.timeout(60), Tasks("test") as tasks:
+        await end(gone.id)
+        task = tasks.spawn("end", end(going.id))
+        # One step of it: then it waits for the database.
+        await asyncio.sleep(0)
+        await store.remove(going.id)
+        await task

@@ -89,6 +89,7 @@ class SqlEventLog:
         self._clock = clock
         # By workspace, None for all of them: who follows another workspace need not look.
         self._followed: dict[str | None, Followed] = {}
+        self._gone: set[str] = set()
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -124,12 +125,15 @@ class SqlEventLog:
         return tuple(Event(**row._mapping) for row in rows)  # noqa: SLF001 - SQLAlchemy's documented name
 
     async def follow(self, workspace_id: str | None, event_id: int) -> AsyncIterator[Event]:
-        event_id = min(event_id, await self._newest(workspace_id))
+        if workspace_id in self._gone:
+            return
         if (followed := self._followed.get(workspace_id)) is None:
             followed = Followed(partial(self.after, workspace_id), alone=self._database.is_sqlite)
             self._followed[workspace_id] = followed
+        # Before anything is waited for: a removal meanwhile would tell nobody, and this would be followed for ever.
         followed.followers += 1
         try:
+            event_id = min(event_id, await self._newest(workspace_id))
             while found := await followed.after(event_id):
                 for event in found:
                     event_id = event.id
@@ -141,7 +145,8 @@ class SqlEventLog:
                 del self._followed[workspace_id]
 
     def forget(self, workspace_id: str) -> None:
-        """End what follows a workspace that was removed."""
+        """End what follows a workspace that was removed, now and later."""
+        self._gone.add(workspace_id)
         if (followed := self._followed.get(workspace_id)) is not None:
             followed.end()
 
