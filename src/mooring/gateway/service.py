@@ -100,7 +100,7 @@ class Agent:
         return self._feed.live
 
     def applied(self) -> Revision | None:
-        """The newest revision of the server's stream whose every change is live."""
+        """The newest revision of the server's stream whose every change of routes is live."""
         live = self._feed.live
         if live is None:
             return None

@@ -231,7 +231,7 @@ class Nginx:
             os.close(fd)
 
     async def _clear(self) -> None:
-        """Kill what is left of the recorded nginx: workers without a master serve a table that nobody renews."""
+        """Kill what is left of this home's nginx: workers without a master serve a table that nobody renews."""
         async with asyncio.timeout(STOP_S):
             while left := await asyncio.to_thread(orphans, self.settings.home):
                 for each in left:
