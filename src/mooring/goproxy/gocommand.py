@@ -211,7 +211,12 @@ class GoCommand:
             Unavailable: the folder cannot be written.
         """
         try:
-            held = await asyncio.to_thread(self.clones.hold)
+        taken = asyncio.get_running_loop().run_in_executor(None, self.clones.hold)
+            held = await asyncio.shield(taken)
+        except asyncio.CancelledError:
+            # The thread goes on, and what it gets would keep every sweep away as long as this process lives.
+            taken.add_done_callback(_let_go)
+            raise
         except OSError as error:
             raise Unavailable(f"the go command cannot be started: {error.strerror}") from error
         try:
@@ -282,6 +287,11 @@ def _git_settings() -> Mapping[str, str]:
         "core.fsmonitor": "false",
         "core.askPass": "",
         "credential.helper": "",
+def _let_go(held: asyncio.Future[int]) -> None:
+    if not held.cancelled() and held.exception() is None:
+        os.close(held.result())
+
+
         "protocol.allow": "never",
         "protocol.https.allow": "always",
         "protocol.ssh.allow": "always",

@@ -1,0 +1,29 @@
+"""Who runs the go command holds the clones, and only as long."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from mooring.goproxy.gocommand import GoCommand
+
+
+async def test_who_gave_up_waiting_holds_nothing(tmp_path: Path) -> None:
+    """A request that ends while clones are being removed does not keep them for the rest of the process."""
+    command = GoCommand(Path("go"), tmp_path, "/usr/bin:/bin")
+    command.prepare()
+    with command.clones.alone() as alone:
+        assert alone
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), command.holding():
+                pytest.fail("somebody else has them")
+    async with asyncio.timeout(10):
+        while not _free(command):
+            await asyncio.sleep(0.01)
+    async with command.holding():
+        assert not _free(command)
+
+
+def _free(command: GoCommand) -> bool:
+    with command.clones.alone() as alone:
+        return alone
