@@ -85,8 +85,13 @@ async def test_what_a_killed_run_left_goes(tmp_path: Path, git: GitServer) -> No
         (clone,) = go_command.clones.all()
         (clone.folder / "shallow.lock").touch()
         (clone.folder / "refs/tags/v1.1.0.lock").touch()
+        named_so = go_command.modcache / "cache/download/git.example.com/a.tmp/x.zip/@v/v1.0.0.mod"
+        named_so.parent.mkdir(parents=True)
+        named_so.touch()
         go_command.sweep()
-        assert [file for file in go_command.modcache.rglob("*") if file.suffix in (".zip", ".ziphash", ".go")] == []
+        assert named_so.exists()
+        files = [file for file in go_command.modcache.rglob("*") if file.is_file()]
+        assert [file for file in files if file.suffix in (".zip", ".ziphash", ".go")] == []
         assert [path.name for path in go_command.modcache.iterdir()] == ["cache"]
         git.publish("a", "v1.1.0")
         assert await control.small(ask(git.module("a"), "v1.1.0", Kind.mod))

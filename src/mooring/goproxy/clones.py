@@ -73,10 +73,15 @@ class Clones:
         for folder in self._folder.glob(f"*{_GONE}*"):
             shutil.rmtree(folder, ignore_errors=True)
 
-    def unlock(self) -> None:
-        """Remove the locks of killed runs of git: the next fetch would fail. Within `alone`."""
-        for lock in self._folder.glob("*/**/*.lock"):
-            lock.unlink(missing_ok=True)
+    def locks(self) -> list[Path]:
+        """Git's. What is there while nobody holds the clones a killed run left, and the next fetch would fail."""
+        found = (
+            Path(folder, name)
+            for clone in self._folder.glob("*/")
+            for folder, _, names in os.walk(clone)
+            for name in names
+        )
+        return [file for file in found if file.suffix == ".lock"]
 
     @contextmanager
     def alone(self) -> Iterator[bool]:

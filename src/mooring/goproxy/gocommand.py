@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +43,7 @@ _ABSENT = re.compile(
     re.IGNORECASE,
 )
 _TOO_OLD = "GOTOOLCHAIN=local)"
+_LEFT = (".zip", ".ziphash", ".tmp")
 _NO_SPACE = re.compile(r"no space left|disk quota|file (size limit|too large)", re.IGNORECASE)
 
 
@@ -210,8 +211,8 @@ class GoCommand:
         Raises:
             Unavailable: the folder cannot be written.
         """
-        try:
         taken = asyncio.get_running_loop().run_in_executor(None, self.clones.hold)
+        try:
             held = await asyncio.shield(taken)
         except asyncio.CancelledError:
             # The thread goes on, and what it gets would keep every sweep away as long as this process lives.
@@ -253,17 +254,23 @@ class GoCommand:
             OSError: something cannot be removed.
         """
         self.clones.sweep()
+        # A walk takes long in a large store, and whoever starts a run waits for the end of `alone`.
+        files = [*self.clones.locks(), *self._downloads()]
+        folders = [folder for folder in self.modcache.glob("*") if folder.name != "cache"]
+        if not files and not folders:
+            return
         with self.clones.alone() as alone:
             if not alone:
                 return
-            self.clones.unlock()
-            downloads = self.modcache / "cache" / "download"
-            for pattern in ("*.zip", "*.ziphash", "*.tmp"):
-                for file in downloads.rglob(pattern):
-                    file.unlink(missing_ok=True)
-            for folder in self.modcache.glob("*"):
-                if folder.name != "cache":
-                    self.clean(folder)
+            for file in files:
+                file.unlink(missing_ok=True)
+            for folder in folders:
+                self.clean(folder)
+
+    def _downloads(self) -> Iterator[Path]:
+        for folder, _, names in os.walk(self.modcache / "cache" / "download"):
+            # The path of a module may end in these, too, and is a folder then.
+            yield from (Path(folder, name) for name in names if name.endswith(_LEFT))
 
     def _drop_packs(self) -> None:
         """Packs that a run did not live to finish would fill the disk, try after try."""
@@ -280,6 +287,11 @@ class GoCommand:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _let_go(held: asyncio.Future[int]) -> None:
+    if not held.cancelled() and held.exception() is None:
+        os.close(held.result())
+
+
 def _git_settings() -> Mapping[str, str]:
     """Settings that go before every file's: what a repository or its configuration could make git run is off."""
     settings = {
@@ -287,11 +299,6 @@ def _git_settings() -> Mapping[str, str]:
         "core.fsmonitor": "false",
         "core.askPass": "",
         "credential.helper": "",
-def _let_go(held: asyncio.Future[int]) -> None:
-    if not held.cancelled() and held.exception() is None:
-        os.close(held.result())
-
-
         "protocol.allow": "never",
         "protocol.https.allow": "always",
         "protocol.ssh.allow": "always",

@@ -24,6 +24,22 @@ async def test_who_gave_up_waiting_holds_nothing(tmp_path: Path) -> None:
         assert not _free(command)
 
 
+def test_where_nothing_is_left_nothing_is_locked(tmp_path: Path) -> None:
+    """A sweep keeps no run waiting for a look at the store, and no module is a leftover by the name of its path."""
+    command = GoCommand(Path("go"), tmp_path, "/usr/bin:/bin")
+    command.prepare()
+    kept = command.modcache / "cache/download/git.example.com/lib.git/x.zip/@v/v1.0.0.mod"
+    left = kept.with_name("v1.0.0.zip")
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    command.sweep()
+    assert not (tmp_path / "lock").exists()
+    left.touch()
+    command.sweep()
+    assert kept.exists()
+    assert not left.exists()
+
+
 def _free(command: GoCommand) -> bool:
     with command.clones.alone() as alone:
         return alone
