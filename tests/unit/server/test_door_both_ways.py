@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
+from mooring.goproxy.service import Lifetimes
 from mooring.goproxy.telemetry import Telemetry
 from mooring.server import door, patience
 from mooring.server.exchange import Headers, Receive, Scope, Send
@@ -32,7 +33,7 @@ NAMES = [
     f"{PUBLIC}/@v/v2.0.0.mod", f"{PUBLIC}/@v/v1.0.0.ziphash", "example.com/none/@v/v1.0.0.info", "/x.mod", "-/x.info",
     "cached-only/example.com/x/@v/v1.0.0.mod", "-/healthz", f"{PUBLIC}/@v/../@v/v1.0.0.mod", "t-x.y/@v/v1.0.0.mod",
     "sumdb/sum.golang.org/lookup/x.info", "example.com/X/@v/v1.0.0.info", f"{PUBLIC}/@v/v1.0.0.info?x",
-    "a" * 4000 + ".mod",
+    "a" * 4000 + ".mod", f"t-wrong/{SECRET}/@v/v1.0.0.mod",
 ]  # fmt: skip
 EXTRA = [
     b"", b"", b"", b"", b"Range: bytes=0-3\r\n", b"Accept-Encoding: gzip\r\n", b"Disable-Module-Fetch: true\r\n",
@@ -54,13 +55,36 @@ def fill(root: Path) -> None:
     (folder / "main.info").write_text('{"Version":"v1.0.0"}')
 
 
+def no_repositories(folder: Path) -> Path:
+    """A go command that reaches none of them, in the same words each time."""
+    file = folder / "go"
+    file.write_text(
+        """#!/bin/sh
+[ "$1" = env ] && exec echo '{"GOPROXY": "off", "GOSUMDB": "off", "GOROOT": "/"}'
+echo "go: no route to host" >&2
+exit 1
+"""
+    )
+    file.chmod(0o755)
+    return file
+
+
 @asynccontextmanager
 async def opened(
     root: Path, rules: Path, tokens: Path, taken: list[bytes] | None
 ) -> AsyncIterator[tuple[Goproxy, Path]]:
     """A proxy of its own with a door; with `taken` that has the short way, which notes there what it answers."""
-    private = ("git.example.com",)
-    config = Config(root, upstream="https://127.0.0.1:9", sumdb="off", private=private, filter=rules, tokens=tokens)
+    config = Config(
+        root,
+        upstream="https://127.0.0.1:9",
+        sumdb="off",
+        private=("git.example.com",),
+        go=no_repositories(root.parent),
+        # What may change is as fresh at the end of the slowest run as it was at its beginning.
+        lifetimes=Lifetimes(mutable_s=3600),
+        filter=rules,
+        tokens=tokens,
+    )
 
     def hits(path: bytes, authorization: bytes, say: Callable[[Headers, bytes], None]) -> bool:
         assert goproxy.hits is not None
