@@ -106,6 +106,8 @@ class DiskStore:
         try:
             # An empty one lost its bytes in a crash of the machine.
             return os.pread(blob.descriptor, blob.size, 0) if 0 < blob.size <= _SMALL else None
+        except OSError as error:
+            raise _translated(error) from error
         finally:
             blob.close()
 

@@ -91,6 +91,24 @@ async def test_what_is_no_file_is_none(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
+async def test_a_file_on_a_bad_block_is_the_stores_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read whole it fails as it does when it is opened, and the short way leaves it to the long one."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+    await store.put(NAME, b"module example.com/x\n")
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - how many, nothing else
+
+    def bad(*_: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pread", bad)
+        with pytest.raises(Unavailable, match="store fails: Input/output error"):
+            store.small(NAME)
+    assert store.small(NAME) == b"module example.com/x\n"
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 async def test_an_eviction_goes_on_with_the_others(copied: DiskStore) -> None:
     """What cannot be removed is kept, with the reason, and the next in line goes."""
     for module in ("first", "second"):
