@@ -233,7 +233,7 @@ def _has_room(folder: Path) -> bool:
 
 
 def _gone(file: Path) -> None:
-    """What cannot be removed now is removed at a later start; it must not hide the error that led here."""
+    """What cannot be removed now is left to the next sweep; it must not hide the error that led here."""
     with contextlib.suppress(OSError):
         file.unlink()
 

@@ -60,7 +60,7 @@ class Flight:
         self.size: int | None = None
         """What the source said; an answer with a length is checked by its receiver too."""
         self._fd = os.open(spool, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        # What is not locked is what a killed process left behind: whoever starts next removes it.
+        # What is not locked is what a killed process left behind: the next sweep removes it.
         fcntl.flock(self._fd, fcntl.LOCK_SH)
         self._received = 0
         self._released = 0

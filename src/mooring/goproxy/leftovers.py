@@ -1,7 +1,7 @@
 """What killed processes left below a store's folder: half a file in the spool, and what an import had unpacked.
 
-Whoever writes there holds a lock, which ends with its process. So nothing that is being written is ever removed, in
-this process or another one, and what nobody holds goes. Blocking.
+Whoever writes there what is to be kept holds a lock, which ends with its process. So nothing of it is ever removed
+while it is being written, in this process or another one, and what nobody holds goes. Blocking.
 """
 
 import fcntl
