@@ -62,9 +62,9 @@ class VersionControl:
     async def bound(self) -> None:
         """Keep the clones within their limit, and remove what killed runs left; for ever."""
         while True:
-            await _tried(asyncio.to_thread(self._command.sweep))
+            await _tried(asyncio.to_thread(self._command.sweep), "what runs of the go command left stays")
             await asyncio.sleep(_BOUND_EVERY_S)
-            await _tried(self.shrink())
+            await _tried(self.shrink(), "the clones are not kept within their limit")
 
     async def shrink(self) -> list[Clone]:
         """Remove the clones that were used longest ago while all are beyond their limit; those that went."""
@@ -109,12 +109,12 @@ class VersionControl:
             self._command.clean(Path(folder))
 
 
-async def _tried(bound: Awaitable[object]) -> None:
+async def _tried(bound: Awaitable[object], otherwise: str) -> None:
     try:
         await bound
     except OSError as error:
         # What cannot be removed now is tried again, and must not keep the rest from its bound.
-        log.warning("what runs of the go command left stays", error=str(error))
+        log.warning(otherwise, error=str(error))
 
 
 async def _chunks(file: Path) -> AsyncIterator[bytes]:
