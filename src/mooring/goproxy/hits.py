@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mooring.errors import MooringError
 from mooring.goproxy.disk import DiskStore
+from mooring.goproxy.access import SEGMENT
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.names import Ask, parse
 from mooring.goproxy.policy import Mark
@@ -29,7 +30,8 @@ class Hits:
 
     def answer(self, path: bytes, authorization: bytes, say: Say) -> bool:
         """Answer a GET of `path` (as sent, without a query). False: nothing was done, and it goes the long way."""
-        if not path.endswith((b".info", b".mod")):
+        # A path with a token would be parsed in vain each time: no failure is remembered.
+        if path.startswith(SEGMENT) or not path.endswith((b".info", b".mod")):
             return False
         began = time.perf_counter()
         try:
