@@ -268,8 +268,10 @@ class Connection(asyncio.Protocol):
             self._busy, self.deadline = True, inf
             if self._behind:
                 self._behind = False
-                with suppress(CutOff, ConnectionError):
-                    await self._drained()
+                # Where it has read meanwhile nobody says so again: it would be ended for reading nothing.
+                if self._full:
+                    with suppress(CutOff, ConnectionError):
+                        await self._drained()
             else:
                 self._now = self._requests.popleft()
                 await self._answer(self._now)
