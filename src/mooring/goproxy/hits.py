@@ -1,8 +1,8 @@
 """The short way to what is asked for most: an `.info` or a `.mod` that is kept, for somebody who may have it.
 
 It says yes or nothing. Whatever it does not answer goes the long way, by the application, which alone refuses, fetches
-and explains; what both answer is the same to the byte, in the log and in the counts. Nothing is
-waited for, though: of a client that goes away unread the log says `hit`, 200, where the long way says `gone`, 499.
+and explains; what both answer is the same to the byte, in the log and in the counts. Nothing is waited
+for, though: of a client that goes away without reading it the log says `hit`, 200, where the long way says `gone`, 499.
 """
 
 import time
