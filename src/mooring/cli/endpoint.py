@@ -20,6 +20,8 @@ from mooring.settings import Home, Remote, home, remote
 OTHERS_MAY_READ = 0o077
 _URL = re.compile(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d{0,4})?/?")
 _PORTS = {"http": 80, "https": 443}
+_UNKNOWN_ISSUERS = {18, 19, 20, 21}
+"""What OpenSSL's verify(1) says of a certificate whose authority is not among those that are trusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,21 @@ class Endpoint:
         return self.local or self.address == "::1" or self.address.startswith("127.")
 
     def tls(self) -> ssl.SSLContext | None:
-        """What TLS trusts: the system's authorities, or the one that is named; None for clear text."""
+        """What TLS trusts: the system's authorities, or the one that is named; None for clear text.
+
+        Raises:
+            Misconfigured: that one is not to be had.
+        """
         if self.scheme == "http":
             return None
-        return ssl.create_default_context(cafile=self.authority)
+        try:
+            return ssl.create_default_context(cafile=self.authority)
+        except ssl.SSLError as error:
+            text = _("authority: there is no certificate in {path}").format(path=self.authority)
+            raise Misconfigured(text, field="authority") from error
+        except OSError as error:
+            text = _("authority: cannot read {path}: {why}").format(path=self.authority, why=error.strerror)
+            raise Misconfigured(text, field="authority") from error
 
     def silent(self, error: Exception) -> Unavailable:
         """The error of a server that does not answer, or whom nobody vouches for: says what to type."""
@@ -64,10 +77,24 @@ class Endpoint:
         while (deeper := cause.__cause__ or cause.__context__) is not None:
             cause = deeper
         if isinstance(cause, ssl.SSLCertVerificationError):
-            text = _("the certificate of {url} is not trusted ({why}). SSL_CERT_FILE names the file of its authority")
-            return Unavailable(text.format(url=self.url, why=cause.verify_message))
+            return self._untrusted(cause)
         strerror = cause.strerror if isinstance(cause, OSError) else None
         return self.unanswered(strerror.lower() if strerror else str(error) or type(error).__name__)
+
+    def _untrusted(self, error: ssl.SSLCertVerificationError) -> Unavailable:
+        text = _("the certificate of {url} is not trusted ({why})")
+        text = text.format(url=self.url, why=error.verify_message.rstrip("."))
+        if error.verify_code not in _UNKNOWN_ISSUERS:
+            # It has expired, or is for another name: no other authority would help.
+            return Unavailable(text)
+        if self.authority is None:
+            hint = _("SSL_CERT_FILE names the file of its authority")
+        elif self.local:
+            hint = _("{authority} does not vouch for it").format(authority=self.authority)
+        else:
+            hint = _("{authority} does not vouch for it; that of --tls is keys/tls/authority.crt in the home there")
+            hint = hint.format(authority=self.authority)
+        return Unavailable(f"{text}. {hint}")
 
     def unanswered(self, why: str) -> Unavailable:
         """The same for a reason that is no error's."""
@@ -94,8 +121,6 @@ def find() -> Endpoint:
     if token is None:
         raise Unauthenticated(_("no token for {url}: set MOORING_TOKEN").format(url=url))
     authority = Path(written["authority"]).expanduser() if belongs and "authority" in written else None
-    if authority is not None and not authority.is_file():
-        raise Misconfigured(_("authority: there is no file {path}").format(path=authority), field="authority")
     parts = urlsplit(url)
     host = parts.hostname or ""
     return Endpoint(url, _reachable(host), parts.port or _PORTS[parts.scheme], _sendable(token), authority)

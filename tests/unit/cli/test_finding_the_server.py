@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.certificates import certificate_files
 from support.cli import Cli, announce, command_line, run, runs
 
 LIST = (sys.executable, "-m", "mooring", "workspace", "list", "-o", "json")
@@ -15,6 +16,15 @@ LIST = (sys.executable, "-m", "mooring", "workspace", "list", "-o", "json")
 def environment(folder: Path, **more: str) -> dict[str, str]:
     """A person whose home is empty."""
     return {"HOME": str(folder), "MOORING_HOME": str(folder / "home"), "PATH": os.defpath, "LANG": "C.UTF-8", **more}
+
+
+def configured(person: Path, text: str) -> Path:
+    """The person, with that `config.toml`."""
+    config = person / ".config" / "mooring" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(text)
+    config.chmod(0o600)
+    return person
 
 
 async def test_nothing_runs_here(tmp_path: Path) -> None:
@@ -80,11 +90,7 @@ async def test_a_configuration_file(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["url = 1", 'url = "x', 'uri = "http://a"', 'url = "ftp://a"', 'url = "http://a/b"'])
 async def test_a_bad_configuration_file(tmp_path: Path, text: str) -> None:
     """What cannot be read is named, with the file or the key."""
-    config = tmp_path / ".config" / "mooring" / "config.toml"
-    config.parent.mkdir(parents=True)
-    config.write_text(text)
-    config.chmod(0o600)
-    done = await run(*LIST, environment=environment(tmp_path))
+    done = await run(*LIST, environment=environment(configured(tmp_path, text)))
     assert (done.status, done.err.count("\n")) == (3, 1), done
     assert "config.toml: " in done.err or done.err.startswith("mooring: url must be like https://")
 
@@ -129,3 +135,38 @@ async def test_tls(tmp_path: Path) -> None:
         stranger = await run(*LIST, environment=environment(tmp_path / "person", **at))
         text = f"mooring: the certificate of https://localhost:{cli.port} is not trusted (self-signed certificate). "
         assert (stranger.status, stranger.err) == (9, f"{text}SSL_CERT_FILE names the file of its authority\n")
+        other, _ = certificate_files(tmp_path, "localhost")
+        announce(cli.home, cli.port, "token", other)
+        assert (await cli("workspace", "list")).err == f"{text}{other} does not vouch for it\n"
+        person = configured(
+            tmp_path / "other", f'url = "{at["MOORING_URL"]}"\ntoken = "mrg_x"\nauthority = "{other}"\n'
+        )
+        stranger = await run(*LIST, environment=environment(person))
+        assert stranger.err.startswith(f"{text}{other} does not vouch for it; that of --tls is ")
+
+
+async def test_a_certificate_for_another_name(tmp_path: Path) -> None:
+    """Of its authority nothing is said, which is trusted."""
+    async with command_line(tmp_path, tls=True) as cli:
+        at = {"MOORING_URL": f"https://127.0.0.1:{cli.port}", "MOORING_TOKEN": "mrg_x"}
+        trusting = environment(tmp_path / "person", **at, SSL_CERT_FILE=str(cli.home / "cert.pem"))
+        done = await run(*LIST, environment=trusting)
+    why = "IP address mismatch, certificate is not valid for '127.0.0.1'"
+    text = f"mooring: the certificate of https://127.0.0.1:{cli.port} is not trusted ({why})\n"
+    assert (done.status, done.err) == (9, text)
+
+
+async def test_an_authority_that_is_not_to_be_had(tmp_path: Path) -> None:
+    """A file that is not there and one that is no certificate are named, on this machine and in `config.toml`."""
+    file = tmp_path / "ca.pem"
+    announce(tmp_path / "home", 9, "token", file)
+    person = configured(tmp_path, f'url = "https://localhost:9"\ntoken = "mrg_x"\nauthority = "{file}"\n')
+    here = environment(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "none"))
+    for asked in (here, environment(person)):
+        file.unlink(missing_ok=True)
+        done = await run(*LIST, environment=asked)
+        text = f"mooring: authority: cannot read {file}: No such file or directory\n"
+        assert (done.status, done.err) == (3, text)
+        file.write_text("nothing\n")
+        done = await run(*LIST, environment=asked)
+        assert (done.status, done.err) == (3, f"mooring: authority: there is no certificate in {file}\n")
