@@ -123,11 +123,12 @@ class Api:
         self._send("DELETE", path, query=query)
 
     def follow(self, path: str, query: Mapping[str, Query], *, resume: str) -> Iterator[httpx2.ServerSentEvent]:
-        """Server-sent events for ever: a broken connection is made again, and goes on behind the last id.
+        """Server-sent events until what they are about is gone: a broken connection is made again, behind the last id.
 
         `resume` is the query's name of that id. An event called `end` is the end.
 
         Raises:
+            NotFound: the workspace is removed, which ends its stream, and is not there when asked about again.
             Unavailable: the server has been away for a minute, or has ended every answer before it said anything.
         """
         asked = dict(query)
@@ -154,7 +155,7 @@ class Api:
             threading.Event().wait(AGAIN_S)
 
     def events(self, path: str, *, after: int = 0, patience_s: float | None = None) -> Iterator[Event]:
-        """Events after that id as they come; ends when none came for `patience_s`, else never by itself."""
+        """Events after that id as they come; ends when none came for `patience_s`, or the server ends it."""
         for sent in self.stream(path, {"after": after}, patience_s=patience_s):
             yield Event.model_validate_json(sent.data)
 
