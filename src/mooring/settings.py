@@ -15,6 +15,8 @@ from mooring.model.routes import Access
 # A unix socket's path holds 108 bytes (unix(7)); the longest one below home is run/w/<id>/editor.sock.
 LONGEST_SOCKET = len("/run/w/0123456789/editor.sock")
 MAX_SOCKET_PATH = 107
+AUTHORITY_CERTIFICATE = "authority.crt"
+"""What a browser must trust, in the folder of the local authority."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Home:
     @property
     def authority(self) -> Path:
         """Its certificate, which a browser must trust."""
-        return self.tls / "authority.crt"
+        return self.tls / AUTHORITY_CERTIFICATE
 
     @property
     def admin_token(self) -> Path:

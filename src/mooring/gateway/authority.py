@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mooring.errors import Misconfigured, MooringError
 from mooring.gateway.nginx import NginxSink
+from mooring.settings import AUTHORITY_CERTIFICATE
 
 log = structlog.get_logger(__name__)
 
@@ -36,7 +37,7 @@ class LocalAuthority:
     @property
     def certificate(self) -> Path:
         """What a person's browser must trust."""
-        return self.folder / "authority.crt"
+        return self.folder / AUTHORITY_CERTIFICATE
 
     @property
     def leaf(self) -> Path:
