@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from mooring.errors import MooringError
-from mooring.server.embedded import running
+from mooring.server.embedded import refused, running
 from mooring.server.logs import last_words
+from mooring.server.supervisor import account
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups, possible
 from mooring.workspaces.templates import BadTemplate, parse
@@ -127,18 +128,8 @@ def _home(home: Home) -> Iterator[Finding]:
     if not home.root.exists():
         yield Finding(Verdict.notice, "home", f"{home.root} is made at the first start", "make up")
         return
-    if not home.root.is_dir():
-        yield Finding(Verdict.wrong, "home", f"{home.root} is no folder: name one with --home or MOORING_HOME")
-        return
-    if _is_read_only(home.root):
-        yield Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
-        return
-    if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
-        if home.root.stat().st_uid != os.geteuid():
-            # Given to whoever asks, a Mooring of the machine's would not start any more.
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home.root))
-        remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
-        yield Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
+    if (unusable := _unusable(home)) is not None:
+        yield unusable
         return
     # Of any other folder this advice would be the end: of /etc, of somebody's own.
     if home.root.stat().st_mode & 0o077 and (home.root / "lock").exists():
@@ -155,6 +146,30 @@ def _home(home: Home) -> Iterator[Finding]:
         )
     else:
         yield Finding(Verdict.good, "home", f"{home.root}, {free // 2**30} GiB free")
+
+
+def _unusable(home: Home) -> Finding | None:
+    if not home.root.is_dir():
+        return Finding(Verdict.wrong, "home", f"{home.root} is no folder: name one with --home or MOORING_HOME")
+    if _is_read_only(home.root):
+        return Finding(Verdict.wrong, "home", f"{home.root} is on a file system that is read-only now; dmesg says why")
+    if not os.access(home.root, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
+        if home.root.stat().st_uid != os.geteuid():
+            # Given to whoever asks, a Mooring of the machine's would not start any more.
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home.root))
+        remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
+        return Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
+    if not (home.root / "lock").exists() and (why := _refused(home)) is not None:
+        return Finding(Verdict.wrong, "home", why)
+    return None
+
+
+def _refused(home: Home) -> str | None:
+    """Why `mooring up` would begin no Mooring in this folder."""
+    try:
+        return refused(home.root, account(None))
+    except MooringError as error:
+        return error.detail
 
 
 def _is_read_only(folder: Path) -> bool:
@@ -184,7 +199,8 @@ def _held(root: CgroupRoot | None) -> Finding:
     missing = [name for name in _LIMITS if name not in held]
     if not missing:
         return Finding(Verdict.good, "limits", "memory, cpu and pids hold, by cgroup")
-    detail = f"{', '.join(missing)}: not limited in workspaces of the process runtime"
+    detail = f"{', '.join(missing)}: not limited in workspaces of the process runtime. They are where it begins in a "
+    detail += "cgroup of its own: with the same options and --replace"
     return Finding(Verdict.notice, "limits", detail, _scope_command('make up ARGS="--replace"'))
 
 

@@ -115,19 +115,23 @@ def make_home(home: Home, who: Account) -> None:
     """
     try:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = home.root.stat().st_uid
-        if owner != who.uid:
-            _take(home.root, owner, who)
+        if (why := refused(home.root, who)) is not None:
+            raise Misconfigured(why, field="MOORING_HOME")
+        if home.root.stat().st_uid != who.uid:
+            os.chown(home.root, who.uid, who.gid)
+            home.root.chmod(0o700)
     except OSError as error:
         raise Misconfigured(f"{home.root}: {error.strerror}", field="MOORING_HOME") from error
 
 
-def _take(folder: Path, owner: int, who: Account) -> None:
+def refused(folder: Path, who: Account) -> str | None:
+    """Why this folder, which is there, is no home for `who`, and what to type; None: it may be theirs."""
+    owner = folder.stat().st_uid
+    if owner == who.uid:
+        return None
     # Root may give away what is empty; with MOORING_HOME=/tmp it would give away everybody's folder.
     if os.geteuid() == 0 and {entry.name for entry in folder.iterdir()} <= {"lost+found"}:
-        os.chown(folder, who.uid, who.gid)
-        folder.chmod(0o700)
-        return
+        return None
     if os.geteuid() != 0:
         remedy = "name a folder of yours"
     elif owner != 0:
@@ -137,7 +141,7 @@ def _take(folder: Path, owner: int, who: Account) -> None:
         remedy = f"chown -R {who.name}: {shlex.quote(str(folder))}"
     else:
         remedy = "name an empty folder"
-    raise Misconfigured(f"{folder} belongs to {_name(owner)}: {remedy}", field="MOORING_HOME")
+    return f"{folder} belongs to {_name(owner)}: {remedy}"
 
 
 def _name(uid: int) -> str:

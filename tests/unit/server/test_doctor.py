@@ -30,6 +30,7 @@ def home(tmp_path: Path) -> Home:
     home = Home(tmp_path / "a home")
     home.root.mkdir(mode=0o700)
     make_folders(home)
+    shutil.chown(home.root, "mooring", "mooring")
     return home
 
 
@@ -87,6 +88,20 @@ def test_a_home_that_others_can_read(home: Home) -> None:
     assert found.verdict is Verdict.wrong
     subprocess.run(found.remedy, shell=True, check=True)  # noqa: S602 - as a person would paste it
     assert home.root.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_folder_that_no_mooring_would_begin_in(home: Home) -> None:
+    """What `mooring up` would answer is said here already, as of /etc; an empty folder of root's is taken."""
+    shutil.chown(home.root, "root", "root")
+    found = _found(home, "home")
+    assert found is not None
+    refusal = f"{home.root} belongs to root: name an empty folder"
+    assert (found.verdict, found.detail, found.remedy) == (Verdict.wrong, refusal, "")
+    shutil.rmtree(home.root)
+    home.root.mkdir()
+    found = _found(home, "home")
+    assert found is not None
+    assert found.verdict is Verdict.good
 
 
 def test_a_home_that_is_no_folder() -> None:
@@ -258,6 +273,7 @@ def test_limits_are_looked_for_where_the_server_does(home: Home) -> None:
     assert found is not None
     assert found.verdict is Verdict.notice
     assert found.detail.startswith("memory, cpu, pids: not limited")
+    assert found.detail.endswith("with the same options and --replace")
 
 
 def test_limits_in_a_terminal(tmp_path: Path) -> None:
