@@ -1,7 +1,7 @@
 """What a start would fail with, tried before anything is ended or begun: `python -m mooring.server.rehearsal FD [all]`.
 
 A process of its own, as the user that Mooring's parts run as: what root may read says nothing about them. The settings
-come in the open file FD, as a role's. What is wrong is on standard output, with an exit status as of a role.
+come in the open file FD, as a role's. What is wrong is on standard output, and the exit status is 1.
 
 Tried is only what ends a start, or leaves it waiting. A template with a mistake, an engine or a Redis that is away keep
 none: Mooring says so itself when it runs.
@@ -12,7 +12,7 @@ import os
 import sys
 
 from mooring.accounts.disk import KeyFile, read_secret
-from mooring.errors import MooringError, outcome
+from mooring.errors import MooringError
 from mooring.gateway.authority import GivenCertificate
 from mooring.server.files import gateway_credential, make_folders, modules_key
 from mooring.settings import Home, Installation, load
@@ -30,7 +30,7 @@ def main(settings: int, *, replacing: bool) -> None:
             asyncio.run(_database(installation))
     except MooringError as error:
         sys.stdout.write(f"{error.detail}\n")
-        sys.exit(outcome(error).exit)
+        sys.exit(1)
 
 
 def _certificate(installation: Installation) -> None:
