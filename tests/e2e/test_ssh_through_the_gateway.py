@@ -76,8 +76,11 @@ def test_a_server_in_the_manner_of_remote_ssh(mooring: Mooring, config: Path) ->
     (home_of(mooring) / "served").write_text("by the workspace\n")
     socks, port = free_port(), free_port()
     script = f"""python3 -m http.server --bind 127.0.0.1 {port} >/dev/null 2>&1 &
-        until curl -sf http://127.0.0.1:{port}/ >/dev/null; do sleep 0.1; done
-        echo it listens; read answered; kill $!"""
+        for try in $(seq 100); do
+            curl -sf http://127.0.0.1:{port}/ >/dev/null && echo it listens && read answered && break
+            sleep 0.1
+        done
+        kill $!"""
     options = ["-F", str(config), "-T", "-D", str(socks), "-o", "ExitOnForwardFailure=yes"]
     with subprocess.Popen(
         ["ssh", *options, "mooring.demo", "sh", "-c", shlex.quote(script)],

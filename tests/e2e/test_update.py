@@ -97,8 +97,8 @@ def test_what_cannot_start_replaces_nobody(tmp_path: Path) -> None:
     chain, key = certificate_files(tmp_path, "mooring.test")
     key.chmod(0o600)
     with installation() as mooring:
-        chain = chain.replace(mooring.home.parent / "chain.pem")
-        key = key.replace(mooring.home.parent / "key.pem")
+        chain = shutil.move(chain, mooring.home.parent / "chain.pem")
+        key = shutil.move(key, mooring.home.parent / "key.pem")
         up = ("up", *REPLACE, "--port", str(mooring.port))
         refused = {
             f"Permission denied: '{key}'. Tried as the user mooring": ("--tls-certificate", chain, "--tls-key", key),
