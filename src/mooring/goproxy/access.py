@@ -162,9 +162,10 @@ def _change(file: Path, change: Callable[[list[str]], list[str]]) -> None:
 
 
 def _write(file: Path, lines: list[str], owner: os.stat_result) -> None:
-    # Under the lock one name will do: what a killed process left is written over.
+    # Under the lock one name will do. What a killed process left may be root's, which nobody else could write over.
     temporary = file.with_name(f".{file.name}.new")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "w") as new:
         new.writelines(f"{text}\n" for text in lines)
         new.flush()

@@ -317,9 +317,10 @@ class _Saving:
 
     def _write_anew(self, line: bytes) -> None:
         self.close()
-        # Under the lock one name will do: what a killed process left is written over.
+        # Under the lock one name will do. What a killed process left may be root's, which nobody else could write over.
         temporary = self._file.with_name(f".{self._file.name}.new")
-        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary.unlink(missing_ok=True)
+        self._fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _write(self._fd, line)
             temporary.replace(self._file)
