@@ -15,7 +15,18 @@ from mooring.goproxy.keeping import whole
 from mooring.goproxy.names import Ask, SumdbAsk, parse
 from mooring.goproxy.policy import Mark
 from mooring.goproxy.ports import Answer
-from mooring.goproxy.responses import CutOff, Message, Send, Wish, refuse, reply, send_blob, send_flight, send_small
+from mooring.goproxy.responses import (
+    CutOff,
+    Message,
+    Send,
+    Wish,
+    refuse,
+    reply,
+    send_blob,
+    send_flight,
+    send_small,
+    takes_gzip,
+)
 from mooring.goproxy.service import Proxy
 from mooring.goproxy.telemetry import Served, Telemetry
 
@@ -176,14 +187,17 @@ class App:
 def _request(scope: Scope) -> _Request:
     headers = dict(scope["headers"])
     fetch = headers.get(b"disable-module-fetch", b"").strip().lower() != b"true"
-    # Nothing that we send has a validator: whoever names one has the first part of somebody else's zip.
-    span = b"" if b"if-range" in headers else headers.get(b"range", b"")
+    span = b""
+    # Ranges are GET's alone (RFC 9110, 14.2). Nothing that we send has a validator: whoever names one has the first
+    # part of somebody else's zip.
+    if scope["method"] == "GET" and b"if-range" not in headers:
+        span = headers.get(b"range", b"")
     path = scope["raw_path"].partition(b"?")[0].removeprefix(scope.get("root_path", "").encode())
     token, path = segment(path)
     if path.startswith(_CACHED_ONLY + b"/"):
         path, fetch = path.removeprefix(_CACHED_ONLY), False
     zero_copy = "http.response.zerocopysend" in scope.get("extensions", ())
-    gzip = b"gzip" in headers.get(b"accept-encoding", b"")
+    gzip = takes_gzip(headers.get(b"accept-encoding", b""))
     wish = Wish(scope["method"] == "HEAD", gzip, span, scope.get("http_version") == "1.0", zero_copy)
     authorization = headers.get(b"authorization", b"")
     return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)

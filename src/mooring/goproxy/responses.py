@@ -22,6 +22,7 @@ _WHOLE = 256 * 1024
 """Bytes that are held in memory for one client; a larger go.mod goes out as it is, in parts."""
 # Python refuses to read numbers of thousands of digits; no file has that many bytes.
 _RANGE = re.compile(rb"bytes=(\d{0,18})-(\d{0,18})")
+_NEVER = re.compile(rb"q=0(\.0*)?")
 _TYPES = {
     Kind.list: (b"content-type", b"text/plain; charset=utf-8"),
     Kind.latest: (b"content-type", b"application/json"),
@@ -143,6 +144,15 @@ def _span(value: bytes, size: int) -> tuple[int, int] | None:
 def small_headers(ask: Ask, data: bytes) -> tuple[tuple[bytes, bytes], ...]:
     """The headers of `data` where it is all that was asked for."""
     return (*_for(ask), (b"content-length", b"%d" % len(data)))
+
+
+def takes_gzip(accepted: bytes) -> bool:
+    """Whether a client that sends this Accept-Encoding names gzip, and with a weight above 0 (RFC 9110, 12.5.3)."""
+    for coding in accepted.lower().split(b","):
+        name, *parameters = (part.strip() for part in coding.split(b";"))
+        if name == b"gzip":
+            return not any(_NEVER.fullmatch(parameter) for parameter in parameters)
+    return False
 
 
 async def send_small(send: Send, ask: Ask, wish: Wish, data: bytes) -> None:

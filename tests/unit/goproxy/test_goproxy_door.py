@@ -12,6 +12,7 @@ import pytest
 from mooring.control.tasks import Tasks
 from mooring.goproxy.asgi import App
 from mooring.goproxy.config import Config
+from mooring.goproxy.responses import takes_gzip
 from mooring.server.goproxy import build
 from support.goupstream import make_zip
 
@@ -167,3 +168,23 @@ async def test_a_range_out_of_reach_is_not_for_ever(app: App) -> None:
     assert status == 416
     assert b"cache-control" not in headers
     assert b"cache-control" in (await headers_of(app))[1]
+
+
+async def test_a_range_is_of_a_get_alone(app: App) -> None:
+    """HEAD tells the length of all of it (RFC 9110, 14.2), as the gateway does."""
+    whole = (await headers_of(app))[1]
+    for span in (b"bytes=1-2", b"bytes=999999-"):
+        start = (await asked(app, "HEAD", HAVE + b".zip", b"", [(b"range", span)]))[0]
+        assert (start["status"], dict(start["headers"])) == (200, whole)
+
+
+@pytest.mark.parametrize("accepted", [b"gzip", b"GZip", b"br;q=0, gzip", b"gzip;q=0.5", b"gzip; q=1.0, *;q=0"])
+def test_who_takes_gzip(accepted: bytes) -> None:
+    """Whoever names it, in whatever case and place, whatever else they take."""
+    assert takes_gzip(accepted)
+
+
+@pytest.mark.parametrize("accepted", [b"gzip;q=0", b"gzip; q=0", b"GZIP;Q=0.0", b"br, gzip ; q=0.000", b"xgzip", b""])
+def test_who_takes_no_gzip(accepted: bytes) -> None:
+    """A weight of zero is a refusal, however it is written (RFC 9110, 12.5.3)."""
+    assert not takes_gzip(accepted)
