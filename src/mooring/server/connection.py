@@ -29,7 +29,7 @@ _LOOK = 4 * 1024
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
 
 
-Hits = Callable[[bytes, bytes, Callable[[Headers, bytes], None]], bool]
+ShortWay = Callable[[bytes, bytes, Callable[[Headers, bytes], None]], bool]
 """Answers a path for an authorization, by a function that sends headers and a body; False: it is the application's."""
 
 
@@ -37,7 +37,7 @@ class House(Protocol):
     """What all connections share."""
 
     app: App
-    hits: Hits | None
+    hits: ShortWay | None
 
     def date(self) -> bytes:
         """The Date line."""
@@ -134,7 +134,7 @@ class Connection(asyncio.Protocol):
         if self._requests:
             self._transport.pause_reading()
 
-    def _hit(self, hits: Hits, path: bytes) -> bool:
+    def _hit(self, hits: ShortWay, path: bytes) -> bool:
         """Answer at once what can be; the parser has nothing of a request, and the task waits for one."""
         if not hits(path, self._usual.authorization, self._say):
             return False

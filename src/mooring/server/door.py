@@ -17,7 +17,7 @@ import structlog
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.server import patience
-from mooring.server.connection import Connection, Hits
+from mooring.server.connection import Connection, ShortWay
 from mooring.server.exchange import App
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ _LOOK_S = 1.0
 class _Door:
     """Knows its connections, looks after their deadlines, and ends them."""
 
-    def __init__(self, app: App, tasks: Tasks, hits: Hits | None) -> None:
+    def __init__(self, app: App, tasks: Tasks, hits: ShortWay | None) -> None:
         self.app = app
         self.hits = hits
         self._tasks = tasks
@@ -89,7 +89,7 @@ class _Door:
 
 @asynccontextmanager
 async def answering(
-    app: App, listener: socket, tls: ssl.SSLContext | None = None, hits: Hits | None = None
+    app: App, listener: socket, tls: ssl.SSLContext | None = None, hits: ShortWay | None = None
 ) -> AsyncIterator[None]:
     """Serve `app` at a socket that listens until the end of the block; answers under way get ten seconds then.
 

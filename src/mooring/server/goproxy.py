@@ -27,7 +27,7 @@ from mooring.goproxy.flight import Once
 from mooring.goproxy.folder import Folder
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.gocommand import GoCommand
-from mooring.goproxy.hits import Hits, Say
+from mooring.goproxy.hits import Hits
 from mooring.goproxy.ledger import Ledger
 from mooring.goproxy.names import Ask, Kind, ask
 from mooring.goproxy.notary import Notary
@@ -43,6 +43,7 @@ from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import CONNECT_S, Upstream, client
 from mooring.goproxy.vcs import VersionControl
+from mooring.server.connection import ShortWay
 from mooring.server.door import BACKLOG, answering, encryption
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
@@ -71,8 +72,8 @@ class Goproxy:
     rules: Filter
     database: SumDB | None
     direct: VersionControl | Folder
-    hits: Callable[[bytes, bytes, Say], bool] | None
-    """The short way to what is on this machine's disk."""
+    hits: ShortWay | None
+    """To what is on this machine's disk."""
 
 
 @asynccontextmanager
