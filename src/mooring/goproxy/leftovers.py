@@ -6,7 +6,6 @@ while it is being written, in this process or another one, and what nobody holds
 
 import fcntl
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,12 +19,28 @@ _JUST_MADE_S = 30.0
 """What is younger stays: it is locked a moment after it was made."""
 
 
-def sweep(root: Path) -> None:
-    """Remove what nobody writes any more. What another user's process left is that user's to remove."""
+def sweep(root: Path, ended: Callable[[], bool] = lambda: False) -> None:
+    """Remove what nobody writes any more, up to the file at which `ended`. Another user's is that user's to remove."""
     for file in _found(root, f"{SPOOL}/*"):
+        if ended():
+            return
         _remove(file, os.O_RDWR, Path.unlink)
     for folder in _found(root, f"{_IMPORT}*"):
-        _remove(folder, os.O_RDONLY | os.O_DIRECTORY, shutil.rmtree)
+        _remove(folder, os.O_RDONLY | os.O_DIRECTORY, lambda folder: _remove_tree(folder, ended))
+
+
+def _remove_tree(folder: Path, ended: Callable[[], bool]) -> None:
+    with os.scandir(folder) as found:
+        entries = list(found)
+    for entry in entries:
+        if ended():
+            return
+        if entry.is_dir(follow_symlinks=False):
+            _remove_tree(Path(entry), ended)
+        else:
+            Path(entry).unlink()
+    if not ended():
+        folder.rmdir()
 
 
 def _found(root: Path, pattern: str) -> list[Path]:

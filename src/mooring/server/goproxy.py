@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -291,10 +292,15 @@ async def bounded(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
 
 
 async def _sweep(root: Path) -> None:
-    while True:
-        # Again and again: what was being written when the process before us was killed is too young at our start.
-        await asyncio.to_thread(leftovers.sweep, root)
-        await asyncio.sleep(_SWEEP_EVERY_S)
+    ended = threading.Event()
+    try:
+        while True:
+            # Again and again: what was being written when the process before us was killed is too young at our start.
+            await asyncio.to_thread(leftovers.sweep, root, ended.is_set)
+            await asyncio.sleep(_SWEEP_EVERY_S)
+    finally:
+        # The loop's end waits for its threads: half an import is a million files.
+        ended.set()
 
 
 async def _evict(eviction: Eviction, max_bytes: int) -> None:

@@ -45,6 +45,24 @@ def test_what_nobody_writes_goes(tmp_path: Path) -> None:
     assert {path for path in tmp_path.iterdir() if "import" in path.name} == {young, mine}
 
 
+def test_a_sweep_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """A stop waits for one file, not for half an import; the next sweep removes the rest, and follows no link."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    folder = left(tmp_path, ".mooring-import-left", age=None)
+    for number in range(5):
+        left(folder, str(number))
+    (folder / "link").symlink_to(kept)
+    os.utime(folder, LONG_AGO)
+    asked = iter((False,) * 4)
+    leftovers.sweep(tmp_path, lambda: next(asked, True))
+    assert folder.exists()
+    os.utime(folder, LONG_AGO)
+    leftovers.sweep(tmp_path)
+    assert not folder.exists()
+    assert kept.exists()
+
+
 def test_what_is_being_written_stays(tmp_path: Path) -> None:
     """However long a download pauses, and an import takes."""
     flight = Flight(store(tmp_path).spool / "flight")
