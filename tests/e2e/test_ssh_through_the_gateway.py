@@ -80,7 +80,7 @@ def test_a_server_in_the_manner_of_remote_ssh(mooring: Mooring, config: Path) ->
             curl -sf http://127.0.0.1:{port}/ >/dev/null && echo it listens && read answered && break
             sleep 0.1
         done
-        kill $!"""
+        kill $!; wait $! || true"""
     options = ["-F", str(config), "-T", "-D", str(socks), "-o", "ExitOnForwardFailure=yes"]
     with subprocess.Popen(
         ["ssh", *options, "mooring.demo", "sh", "-c", shlex.quote(script)],
