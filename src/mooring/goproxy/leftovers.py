@@ -30,17 +30,16 @@ def sweep(root: Path, ended: Callable[[], bool] = lambda: False) -> None:
 
 
 def _remove_tree(folder: Path, ended: Callable[[], bool]) -> None:
-    with os.scandir(folder) as found:
-        entries = list(found)
-    for entry in entries:
-        if ended():
-            return
-        if entry.is_dir(follow_symlinks=False):
-            _remove_tree(Path(entry), ended)
-        else:
-            Path(entry).unlink()
-    if not ended():
-        folder.rmdir()
+    # By descriptors: a link that is put there meanwhile must not lead root elsewhere.
+    for _, folders, files, fd in os.fwalk(folder, topdown=False):
+        for name in (*folders, *files):
+            if ended():
+                return
+            try:
+                os.unlink(name, dir_fd=fd)
+            except IsADirectoryError:
+                os.rmdir(name, dir_fd=fd)
+    folder.rmdir()
 
 
 def _found(root: Path, pattern: str) -> list[Path]:

@@ -157,7 +157,8 @@ async def _migrated(database: Database, lifetime: Lifetime) -> bool:
             await asyncio.wait({migrating}, timeout=_DATABASE_WITHIN_S)
         if migrating.done():
             migrating.result()
-        return migrating.done()
+        # Told to leave the workspaces as they are, it begins none.
+        return migrating.done() and not (ended.done() and ended.result() is not Ending.stop)
 
 
 @asynccontextmanager

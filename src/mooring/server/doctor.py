@@ -159,7 +159,9 @@ def _unusable(home: Home) -> Finding | None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(home.root))
         remedy = f"sudo chown -R $USER {shlex.quote(str(home.root))}"
         return Finding(Verdict.wrong, "home", f"{home.root} cannot be written by you", remedy)
-    if not (home.root / "lock").exists() and (why := _refused(home)) is not None:
+    # One that was begun may be another user's than who asks has in mind; root's is nobody's.
+    begun = (home.root / "lock").exists() and home.root.stat().st_uid != 0
+    if not begun and (why := _refused(home)) is not None:
         return Finding(Verdict.wrong, "home", why)
     return None
 

@@ -44,7 +44,7 @@ def _start(folder: Path, lifeline: int) -> subprocess.Popen[bytes]:
 
 @pytest.mark.parametrize("how", ["stop", "orphaned"])
 def test_it_ends_while_the_database_is_away(tmp_path: Path, lifeline: tuple[int, int], how: str) -> None:
-    """Ctrl-C waits for no database, and a server whose supervisor was killed does not outlive it."""
+    """Ctrl-C waits for a database some seconds and no longer, a server whose supervisor was killed not at all."""
     process = _start(tmp_path, lifeline[0])
     try:
         if how == "stop":

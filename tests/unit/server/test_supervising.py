@@ -122,13 +122,14 @@ def test_with_nohup_it_outlives_its_terminal(tmp_path: Path, started: list[subpr
 
 
 def test_a_misconfigured_child_ends_it(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:
-    """Another try would find the same settings: all of it ends, with where to look."""
+    """Another try would find the same settings: all of it ends, with where to look, but for workspaces that run."""
     process = supervised.start(tmp_path, gateway="misconfigured")
     started.append(process)
     _, errors = process.communicate(timeout=WITHIN_S)
     assert process.returncode != 0
     assert "mooring doctor" in errors
     assert _events(tmp_path, "started").count("gateway") == 1
+    assert (_events(tmp_path, "replaced"), _events(tmp_path, "told")) == (["server"], [])
 
 
 def test_one_that_cannot_work_any_more_ends_nothing(tmp_path: Path, started: list[subprocess.Popen[str]]) -> None:

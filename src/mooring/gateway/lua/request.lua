@@ -69,7 +69,8 @@ local function location_of(state)
     if backend.files then
         return "@files"
     end
-    -- Before the probe's, which verifies: an editor with a certificate of its own would never be ready.
+    -- Before the probe's, which verifies: an editor with a certificate of its own would never be ready. The log has a
+    -- line for each time that it is asked too early.
     if backend.tls and not backend.tls.verify then
         return "@unverified"
     end
