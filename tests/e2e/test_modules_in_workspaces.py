@@ -141,7 +141,7 @@ def test_permission_follows_the_settings(mooring: Mooring, team: Team) -> None:
 
 
 def test_a_token_ends_with_its_start_and_its_workspace(mooring: Mooring) -> None:
-    """A restart brings another one; the old one, and that of a deleted workspace, are soon refused, and nothing is left."""
+    """A restart brings another one; the old one, and that of a deleted workspace, are soon refused and forgotten."""
     mooring.cli("workspace", "create", "short", "--template", "go", "--wait")
     first = shell(mooring, "go env GOPROXY", workspace="short").strip()
     assert asked(f"{first}/{PUBLIC}/@v/list") == 200
