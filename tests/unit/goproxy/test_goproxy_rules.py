@@ -1,8 +1,6 @@
 """Which modules may be used, and by whom."""
 
 import base64
-import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,7 @@ from mooring.goproxy.access import Access, Subject
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.policy import Filter, Mark
-
-NOBODY = 65534
+from support.nobody import begun_by_root
 
 RULES = """
 # an allow-list
@@ -177,16 +174,9 @@ def test_tokens_that_cannot_be_saved_are_said_to_be(tmp_path: Path) -> None:
 
 def test_tokens_that_a_killed_process_of_root_began_stop_nobody() -> None:
     """The user that serves could not write over them, in a folder of its own."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        file = Path(folder, "tokens")
-        file.with_name(".tokens.new").touch(mode=0o600)
-        os.chown(folder, NOBODY, NOBODY)
-        os.seteuid(NOBODY)
-        try:
-            token = access.make(file, "ann", ())
-            assert Access(file).subject(b"", token).name == "ann"
-        finally:
-            os.seteuid(0)
+    with begun_by_root("tokens") as file:
+        token = access.make(file, "ann", ())
+        assert Access(file).subject(b"", token).name == "ann"
 
 
 def test_the_segment_is_split_off() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import tempfile
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from mooring.goproxy.names import Kind, ask
 from mooring.goproxy.pins import Pins
 from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Served, Telemetry
-
-NOBODY = 65534
+from support.nobody import begun_by_root
 
 
 def test_memory_is_bounded() -> None:
@@ -63,18 +61,11 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 
 async def test_counts_that_a_killed_process_of_root_began_stop_nobody() -> None:
     """The user that serves could not write over them, in a folder of its own."""
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
-        file = Path(folder, "tallies")
-        file.with_name(".tallies.new").touch(mode=0o600)
-        os.chown(folder, NOBODY, NOBODY)
-        os.seteuid(NOBODY)
-        try:
-            tallies = Tallies()
-            async with Tasks("one") as tasks, kept(tallies, file, tasks):
-                tallies.ended("hit", 3)
-            assert counted(file.read_bytes().splitlines()).outcomes == {"hit": 3}
-        finally:
-            os.seteuid(0)
+    with begun_by_root("tallies") as file:
+        tallies = Tallies()
+        async with Tasks("one") as tasks, kept(tallies, file, tasks):
+            tallies.ended("hit", 3)
+        assert counted(file.read_bytes().splitlines()).outcomes == {"hit": 3}
 
 
 async def test_counts_of_who_came_second_are_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

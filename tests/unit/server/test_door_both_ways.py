@@ -239,30 +239,37 @@ LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 SIZE = 60_000
 
 
+@asynccontextmanager
+async def unread(folder: Path) -> AsyncIterator[tuple[Counted, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A door and the connection of a client that does not read."""
+    app = Counted(SIZE)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "door"))
+        listener.listen()
+        async with asyncio.timeout(60), door.answering(app, listener, hits=app.answer):
+            reader, writer = await asyncio.open_unix_connection(folder / "door", limit=2**12)
+            writer.transport.pause_reading()
+            yield app, reader, writer
+
+
 def test_a_client_that_does_not_read_is_waited_for(tmp_path: Path, runner: asyncio.Runner) -> None:
     """What it asks for meanwhile waits with it: no answers pile up here, and it gets all of them."""
 
     async def work() -> None:
-        app = Counted(SIZE)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(tmp_path / "door"))
-            listener.listen()
-            async with asyncio.timeout(60), door.answering(app, listener, hits=app.answer):
-                reader, writer = await asyncio.open_unix_connection(tmp_path / "door", limit=2**12)
-                writer.transport.pause_reading()
-                asked = 0
-                while asked < 100:
-                    writer.write(SHORT)
-                    asked += 1
-                    await asyncio.sleep(0.005)
-                assert 0 < app.hits < 80
-                assert app.hits + app.long < 80
-                writer.write(LAST)
-                writer.transport.resume_reading()
-                found = await reader.read()
-                assert found.count(b"HTTP/1.1 200 OK") == asked + 1
-                assert app.hits + app.long == asked + 1
-                writer.close()
+        async with unread(tmp_path) as (app, reader, writer):
+            asked = 0
+            while asked < 100:
+                writer.write(SHORT)
+                asked += 1
+                await asyncio.sleep(0.005)
+            assert 0 < app.hits < 80
+            assert app.hits + app.long < 80
+            writer.write(LAST)
+            writer.transport.resume_reading()
+            found = await reader.read()
+            assert found.count(b"HTTP/1.1 200 OK") == asked + 1
+            assert app.hits + app.long == asked + 1
+            writer.close()
 
     runner.run(work())
 
@@ -275,16 +282,10 @@ def test_a_client_that_never_reads_is_ended(
     monkeypatch.setattr(patience, "SEND_S", 0.1)
 
     async def work() -> None:
-        app = Counted(SIZE)
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(str(tmp_path / "door"))
-            listener.listen()
-            async with asyncio.timeout(60), door.answering(app, listener, hits=app.answer):
-                _, writer = await asyncio.open_unix_connection(tmp_path / "door", limit=2**12)
-                writer.transport.pause_reading()
-                while not writer.transport.is_closing():
-                    writer.write(SHORT)
-                    await asyncio.sleep(0.005)
+        async with unread(tmp_path) as (_, _, writer):
+            while not writer.transport.is_closing():
+                writer.write(SHORT)
+                await asyncio.sleep(0.005)
 
     runner.run(work())
 
