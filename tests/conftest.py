@@ -23,6 +23,10 @@ def pytest_configure() -> None:
     sys.addaudithook(_refuse_the_network)
     # A shell has what it starts in the background ignore Ctrl-C, and every program of a test would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Their default ends this process alone, and leaves everything that its tests have started.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     # A drawn example may meet a busy machine: no example is timed.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")

@@ -2,10 +2,13 @@
 
 import ipaddress
 import os
+import signal
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 opened: set[ipaddress.IPv4Network | ipaddress.IPv6Network] = {
@@ -13,7 +16,8 @@ opened: set[ipaddress.IPv4Network | ipaddress.IPv6Network] = {
     ipaddress.ip_network("::1/128"),
 }
 lasting: set[int] = set()
-_endings: list[Callable[[], None]] = []
+_endings = ExitStack()
+_WITHIN_S = 30.0
 
 
 def open_network(network: str) -> None:
@@ -23,13 +27,22 @@ def open_network(network: str) -> None:
 
 def at_end(end: Callable[[], None]) -> None:
     """Call `end` after the last test. What `lasting` names may live until then, with the processes below it."""
-    _endings.append(end)
+    _endings.callback(end)
 
 
 def end() -> None:
-    """Call what was left for the end, newest first."""
-    while _endings:
-        _endings.pop()()
+    """Call what was left for the end, newest first. What then still lives was interrupted twice, and is killed."""
+    try:
+        _endings.close()
+    finally:
+        lasting.clear()
+        deadline = time.monotonic() + _WITHIN_S
+        # What is below a killed one comes here, as this process is told of every orphan.
+        while (left := _descendants()) and time.monotonic() < deadline:
+            for pid in left:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            threading.Event().wait(0.01)
 
 
 @contextmanager

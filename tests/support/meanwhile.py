@@ -11,13 +11,16 @@ The work brings a Mooring of its own, so that nothing disturbs it, and ends befo
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
 
 from support import house
+from support.waiting import given_up
 
 MARK = "waits"
 WITHIN_S = 600
@@ -42,20 +45,50 @@ class Done:
 
 
 def do(items: Iterable[pytest.Item]) -> Done:
-    """Do the work of these tests. Nothing of it is left afterwards."""
+    """Do the work of these tests. Nothing of it is left afterwards, nor where the session is interrupted."""
     works = dict.fromkeys(work for item in items for mark in item.iter_markers(MARK) for work in mark.args)
-    with house.nothing_left(), ThreadPoolExecutor(len(works)) as pool:
-        return Done({work: pool.submit(_do, work) for work in works})
+    with house.nothing_left(), ThreadPoolExecutor(len(works)) as pool, _interruption() as interruption:
+        ends = {work: pool.submit(interruption.ends, work) for work in works}
+        wait(ends.values())
+        return Done(ends)
 
 
-def _do(work: Work) -> None:
-    if inspect.iscoroutinefunction(work):
-        asyncio.run(_alone(work))
-    else:
-        work()
+class _Interruption:
+    """Ends work from outside, as Ctrl-C would: Python gives signals to the first thread alone."""
+
+    def __init__(self) -> None:
+        self._come = threading.Event()
+        self._loops: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = []
+
+    def come(self) -> None:
+        self._come.set()
+        for loop, task in self._loops:
+            # One that has ended by itself is closed.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(task.cancel)
+
+    def ends(self, work: Work) -> None:
+        """Do this work, until it comes."""
+        given_up.set(self._come)
+        if inspect.iscoroutinefunction(work):
+            asyncio.run(self._alone(work))
+        else:
+            work()
+
+    async def _alone(self, work: Work) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._loops.append((asyncio.get_running_loop(), task))
+        await work()
+        left = {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
+        assert not left, f"tasks left behind: {left}"
 
 
-async def _alone(work: Work) -> None:
-    await work()
-    left = {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
-    assert not left, f"tasks left behind: {left}"
+@contextmanager
+def _interruption() -> Iterator[_Interruption]:
+    interruption = _Interruption()
+    try:
+        yield interruption
+    except BaseException:
+        interruption.come()
+        raise
