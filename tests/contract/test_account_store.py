@@ -51,7 +51,7 @@ async def outcomes(*work: Coroutine[Any, Any, Any]) -> list[object]:
     async def one(job: Coroutine[Any, Any, Any]) -> None:
         try:
             found.append(await job)
-        except (NotFound, Conflict) as error:
+        except (NotFound, Conflict, LimitExceeded) as error:
             found.append(error)
 
     async with asyncio.TaskGroup() as group:
@@ -79,9 +79,9 @@ async def test_a_name_is_taken_once(store: AccountStore) -> None:
 async def test_a_token_is_found_by_its_hash_and_listed_by_its_owner(store: AccountStore) -> None:
     """Tokens come back as they were, oldest first."""
     newer = replace(TOKEN, id="t0", sha256="c" * 64, created_at=200.0, expires_at=300.0)
-    await store.add_token(newer)
-    await store.add_token(TOKEN)
-    await store.add_token(replace(TOKEN, id="t2", user="bob", sha256="d" * 64))
+    await store.add_token(newer, most=9)
+    await store.add_token(TOKEN, most=9)
+    await store.add_token(replace(TOKEN, id="t2", user="bob", sha256="d" * 64), most=9)
     assert await store.token("a" * 64) == TOKEN
     assert await store.tokens("ada") == (TOKEN, newer)
     assert len(await store.tokens(None)) == 3
@@ -92,7 +92,7 @@ async def test_a_token_is_found_by_its_hash_and_listed_by_its_owner(store: Accou
 async def test_nothing_is_added_for_a_user_that_does_not_exist(store: AccountStore) -> None:
     """Tokens, tickets and sessions need their user."""
     for work in (
-        store.add_token(replace(TOKEN, user="eve")),
+        store.add_token(replace(TOKEN, user="eve"), most=9),
         store.add_ticket(replace(TICKET, user="eve"), now=0.0, most=9),
         store.add_session(replace(SESSION, user="eve")),
     ):
@@ -100,15 +100,15 @@ async def test_nothing_is_added_for_a_user_that_does_not_exist(store: AccountSto
             await work
 
 
-async def test_a_removed_token_is_gone_and_told_as_revoked(store: AccountStore) -> None:
-    """The gateways hear of a removed token by its id; another's token is not found."""
-    await store.add_token(TOKEN)
+async def test_a_removed_token_leaves_nothing(store: AccountStore) -> None:
+    """Who makes and removes tokens in a loop fills neither the database nor the gateways; another's is not found."""
+    await store.add_token(TOKEN, most=9)
     with pytest.raises(NotFound):
         await store.remove_token("bob", "t1", now=100.0)
     await store.remove_token("ada", "t1", now=100.0)
     with pytest.raises(NotFound):
         await store.token("a" * 64)
-    assert {session.id for session in await store.revoked(now=101.0)} == {"t1"}
+    assert await store.revoked(now=101.0) == ()
     with pytest.raises(NotFound):
         await store.remove_token("ada", "t1", now=100.0)
 
@@ -138,11 +138,11 @@ async def test_a_session_ends_with_what_it_came_from(store: AccountStore) -> Non
 
 async def test_what_came_from_a_token_ends_with_it(store: AccountStore) -> None:
     """A browser that a token signed in is signed out when the token is removed."""
-    await store.add_token(TOKEN)
+    await store.add_token(TOKEN, most=9)
     await store.add_session(replace(SESSION, parent="t1"))
     await store.add_session(replace(SESSION, id="s2", parent="s1"))
     await store.remove_token("ada", "t1", now=150.0)
-    assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "s2", "t1"}
+    assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "s2"}
 
 
 async def test_nothing_comes_from_what_has_ended(store: AccountStore) -> None:
@@ -171,12 +171,12 @@ async def test_a_child_made_while_its_parent_is_revoked_is_refused_or_revoked(st
 
 async def test_a_removed_user_leaves_only_revocations(store: AccountStore) -> None:
     """Removing a user takes its tokens and tickets, ends its sessions, and leaves other people's alone."""
-    await store.add_token(TOKEN)
+    await store.add_token(TOKEN, most=9)
     await store.add_ticket(TICKET, now=0.0, most=9)
     await store.add_session(SESSION)
     await store.add_session(replace(SESSION, id="s2", user="bob"))
     await store.remove_user("ada", now=150.0)
-    assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "t1"}
+    assert {session.id for session in await store.revoked(now=151.0)} == {"s1"}
     assert await store.tokens(None) == ()
     with pytest.raises(NotFound):
         await store.take_ticket(TICKET.sha256)
@@ -194,7 +194,7 @@ async def test_a_session_made_while_its_user_is_removed_is_refused_or_revoked(st
         await outcomes(
             store.add_session(replace(SESSION, id=session, user=name)),
             store.remove_user(name, now=150.0),
-            store.add_token(replace(TOKEN, id=f"t{number}", user=name, sha256=f"{number:064d}")),
+            store.add_token(replace(TOKEN, id=f"t{number}", user=name, sha256=f"{number:064d}"), most=9),
         )
         with pytest.raises(NotFound):
             await store.token(f"{number:064d}")
@@ -213,8 +213,8 @@ async def test_every_session_of_a_user_ends_at_once(store: AccountStore) -> None
 
 async def test_what_has_expired_is_forgotten(store: AccountStore) -> None:
     """Tidying removes what is past its time and keeps the rest; an expired revocation is told no longer."""
-    await store.add_token(replace(TOKEN, expires_at=200.0))
-    await store.add_token(replace(TOKEN, id="t2", sha256="f" * 64))
+    await store.add_token(replace(TOKEN, expires_at=200.0), most=9)
+    await store.add_token(replace(TOKEN, id="t2", sha256="f" * 64), most=9)
     await store.add_ticket(TICKET, now=0.0, most=9)
     await store.add_session(SESSION)
     await store.revoke_session("s1", now=150.0)
@@ -227,6 +227,33 @@ async def test_what_has_expired_is_forgotten(store: AccountStore) -> None:
         await store.session("s1")
     with pytest.raises(NotFound):
         await store.take_ticket(TICKET.sha256)
+
+
+async def test_tokens_of_a_user_are_limited(store: AccountStore) -> None:
+    """One more than allowed is refused to that user alone, until one is removed or has expired."""
+    soon = replace(TOKEN, id="t0", sha256="0" * 64, expires_at=200.0)
+    await store.add_token(soon, most=2)
+    await store.add_token(TOKEN, most=2)
+    third = replace(TOKEN, id="t2", sha256="c" * 64)
+    with pytest.raises(LimitExceeded, match="ada has 2 tokens: revoke one first"):
+        await store.add_token(third, most=2)
+    await store.add_token(replace(TOKEN, id="t3", user="bob", sha256="d" * 64), most=2)
+    await store.add_token(replace(third, created_at=200.0), most=2)
+    assert [token.id for token in await store.tokens("ada")] == ["t1", "t2"]
+    await store.remove_token("ada", "t1", now=201.0)
+    await store.add_token(replace(TOKEN, id="t4", sha256="e" * 64), most=2)
+
+
+async def test_many_at_once_do_not_pass_a_limit(store: AccountStore) -> None:
+    """Of thirty tokens and thirty links that are asked for at the same moment as many are made as are allowed."""
+    hashes = [f"{number:064d}" for number in range(30)]
+    tokens = (replace(TOKEN, id=f"t{sha256[-2:]}", sha256=sha256) for sha256 in hashes)
+    found = await outcomes(*(store.add_token(token, most=7) for token in tokens))
+    assert sum(isinstance(item, LimitExceeded) for item in found) == 23
+    assert len(await store.tokens("ada")) == 7
+    tickets = (replace(TICKET, sha256=sha256) for sha256 in hashes)
+    found = await outcomes(*(store.add_ticket(ticket, now=0.0, most=7) for ticket in tickets))
+    assert sum(isinstance(item, LimitExceeded) for item in found) == 23
 
 
 async def test_unused_tickets_of_a_user_are_limited(store: AccountStore) -> None:

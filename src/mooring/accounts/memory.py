@@ -2,12 +2,9 @@
 
 from dataclasses import replace
 
-from mooring.accounts.ports import Session, Ticket, Token, User, too_many_tickets
+from mooring.accounts.ports import Session, Ticket, Token, User, too_many_tickets, too_many_tokens
 from mooring.errors import Conflict, NotFound
 from mooring.model.grants import SigningKey
-
-# For how long a removed token is told to the gateways, so that what it opened is cut.
-TOKEN_REVOCATION_S = 86400.0
 
 
 class MemoryAccounts:
@@ -41,8 +38,11 @@ class MemoryAccounts:
         self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.user != name}
         del self._users[name]
 
-    async def add_token(self, token: Token) -> None:
+    async def add_token(self, token: Token, *, most: int) -> None:
         await self.user(token.user)
+        self._forget_expired_tokens(token.created_at, token.user)
+        if len(await self.tokens(token.user)) >= most:
+            raise too_many_tokens(token.user, most)
         self._tokens[token.id] = token
 
     async def token(self, sha256: str) -> Token:
@@ -61,7 +61,6 @@ class MemoryAccounts:
             raise NotFound(f"{user} has no token {token_id}")
         del self._tokens[token_id]
         self._revoke_children({token_id}, now)
-        self._sessions[token_id] = Session(token_id, user, "", "", token.created_at, now + TOKEN_REVOCATION_S, now)
 
     async def add_ticket(self, ticket: Ticket, *, now: float, most: int) -> None:
         await self.user(ticket.user)
@@ -103,9 +102,12 @@ class MemoryAccounts:
     async def prune(self, *, now: float) -> None:
         self._tickets = {key: ticket for key, ticket in self._tickets.items() if ticket.expires_at > now}
         self._sessions = {key: session for key, session in self._sessions.items() if session.expires_at > now}
-        self._tokens = {
-            key: token for key, token in self._tokens.items() if not token.expires_at or token.expires_at > now
-        }
+        self._forget_expired_tokens(now, None)
+
+    def _forget_expired_tokens(self, now: float, user: str | None) -> None:
+        for token in [token for token in self._tokens.values() if user in (None, token.user)]:
+            if token.expires_at and token.expires_at <= now:
+                del self._tokens[token.id]
 
     def _revoke(self, session: Session, now: float) -> None:
         if not session.revoked_at:

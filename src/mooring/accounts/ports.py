@@ -77,6 +77,11 @@ def too_many_tickets(user: str, most: int) -> LimitExceeded:
     return LimitExceeded(f"{user} has {most} unused sign-in links: use one, or wait a minute until they expire")
 
 
+def too_many_tokens(user: str, most: int) -> LimitExceeded:
+    """The error of one token too many."""
+    return LimitExceeded(f"{user} has {most} tokens: revoke one first")
+
+
 class Users(Protocol):
     """The people."""
 
@@ -96,8 +101,13 @@ class Users(Protocol):
 class Tokens(Protocol):
     """Bearer tokens. Only those of existing users are kept."""
 
-    async def add_token(self, token: Token) -> None:
-        """Insert it. Raises `NotFound` when its user does not exist."""
+    async def add_token(self, token: Token, *, most: int) -> None:
+        """Insert it, and forget those of its user that have expired by the time at which it was made.
+
+        Raises:
+            NotFound: its user does not exist.
+            LimitExceeded: the user has `most` others, also when many are made at once.
+        """
 
     async def token(self, sha256: str) -> Token:
         """The token of that hash. Raises `NotFound`."""
@@ -106,7 +116,10 @@ class Tokens(Protocol):
         """The tokens of a user, of everybody when None, oldest first."""
 
     async def remove_token(self, user: str, token_id: str, *, now: float) -> None:
-        """Forget it and revoke the sessions that came from it. Raises `NotFound`."""
+        """Forget it and revoke the sessions that came from it. Raises `NotFound`.
+
+        Nothing of it is kept: gateways refuse a token that they are not told of, and cut what it opened.
+        """
 
 
 class Sessions(Protocol):
@@ -117,7 +130,7 @@ class Sessions(Protocol):
 
         Raises:
             NotFound: its user does not exist.
-            LimitExceeded: the user has `most` others.
+            LimitExceeded: the user has `most` others, also when many are made at once.
         """
 
     async def take_ticket(self, sha256: str) -> Ticket:

@@ -17,7 +17,7 @@ from mooring.accounts.keyring import SESSION_S, Keyring
 from mooring.accounts.ports import AccountStore, KeyStore, OwnedWorkspaces, Role, Session, Ticket, Token, User
 from mooring.accounts.standing import RETRY_S, Standing
 from mooring.control.clock import Clock
-from mooring.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
+from mooring.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
 from mooring.model.grants import PROBE_SUBJECT, Claims, Grants, TokenGrant, sign, verify
 from mooring.model.names import check_owner
 
@@ -119,7 +119,8 @@ class Accounts:
         for token in await self._store.tokens(name):
             if token.label == MACHINE_LABEL:
                 await self.revoke_token(name, token.id)
-        _, secret = await self.create_token(name, label=MACHINE_LABEL)
+        # One more than a person may have: refused, it would keep Mooring from starting, and so from revoking any.
+        _, secret = await self._make_token(name, MACHINE_LABEL, None, most=MOST_TOKENS + 1)
         return secret
 
     async def _add_user(self, name: str, role: Role) -> User:
@@ -144,8 +145,9 @@ class Accounts:
             NotFound: for a user that does not exist.
             LimitExceeded: for the 101st.
         """
-        if len(await self._store.tokens(user)) >= MOST_TOKENS:
-            raise LimitExceeded(f"{user} has {MOST_TOKENS} tokens: revoke one first")
+        return await self._make_token(user, label, expires_in_s, most=MOST_TOKENS)
+
+    async def _make_token(self, user: str, label: str, expires_in_s: int | None, *, most: int) -> tuple[Token, str]:
         secret, now = new_token(), self._clock.now()
         token = Token(
             id=secrets.token_hex(8),
@@ -155,7 +157,7 @@ class Accounts:
             created_at=now,
             expires_at=now + expires_in_s if expires_in_s else 0.0,
         )
-        await self._changing(self._store.add_token(token))
+        await self._changing(self._store.add_token(token, most=most))
         return token, secret
 
     async def tokens(self, user: str) -> tuple[Token, ...]:

@@ -7,12 +7,11 @@ first: what is being removed at the same moment must not get children that nobod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from sqlalchemy import Row, Update, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Update, and_, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mooring.accounts.memory import TOKEN_REVOCATION_S
-from mooring.accounts.ports import Role, Session, Ticket, Token, User, too_many_tickets
+from mooring.accounts.ports import Role, Session, Ticket, Token, User, too_many_tickets, too_many_tokens
 from mooring.accounts.tables import sessions, tickets, tokens, users
 from mooring.errors import Conflict, NotFound
 from mooring.store.changes import note
@@ -51,14 +50,12 @@ class SqlAccounts:
     async def remove_user(self, name: str, *, now: float) -> None:
         async with self._told() as connection:
             await _lock_user(connection, name)
-            removed = await connection.execute(delete(tokens).where(tokens.c.owner == name).returning(tokens))
-            for row in removed.all():
-                await connection.execute(insert(sessions).values(**_tombstone(row, now)))
+            await connection.execute(delete(tokens).where(tokens.c.owner == name))
             await connection.execute(_revoke().where(sessions.c.owner == name).values(revoked_at=now))
             await connection.execute(delete(tickets).where(tickets.c.owner == name))
             await connection.execute(delete(users).where(users.c.name == name))
 
-    async def add_token(self, token: Token) -> None:
+    async def add_token(self, token: Token, *, most: int) -> None:
         values = {
             "id": token.id,
             "owner": token.user,
@@ -68,7 +65,12 @@ class SqlAccounts:
             "expires_at": token.expires_at,
         }
         async with self._told() as connection:
-            await _lock_user(connection, token.user, shared=True)
+            # Not shared: of two that are made at once each would count without the other.
+            await _lock_user(connection, token.user)
+            mine = tokens.c.owner == token.user
+            await connection.execute(delete(tokens).where(mine, _expired(token.created_at)))
+            if (await connection.execute(select(func.count()).where(mine))).scalar_one() >= most:
+                raise too_many_tokens(token.user, most)
             await connection.execute(insert(tokens).values(**values))
 
     async def token(self, sha256: str) -> Token:
@@ -88,10 +90,8 @@ class SqlAccounts:
     async def remove_token(self, user: str, token_id: str, *, now: float) -> None:
         mine = (tokens.c.id == token_id) & (tokens.c.owner == user)
         async with self._told() as connection:
-            row = (await connection.execute(delete(tokens).where(mine).returning(tokens))).first()
-            if row is None:
+            if (await connection.execute(delete(tokens).where(mine))).rowcount == 0:
                 raise NotFound(f"{user} has no token {token_id}")
-            await connection.execute(insert(sessions).values(**_tombstone(row, now)))
             await _revoke_tree(connection, token_id, now)
 
     async def add_ticket(self, ticket: Ticket, *, now: float, most: int) -> None:
@@ -105,7 +105,7 @@ class SqlAccounts:
             "session_until": ticket.session_until,
         }
         async with self._database.write() as connection:
-            await _lock_user(connection, ticket.user, shared=True)
+            await _lock_user(connection, ticket.user)
             mine = tickets.c.owner == ticket.user
             await connection.execute(delete(tickets).where(mine, tickets.c.expires_at <= now))
             if (await connection.execute(select(func.count()).where(mine))).scalar_one() >= most:
@@ -163,7 +163,7 @@ class SqlAccounts:
         async with self._database.write() as connection:
             await connection.execute(delete(tickets).where(tickets.c.expires_at <= now))
             await connection.execute(delete(sessions).where(sessions.c.expires_at <= now))
-            await connection.execute(delete(tokens).where(tokens.c.expires_at > 0, tokens.c.expires_at <= now))
+            await connection.execute(delete(tokens).where(_expired(now)))
 
     @asynccontextmanager
     async def _told(self) -> AsyncIterator[AsyncConnection]:
@@ -171,6 +171,10 @@ class SqlAccounts:
         async with self._database.write() as connection:
             yield connection
             await note(connection, TOPIC)
+
+
+def _expired(now: float) -> ColumnElement[bool]:
+    return and_(tokens.c.expires_at > 0, tokens.c.expires_at <= now)
 
 
 def _revoke() -> Update:
@@ -201,19 +205,6 @@ async def _revoke_tree(connection: AsyncConnection, root: str, now: float) -> No
     while found:
         revoked = _revoke().where(below).values(revoked_at=now).returning(sessions.c.id)
         found = bool((await connection.execute(revoked)).all())
-
-
-def _tombstone(row: Row[tuple[object, ...]], now: float) -> dict[str, object]:
-    """A removed token as a revoked session, so that the gateways cut what it opened."""
-    return {
-        "id": row.id,
-        "owner": row.owner,
-        "audience": "",
-        "parent": "",
-        "created_at": row.created_at,
-        "expires_at": now + TOKEN_REVOCATION_S,
-        "revoked_at": now,
-    }
 
 
 def _user(row: Row[tuple[object, ...]]) -> User:

@@ -17,7 +17,7 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Every token, and the sessions that were revoked before their time (a removed token counts as one)."""
+    """Every token, and the sessions that were revoked before their time."""
 
     tokens: tuple[Token, ...]
     revoked: tuple[Session, ...]
@@ -72,7 +72,7 @@ class Standing:
             return False
         if caller.credential == "session" or caller.id in known.valid:
             return True
-        # Made at another server a moment ago, of which this one has not heard; or gone for longer than it is told.
+        # Removed; or made at another server a moment ago, of which this one has not heard.
         return any(token.id == caller.id for token in await self._store.tokens(caller.user))
 
     async def _read(self) -> Known:
