@@ -34,6 +34,7 @@ from mooring.routes.table import RouteTable
 from mooring.server.files import gateway_credential, make_folders, remove_endpoint, write_endpoint
 from mooring.server.lifetime import Ending, Lifetime
 from mooring.server.loopback import address
+from mooring.server.modules_health import ModulesHealth
 from mooring.server.probe import GatewayProbe
 from mooring.server.replicas import hear
 from mooring.server.web import Web
@@ -85,6 +86,7 @@ class Plane:
     probe: GatewayProbe
     engines: dict[str, Engine]
     modules: WorkspaceModules
+    modules_health: ModulesHealth
     office: RemoteOperations
     seeded: asyncio.Event
     closing: asyncio.Event
@@ -239,6 +241,7 @@ def _composed(
         probe=probe,
         engines=engines,
         modules=modules,
+        modules_health=ModulesHealth(installation.home.modules_socket, clock),
         office=office,
         seeded=asyncio.Event(),
         closing=asyncio.Event(),
@@ -286,7 +289,7 @@ def _services(plane: Plane) -> Services:
         listen=plane.installation.listen,
         gateway_token=gateway_credential(plane.installation.home),
         watches=lambda: _watches(plane),
-        problems=lambda: (*plane.modules.problems(), *plane.outbox.problems()),
+        problems=lambda: _problems(plane),
         registry=CollectorRegistry(),
         clock=plane.clock,
         closing=plane.closing,
@@ -305,6 +308,11 @@ def _modules(plane: Plane) -> Modules:
     )
 
 
+def _problems(plane: Plane) -> tuple[str, ...]:
+    modules = plane.modules_health.problems() if plane.modules.is_wanted else ()
+    return (*modules, *plane.outbox.problems())
+
+
 def _watches(plane: Plane) -> tuple[WatchAge, ...]:
     # The process runtime must be seen; an engine of Docker that is away takes only its own workspaces with it.
     watches = [
@@ -313,7 +321,7 @@ def _watches(plane: Plane) -> tuple[WatchAge, ...]:
         if plane.installation.docker_host or engine.watch_age_s() < float("inf") or not engine.missing()
     ]
     if plane.modules.is_wanted:
-        watches.append(WatchAge("goproxy", plane.modules.age_s(), _WATCH_MOST_S, required=False))
+        watches.append(WatchAge("goproxy", plane.modules_health.age_s(), _WATCH_MOST_S, required=False))
     return tuple(watches)
 
 
@@ -324,6 +332,8 @@ def _start(plane: Plane, tasks: Tasks) -> None:
     plane.reconciler.start(tasks)
     tasks.forever("idle", plane.idle.run())
     tasks.forever("modules", plane.modules.run())
+    # Beside it: a token is taken back also while the role hangs.
+    tasks.forever("modules-health", plane.modules_health.run())
     if plane.changes is not None:
         tasks.forever("changes", hear(plane.changes, plane.accounts, plane.publisher))
 

@@ -13,12 +13,11 @@ import hmac
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 
 from mooring.control.clock import Clock
-from mooring.errors import MooringError, Unavailable
+from mooring.errors import MooringError
 from mooring.goproxy import team
 from mooring.goproxy.access import SEGMENT, WORKSPACE, Subject, replace_workspaces
 from mooring.goproxy.ledger import public_key
@@ -34,11 +33,7 @@ log = structlog.get_logger(__name__)
 _LOOK_S = 2.0
 _AT_LEAST_S = 60.0
 """Another server on the same database may have made workspaces of which this one hears nothing."""
-_PATIENCE_S = 15.0
-"""Seconds of silence that are no news: a start, or one after a kill."""
-_HEALTH_WITHIN_S = 2.0
 _PAGE = 500
-_MAX_ANSWER = 16 * 1024
 
 
 class WorkspaceModules:
@@ -55,9 +50,6 @@ class WorkspaceModules:
         self._one = asyncio.Lock()
         self._begun = self._held = 0
         self._woken = asyncio.Event()
-        self._began = clock.monotonic()
-        self._answered: float | None = None
-        self._problem = ""
 
     def wake(self) -> None:
         """Look at the workspaces soon."""
@@ -76,16 +68,8 @@ class WorkspaceModules:
         """The patterns of the private modules that a user may have."""
         return self._wanted.allowed(user)
 
-    def age_s(self) -> float | None:
-        """Seconds since the proxy last said that all is well; None: never."""
-        return None if self._answered is None else self._clock.monotonic() - self._answered
-
-    def problems(self) -> tuple[str, ...]:
-        """What is wrong with it, for an administrator."""
-        return (self._problem,) if self._problem and self.is_wanted else ()
-
     async def run(self) -> None:
-        """Follow workspaces and settings, and ask the proxy how it is."""
+        """Follow workspaces and settings."""
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK_S):
@@ -93,7 +77,6 @@ class WorkspaceModules:
             if self._woken.is_set() or not self._is_current():
                 self._woken.clear()
                 await self.admit()
-            await self._ask()
 
     def _is_current(self) -> bool:
         # The list of all workspaces is not read for nothing every few seconds.
@@ -113,6 +96,8 @@ class WorkspaceModules:
                 await self._project()
             except (MooringError, OSError) as error:
                 log.warning("the workspaces' tokens are not written", error=str(error))
+                # Taken for current, the token of what was stopped meanwhile would count for a minute more.
+                self._written = None
             self._held = self._begun
 
     async def variables(self, workspace: Workspace, address: str) -> dict[str, str]:
@@ -165,18 +150,6 @@ class WorkspaceModules:
                 return
             after = page.cursor
 
-    async def _ask(self) -> None:
-        now = self._clock.monotonic()
-        try:
-            async with asyncio.timeout(_HEALTH_WITHIN_S):
-                self._problem = await _health(self._home.modules_socket)
-        except (OSError, TimeoutError, ValueError, MooringError):
-            if now - (self._answered or self._began) > _PATIENCE_S:
-                self._problem = "goproxy: the module proxy does not answer; log/goproxy.log says why"
-            return
-        if not self._problem:
-            self._answered = now
-
 
 @dataclass(frozen=True, slots=True)
 class _Written:
@@ -208,19 +181,3 @@ class Environment:
 def _token(key: bytes, workspace: Workspace) -> str:
     start = f"{workspace.id} {workspace.generation}".encode()
     return base64.urlsafe_b64encode(hmac.digest(key, start, hashlib.sha256)).decode().rstrip("=")
-
-
-async def _health(path: Path) -> str:
-    """What the proxy says is wrong; empty when nothing is."""
-    reader, writer = await asyncio.open_unix_connection(str(path))
-    try:
-        writer.write(b"GET /-/healthz HTTP/1.1\r\nHost: goproxy\r\nConnection: close\r\n\r\n")
-        answer = await reader.read(_MAX_ANSWER)
-        while chunk := await reader.read(_MAX_ANSWER):
-            answer += chunk
-    finally:
-        writer.close()
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if not head.startswith(b"HTTP/1.1 "):
-        raise Unavailable("no answer")
-    return "" if head.startswith(b"HTTP/1.1 200 ") else f"goproxy: {body.decode(errors='replace').strip()}"

@@ -12,15 +12,17 @@ import pytest
 
 from mooring.control.clock import SystemClock
 from mooring.control.tasks import Tasks
-from mooring.errors import Forbidden, Misconfigured, Unauthenticated
+from mooring.errors import Forbidden, Misconfigured, Unauthenticated, Unavailable
 from mooring.goproxy import access
 from mooring.goproxy.access import Access, Subject
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.server.files import make_folders, modules_key
+from mooring.server.modules_health import ModulesHealth
 from mooring.server.workspace_modules import Environment, WorkspaceModules
 from mooring.settings import Home
 from mooring.workspaces.memory import MemoryStore
+from mooring.workspaces.ports import Page
 from mooring.workspaces.requests import begun
 from support.waiting import WITHIN_S
 
@@ -187,6 +189,37 @@ async def test_new_settings_and_a_lost_file_are_followed(world: World) -> None:
         await becomes()
 
 
+class AwayStore(MemoryStore):
+    """A database that is away while `away`; `asked` counts who found it so."""
+
+    away = False
+    asked = 0
+
+    async def page(self, *, owner: str | None, after: str | None, limit: int) -> Page:
+        if self.away:
+            self.asked += 1
+            raise Unavailable("the database does not answer")
+        return await super().page(owner=owner, after=after, limit=limit)
+
+
+async def test_a_token_that_could_not_be_taken_back_is_taken_back_soon(world: World) -> None:
+    """A database that was away at a workspace's stop is asked again, and not when the next one changes."""
+    world.store = store = AwayStore()
+    world.restart()
+    one = await world.create(1)
+    await world.token(one)
+    async with asyncio.timeout(WITHIN_S), Tasks("test") as tasks:
+        tasks.forever("modules", world.modules.run())
+        await store.update(replace(one, desired=Desired.stopped), expected=one.revision)
+        store.away = True
+        world.modules.wake()
+        while not store.asked:
+            await asyncio.sleep(0.01)
+        store.away = False
+        while world.home.modules_tokens.read_text():
+            await asyncio.sleep(0.01)
+
+
 async def test_an_own_proxy_goes_first(world: World) -> None:
     """Where the owner or the template says where modules come from, nothing of ours is added."""
     one = await world.create(1)
@@ -247,8 +280,10 @@ async def test_the_file_is_for_its_user_alone(world: World) -> None:
     assert os.listdir(world.home.modules).count(".tokens.new") == 0  # noqa: PTH208 - the names are all that counts
 
 
-async def test_what_the_proxy_says_is_wrong_is_a_problem(world: World) -> None:
+async def test_what_the_proxy_says_is_wrong_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 is told with its text, and a 200 makes it seen; half an answer of a killed process is none."""
+    monkeypatch.setattr("mooring.server.modules_health._LOOK_S", 0.05)
+    health = ModulesHealth(home.modules_socket, SystemClock())
     answers = [
         b"HTTP/1.1",
         b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\ngoproxy.toml:3: private: must be a list\n",
@@ -258,17 +293,17 @@ async def test_what_the_proxy_says_is_wrong_is_a_problem(world: World) -> None:
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        said.append(world.modules.problems())
+        said.append(health.problems())
         writer.write(answers[min(len(said), len(answers)) - 1])
         writer.close()
 
-    assert world.modules.age_s() is None
+    assert health.age_s() is None
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(world.home.modules_socket))
+    listener.bind(str(home.modules_socket))
     server = await asyncio.start_unix_server(answer, sock=listener)
     async with server, Tasks("test") as tasks:
-        tasks.forever("modules", world.modules.run())
+        tasks.forever("health", health.run())
         async with asyncio.timeout(WITHIN_S):
-            while world.modules.age_s() is None or world.modules.problems():
+            while health.age_s() is None or health.problems():
                 await asyncio.sleep(0.05)
     assert said[:3] == [(), (), ("goproxy: goproxy.toml:3: private: must be a list",)]
