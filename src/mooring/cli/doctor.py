@@ -29,7 +29,10 @@ def doctor(
     if output is Format.table:
         sys.stdout.write(_text(findings, width()))
     else:
-        emit([{"verdict": f.verdict, "what": f.what, "detail": f.detail, "type": f.remedy} for f in findings], output)
+        emit(
+            [{"verdict": f.verdict.value, "what": f.what, "detail": f.detail, "type": f.remedy} for f in findings],
+            output,
+        )
     if any(finding.verdict in (Verdict.missing, Verdict.wrong) for finding in findings):
         raise typer.Exit(1)
 

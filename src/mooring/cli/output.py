@@ -73,6 +73,14 @@ def rows(items: Sequence[BaseModel], columns: Sequence[Column[Any]], form: Forma
         note(empty)
 
 
+def row(item: BaseModel, columns: Sequence[Column[Any]], form: Format) -> None:
+    """Write one thing: a person sees a table of one line, a program gets the document, which is no list."""
+    if form is not Format.table:
+        write(_plain(item), form)
+    else:
+        _table([item], columns)
+
+
 def emit(findings: Sequence[Mapping[str, str]], form: Format) -> None:
     """Write rows that are plain text already; the titles are their keys. Here long text goes on below itself."""
     if form is not Format.table:

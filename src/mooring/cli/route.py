@@ -13,7 +13,7 @@ from mooring.cli.application import noun
 from mooring.cli.client import Api, connect, document
 from mooring.cli.completion import sources
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, Output, note, rows
+from mooring.cli.output import Column, Format, Output, note, row, rows
 from mooring.errors import InvalidInput
 from mooring.model.routes import Access, Backend, RouteState
 
@@ -81,7 +81,7 @@ def publish(
     body = document(SectionPublish, **given)
     with connect() as api:
         made = api.put(f"routes/sections/{quote(source or file.stem, safe='')}", Section, body)
-    rows([made], _SECTION, output, empty="")
+    row(made, _SECTION, output)
 
 
 @app.command(help=_("Withdraw a published section."))

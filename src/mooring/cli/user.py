@@ -11,7 +11,7 @@ from mooring.cli.application import noun
 from mooring.cli.client import connect, document
 from mooring.cli.completion import users
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, Output, ago, confirm, duration, moment, note, record, rows, value
+from mooring.cli.output import Column, Format, Output, ago, confirm, duration, moment, note, record, row, rows, value
 
 app = noun(_("Manage users and their tokens."))
 tokens = noun(_("Manage bearer tokens."))
@@ -34,7 +34,7 @@ def create(
     body = document(UserCreate, name=name, role=Role.admin if admin else Role.member)
     with connect() as api:
         made = api.post("users", User, body)
-    _users([made], output)
+    row(made, _USER, output)
     note(_("They get in with a token: mooring user token create {name}").format(name=made.name))
 
 
@@ -42,7 +42,8 @@ def create(
 def list_(*, output: Output = Format.table) -> None:
     """List users."""
     with connect() as api:
-        _users(list(api.pages("users", User)), output)
+        found = list(api.pages("users", User))
+    rows(found, _USER, output, empty=_("No users."))
 
 
 @app.command(help=_("Remove a user who has no workspaces."))
@@ -105,14 +106,12 @@ def revoke(
     note(_("Token {id} of {user} is revoked.").format(id=token, user=owner))
 
 
-def _users(found: list[User], output: Format) -> None:
-    columns = [
-        Column[User](_("NAME"), lambda item: item.name),
-        Column[User](_("ROLE"), lambda item: str(item.role)),
-        Column[User](_("CREATED"), lambda item: moment(item.created_at), rank=1),
-    ]
-    rows(found, columns, output, empty=_("No users."))
-
-
 def _name(user: str) -> str:
     return quote(user, safe="")
+
+
+_USER = [
+    Column[User](_("NAME"), lambda item: item.name),
+    Column[User](_("ROLE"), lambda item: str(item.role)),
+    Column[User](_("CREATED"), lambda item: moment(item.created_at), rank=1),
+]

@@ -13,7 +13,7 @@ from mooring.cli.completion import WorkspaceName, templates, users
 from mooring.cli.language import _
 from mooring.cli.output import Format, Output, confirm, duration, note
 from mooring.cli.progress import Timeout, Wait, newest_event, until_gone, until_running, until_stopped
-from mooring.cli.workspace_view import listed, shown
+from mooring.cli.workspace_view import line, listed, shown
 from mooring.errors import InvalidInput
 from mooring.model.names import check_name
 from mooring.model.template import Template
@@ -123,7 +123,7 @@ def stop(name: WorkspaceName, *, wait: Wait = False, timeout: Timeout = STOP_S, 
         found = api.post(f"workspaces/{found.id}/stop", Workspace)
         if wait:
             found = until_stopped(api, found, after=after, timeout_s=timeout)
-    listed([found], output)
+    line(found, output)
 
 
 @app.command(help=_("Delete a workspace and its files."))
@@ -158,7 +158,7 @@ def rename(
     check_name(new)
     with connect() as api:
         found = api.workspace(name)
-        listed([api.patch(f"workspaces/{found.id}", Workspace, document(Change, name=new))], output)
+        line(api.patch(f"workspaces/{found.id}", Workspace, document(Change, name=new)), output)
 
 
 @app.command("set", help=_("Change limits, environment or idle rule."))
@@ -238,7 +238,7 @@ def _begin(name: str, verb: str, output: Format, wait_s: int) -> None:
         found = api.post(f"workspaces/{found.id}/{verb}", Workspace)
         if wait_s:
             found = until_running(api, found, after=after, timeout_s=wait_s)
-    listed([found], output)
+    line(found, output)
 
 
 def _limits(before: Limits, cpu: str | None, memory: str | None, pids: str | None) -> Limits | None:

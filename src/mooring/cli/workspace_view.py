@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mooring.api.http.schemas import NOT_LIMITED, Event, Workspace
 from mooring.cli.language import _
-from mooring.cli.output import Column, Format, ago, moment, note, record, rows, until
+from mooring.cli.output import Column, Format, ago, moment, note, record, row, rows, until
 from mooring.cli.plain import clean, indented
 from mooring.model.workspace import Desired, Phase
 
@@ -20,22 +20,15 @@ STYLES = {
 
 def listed(items: Sequence[Workspace], form: Format) -> None:
     """A table of workspaces; the owner only where there are several."""
-    columns = [
-        Column[Workspace](_("NAME"), lambda item: item.name),
-        Column[Workspace](_("PHASE"), state, style=lambda item: STYLES[item.phase]),
-        Column[Workspace](_("OWNER"), lambda item: item.owner, rank=2),
-        Column[Workspace](_("TEMPLATE"), lambda item: item.template, rank=3),
-        Column[Workspace](_("UP"), _up, rank=4, right=True),
-        Column[Workspace](_("STOPS IN"), _stops_in, rank=5, right=True),
-        Column[Workspace](_("URL"), lambda item: item.url, rank=1),
-    ]
-    if len({item.owner for item in items}) < 2:  # noqa: PLR2004
-        del columns[2]
+    columns = _columns(several_owners=len({item.owner for item in items}) > 1)
     rows(items, columns, form, empty=_("No workspaces yet. Make one: mooring workspace create NAME"))
-    if form is Format.table:
-        for item in items:
-            if problem := _problem(item):
-                note(indented(f"{item.name}: {problem}"))
+    _note_problems(items, form)
+
+
+def line(item: Workspace, form: Format) -> None:
+    """What was done to one workspace, as its line of the list."""
+    row(item, _columns(several_owners=False), form)
+    _note_problems([item], form)
 
 
 def shown(item: Workspace, form: Format) -> None:
@@ -81,6 +74,25 @@ def state(item: Workspace) -> str:
     return str(item.phase)
 
 
+def _columns(*, several_owners: bool) -> list[Column[Workspace]]:
+    owner = [Column[Workspace](_("OWNER"), lambda item: item.owner, rank=2)]
+    return [
+        Column[Workspace](_("NAME"), lambda item: item.name),
+        Column[Workspace](_("PHASE"), state, style=lambda item: STYLES[item.phase]),
+        *(owner if several_owners else ()),
+        Column[Workspace](_("TEMPLATE"), lambda item: item.template, rank=3),
+        Column[Workspace](_("UP"), _up, rank=4, right=True),
+        Column[Workspace](_("STOPS IN"), _stops_in, rank=5, right=True),
+        Column[Workspace](_("URL"), lambda item: item.url, rank=1),
+    ]
+
+
+def _note_problems(items: Sequence[Workspace], form: Format) -> None:
+    for item in items:
+        if form is Format.table and (problem := _problem(item)):
+            note(indented(f"{item.name}: {problem}"))
+
+
 def _problem(item: Workspace) -> str:
     """What went wrong beside an editor that runs."""
     return item.reason if state(item) == Phase.running else ""
@@ -92,7 +104,7 @@ def _up(item: Workspace) -> str:
 
 def _stops_in(item: Workspace) -> str:
     stops = item.idle_status.stops_at
-    return until(stops) if stops is not None and item.phase is Phase.running else ""
+    return until(stops) if stops is not None and state(item) == Phase.running else ""
 
 
 def _template(item: Workspace) -> str:

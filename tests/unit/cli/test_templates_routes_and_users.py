@@ -66,7 +66,9 @@ async def test_publishing_routes(cli: Cli, tmp_path: Path) -> None:
     """A file becomes a section, its routes are listed with who lost, and withdrawing takes them away."""
     file = tmp_path / "team.yaml"
     file.write_text(SECTION)
-    await cli.good("route", "publish", str(file))
+    made = (await cli.good("route", "publish", str(file), "-o", "json")).json
+    assert isinstance(made, dict)
+    assert (made["source"], made["routes"]) == ("team", 2)
     listed = (await cli.good("route", "list", "--source", "team", "-o", "json")).json
     assert isinstance(listed, list)
     assert [(item["name"], item["lost_to"]) for item in listed] == [

@@ -1,8 +1,11 @@
 """`mooring` before it talks to anybody: what it imports, helps with, completes, and how it fails."""
 
+import json
 import shlex
 import sys
 from pathlib import Path
+
+import yaml
 
 from mooring.cli.main import REGISTRATIONS
 from support.cli import Cli, run, runs
@@ -149,3 +152,15 @@ async def test_a_full_disk_is_one_line_however_much_is_written(tmp_path: Path) -
         done = await run("/bin/sh", "-c", f"exec {command} >/dev/full", environment=person(tmp_path))
         text = "mooring: nothing more can be written: No space left on device\n"
         assert (done.status, done.err) == (1, text), written
+
+
+async def test_what_doctor_finds_as_documents(tmp_path: Path) -> None:
+    """`-o json` and `-o yaml` say the same of this machine."""
+    outs = []
+    for form in ("json", "yaml"):
+        done = await run(sys.executable, "-m", "mooring", "doctor", "-o", form, environment=person(tmp_path))
+        assert (done.status in (0, 1), done.err) == (True, ""), done
+        outs.append(done.out)
+    found = json.loads(outs[0])
+    assert found == yaml.safe_load(outs[1])
+    assert all(set(item) == {"verdict", "what", "detail", "type"} for item in found)

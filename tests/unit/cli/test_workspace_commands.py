@@ -71,8 +71,8 @@ async def test_the_life_of_a_workspace(cli: Cli) -> None:
     await cli.good(*NEW, "--wait")
     for verb, phase in (("stop", "stopped"), ("start", "running"), ("restart", "running")):
         done = await cli.good("workspace", verb, "demo", "--wait", "-o", "json")
-        assert [item["phase"] for item in json.loads(done.out)] == [phase], verb
-    await cli.good("workspace", "rename", "demo", "other")
+        assert json.loads(done.out)["phase"] == phase, verb
+    assert (await cli.good("workspace", "rename", "demo", "other", "-o", "json")).json["name"] == "other"  # type: ignore[call-overload,index]
     assert (await cli.good("workspace", "url", "other")).out == "http://other--ada.localhost:8080/\n"
     deleted = await cli.good("workspace", "delete", "other", "--yes", "--wait")
     assert (deleted.out, deleted.err) == ("", "ada/other and its files are deleted.\n")
