@@ -1,6 +1,5 @@
 """The door: a plain ASGI application. Reads a request, asks the service, sends; decides nothing about modules."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from mooring.goproxy.names import Ask, SumdbAsk, parse
 from mooring.goproxy.policy import Mark
 from mooring.goproxy.ports import Answer
 from mooring.goproxy.responses import (
-    CutOff,
     Message,
     Send,
     Wish,
+    how_it_ended,
     refuse,
     reply,
     send_blob,
@@ -93,17 +92,8 @@ class App:
         except MooringError as error:
             request.outcome, request.detail = error.code, error.detail
             request.status = await refuse(send, error)
-        except CutOff as error:
-            request.outcome, request.detail, request.status = "cut_off", str(error), 502
-            raise
-        except asyncio.CancelledError:
-            request.outcome, request.detail, request.status = "cut_off", "the proxy is stopping", 502
-            raise
-        except ConnectionError:
-            request.outcome, request.status = "gone", 499
-            raise
-        except Exception:
-            request.outcome, request.status = "internal", 500
+        except BaseException as error:
+            request.outcome, request.status, request.detail = how_it_ended(error)
             raise
         finally:
             seconds = time.perf_counter() - request.began

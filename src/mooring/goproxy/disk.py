@@ -24,7 +24,8 @@ from mooring.goproxy.ports import Entry
 _READ_AGAIN_S = 3600.0
 _BELIEVED_S = 60.0
 """A disk that took a file is believed to take another one for so long, unless it is full or read-only by then."""
-_SMALL = 64 * 1024
+_SMALL = 256 * 1024
+"""Bytes that are held in memory for one client: nine zips of ten are no larger."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # The go command's own bookkeeping beside the files; nothing of it is ours to serve.
 _NOT_OURS = (".lock", ".partial", ".tmp")
@@ -99,13 +100,17 @@ class DiskStore:
         self._saved_at = time.monotonic()
 
     def small(self, name: str) -> bytes | None:
-        """The whole of a file of at most 64 KiB, None where there is none, or another one. Raises as `open`."""
+        """The whole of a file of at most 256 KiB, None where there is none, or another one. Raises as `open`."""
         blob = self._opened(name)
         if blob is None:
             return None
         try:
             # An empty one lost its bytes in a crash of the machine.
-            return os.pread(blob.descriptor, blob.size, 0) if 0 < blob.size <= _SMALL else None
+            if not 0 < blob.size <= _SMALL:
+                return None
+            data = os.pread(blob.descriptor, blob.size, 0)
+            # Somebody is writing it in place: half of it must not be called the whole.
+            return data if len(data) == blob.size else None
         except OSError as error:
             raise _translated(error) from error
         finally:

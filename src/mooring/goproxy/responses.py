@@ -39,6 +39,17 @@ class CutOff(Exception):
     """Ends an answer that has begun; the server closes the connection, so the receiver sees that it is cut off."""
 
 
+def how_it_ended(error: BaseException) -> tuple[str, int, str]:
+    """Of an answer that nobody got, or not all of it: the outcome, the status and the detail for log and counts."""
+    if isinstance(error, CutOff):
+        return "cut_off", 502, str(error)
+    if isinstance(error, asyncio.CancelledError):
+        return "cut_off", 502, "the proxy is stopping"
+    if isinstance(error, ConnectionError):
+        return "gone", 499, ""
+    return "internal", 500, ""
+
+
 @dataclass(slots=True)
 class Wish:
     """How the client wants its answer, and what the server can do for it."""

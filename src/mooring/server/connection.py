@@ -3,8 +3,6 @@
 import asyncio
 import os
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
 from math import inf
 from typing import Protocol
 from urllib.parse import unquote_to_bytes
@@ -14,9 +12,9 @@ import structlog
 
 from mooring.goproxy.responses import CutOff
 from mooring.server import patience
-from mooring.server.exchange import App, Exchange, Headers, Scope, receive, whole
+from mooring.server.exchange import App, Exchange, Scope, kept_head, receive
 from mooring.server.turn import Turn
-from mooring.server.usual import Usual
+from mooring.server.usual import Ended, ShortWay, Usual
 
 log = structlog.get_logger(__name__)
 
@@ -27,10 +25,6 @@ _PARKED = 64 * 1024
 _LOOK = 4 * 1024
 """Bytes that are looked at in one go: requests that wait for their turn take twenty times the memory of their bytes."""
 _ASGI = {"version": "3.0", "spec_version": "2.4"}
-
-
-ShortWay = Callable[[bytes, bytes, Callable[[Headers, bytes], None]], bool]
-"""Answers a path for an authorization, by a function that sends headers and a body; False: it is the application's."""
 
 
 class House(Protocol):
@@ -61,7 +55,8 @@ class Connection(asyncio.Protocol):
         self._requests: deque[Exchange] = deque()
         self._now: Exchange | None = None
         self._busy = self._deaf = self._last = self._body = self._lost = self._full = False
-        self._stopping = self._cut = self._behind = False
+        self._stopping = self._cut = False
+        self._behind: Ended | None = None
         self._room: asyncio.Future[None] | None = None
         self._unread = b""
         self._url = b""
@@ -122,32 +117,28 @@ class Connection(asyncio.Protocol):
             return
         self._unread += data
         self._look()
-        if (
-            hits
-            and plain
-            and path is None
-            and len(self._requests) == 1
-            and not (self._unread or self._in_head or self._last)
-        ):
-            self._usual.learn(data, dict(self._requests[0].scope["headers"]).get(b"authorization", b""))
+        one = len(self._requests) == 1 and not (self._unread or self._in_head or self._last)
+        if hits and plain and path is None and one:
+            self._usual.learn(data, dict(self._requests[0].scope["headers"]))
         self._turn.take()
         if self._requests:
             self._transport.pause_reading()
 
     def _hit(self, hits: ShortWay, path: bytes) -> bool:
         """Answer at once what can be; the parser has nothing of a request, and the task waits for one."""
-        if not hits(path, self._usual.authorization, self._say):
+        found = hits(path, self._usual.authorization)
+        if found is None:
             return False
+        headers, data, ended = found
+        self._put(kept_head(self._house.date(), headers), data)
         if self._full:
             # This call cannot wait until the client has read; the task can.
-            self._behind = True
+            self._behind = ended
             self._turn.take()
         else:
+            ended(None)
             self._wait(patience.IDLE_S)
         return True
-
-    def _say(self, headers: Headers, data: bytes) -> None:
-        self._transport.write(whole(self._house.date(), headers, data))
 
     def _look(self) -> None:
         """Find what is to be answered next in what has arrived."""
@@ -267,11 +258,8 @@ class Connection(asyncio.Protocol):
                 continue
             self._busy, self.deadline = True, inf
             if self._behind:
-                self._behind = False
-                # Where it has read meanwhile nobody says so again: it would be ended for reading nothing.
-                if self._full:
-                    with suppress(CutOff, ConnectionError):
-                        await self._drained()
+                ended, self._behind = self._behind, None
+                await self._read(ended)
             else:
                 self._now = self._requests.popleft()
                 await self._answer(self._now)
@@ -284,6 +272,19 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.resume_reading()
         self._end()
+
+    async def _read(self, ended: Ended) -> None:
+        """Wait until the client has taken an answer, and tell how that ended."""
+        try:
+            # Where it has read meanwhile nobody says so again: it would be ended for reading nothing.
+            if self._full:
+                await self._drained()
+        except BaseException as error:
+            ended(error)
+            if not isinstance(error, CutOff | ConnectionError):
+                raise
+        else:
+            ended(None)
 
     async def _answer(self, exchange: Exchange) -> None:
         try:
@@ -350,12 +351,15 @@ class Connection(asyncio.Protocol):
         """As `Wire` says."""
         if self._transport.is_closing():
             raise self._gone()
+        self._put(head, data)
+        if self._full:
+            await self._drained()
+
+    def _put(self, head: bytes, data: bytes) -> None:
         if not head or len(data) <= _JOINED:
             self._transport.write(head + data)
         else:
             self._transport.writelines((head, data))
-        if self._full:
-            await self._drained()
 
     async def write_file(self, file: int, offset: int, count: int) -> int:
         """As `Wire` says."""

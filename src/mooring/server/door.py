@@ -17,8 +17,9 @@ import structlog
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
 from mooring.server import patience
-from mooring.server.connection import Connection, ShortWay
+from mooring.server.connection import Connection
 from mooring.server.exchange import App
+from mooring.server.usual import ShortWay
 
 log = structlog.get_logger(__name__)
 

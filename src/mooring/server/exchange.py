@@ -133,10 +133,10 @@ class Exchange:
             raise RuntimeError("an answer is longer or shorter than its head says")
 
 
-def whole(date: bytes, headers: Headers, data: bytes) -> bytes:
-    """An answer with the status 200 on a connection that is kept. Raises RuntimeError as `Exchange.send`."""
+def kept_head(date: bytes, headers: Headers) -> bytes:
+    """The head of an answer with the status 200, behind which the connection is kept. Raises as `Exchange.send`."""
     lines, _ = _lines(headers)
-    return b"".join((_STATUS_LINES[HTTPStatus.OK], date, lines, b"\r\n", data))
+    return b"".join((_STATUS_LINES[HTTPStatus.OK], date, lines, b"\r\n"))
 
 
 @lru_cache(maxsize=1024)

@@ -44,10 +44,10 @@ from mooring.goproxy.tallies import Tallies, kept
 from mooring.goproxy.telemetry import Telemetry
 from mooring.goproxy.upstream import CONNECT_S, Upstream, client
 from mooring.goproxy.vcs import VersionControl
-from mooring.server.connection import ShortWay
 from mooring.server.door import BACKLOG, answering, encryption
 from mooring.server.lifetime import Lifetime
 from mooring.server.logs import to_stdout
+from mooring.server.usual import ShortWay
 from mooring.settings import environment
 
 log = structlog.get_logger(__name__)

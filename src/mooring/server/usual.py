@@ -1,7 +1,14 @@
 """The usual request, known by its bytes: what a client asks for next differs from what it asked before in its path."""
 
 import re
+from collections.abc import Callable, Mapping
 
+from mooring.server.exchange import Headers
+
+Ended = Callable[[BaseException | None], None]
+"""To be told what ended an answer; None: nothing did before the client's socket had all of it."""
+ShortWay = Callable[[bytes, bytes], tuple[Headers, bytes, Ended] | None]
+"""Headers and body for a path and an authorization, and who is told how it ended; None: it is the application's."""
 _LONGEST = 4 * 1024
 """Bytes that are remembered of a client, as long as its connection stays open."""
 _END = b"\r\n\r\n"
@@ -19,15 +26,19 @@ class Usual:
         self.authorization = b""
         """What the headers say of who asks."""
 
-    def learn(self, request: bytes, authorization: bytes) -> None:
-        """`request` is a whole one that a parser took, without a body, and that leaves the connection open."""
+    def learn(self, request: bytes, found: Mapping[bytes, bytes]) -> None:
+        """`request` is a whole one that a parser took, without a body, and that leaves the connection open.
+
+        It found these headers. Who wants a part of something is not the usual client.
+        """
         line, _, headers = request.partition(b"\r\n")
         if (
             len(headers) <= _LONGEST
             and headers.find(_END) == len(headers) - len(_END)
             and _LINE.fullmatch(line + b"\r\n")
+            and b"range" not in found
         ):
-            self._headers, self.authorization = headers, authorization
+            self._headers, self.authorization = headers, found.get(b"authorization", b"")
 
     def path(self, data: bytes) -> bytes | None:
         """What is asked for, where `data` is a whole request with the headers that were learned; None: it is not."""

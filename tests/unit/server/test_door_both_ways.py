@@ -7,7 +7,7 @@ import re
 import shutil
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,18 +18,21 @@ from structlog.testing import capture_logs
 
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
+from mooring.goproxy.responses import how_it_ended
 from mooring.goproxy.service import Lifetimes
 from mooring.goproxy.telemetry import Telemetry
 from mooring.server import door, patience
 from mooring.server.exchange import Headers, Receive, Scope, Send
 from mooring.server.goproxy import Goproxy, build
+from mooring.server.usual import Ended
 from support.certificates import certificate_files
 from support.goupstream import make_zip
 
 PUBLIC, SECRET, DENIED, ELSEWHERE = "example.com/x", "git.example.com/team/s", "example.com/bad", "example.com/else"
 NAMES = [
     *(f"{name}/@v/v1.0.0.{kind}" for name in (PUBLIC, SECRET, DENIED, ELSEWHERE) for kind in ("info", "mod", "zip")),
-    f"{PUBLIC}/@v/v1.1.0.mod", f"{PUBLIC}/@v/v1.2.0.info", f"{PUBLIC}/@v/main.info", f"{PUBLIC}/@v/list",
+    f"{PUBLIC}/@v/v1.1.0.mod", f"{PUBLIC}/@v/v1.1.0.zip", f"{PUBLIC}/@v/v1.2.0.zip", f"{PUBLIC}/@v/v1.2.0.info",
+    f"{PUBLIC}/@v/main.info", f"{PUBLIC}/@v/list",
     f"{PUBLIC}/@v/v2.0.0.mod", f"{PUBLIC}/@v/v1.0.0.ziphash", "example.com/none/@v/v1.0.0.info", "/x.mod", "-/x.info",
     "cached-only/example.com/x/@v/v1.0.0.mod", "-/healthz", f"{PUBLIC}/@v/../@v/v1.0.0.mod", "t-x.y/@v/v1.0.0.mod",
     "sumdb/sum.golang.org/lookup/x.info", "example.com/X/@v/v1.0.0.info", f"{PUBLIC}/@v/v1.0.0.info?x",
@@ -50,7 +53,9 @@ def fill(root: Path) -> None:
         (folder / "v1.0.0.mod").write_text(f"module {module}\n")
         (folder / "v1.0.0.zip").write_bytes(make_zip(module, "v1.0.0", {"go.mod": f"module {module}\n"}))
     folder = root / "cache/download" / PUBLIC / "@v"
-    (folder / "v1.1.0.mod").write_text("x" * 70_000)
+    (folder / "v1.1.0.mod").write_text("x" * 300_000)
+    (folder / "v1.1.0.zip").write_bytes(bytes(70_000))
+    (folder / "v1.2.0.zip").write_bytes(bytes(300_000))
     (folder / "v1.2.0.info").write_text("")
     (folder / "main.info").write_text('{"Version":"v1.0.0"}')
 
@@ -86,12 +91,12 @@ async def opened(
         tokens=tokens,
     )
 
-    def hits(path: bytes, authorization: bytes, say: Callable[[Headers, bytes], None]) -> bool:
+    def hits(path: bytes, authorization: bytes) -> tuple[Headers, bytes, Ended] | None:
         assert goproxy.hits is not None
-        answered = goproxy.hits(path, authorization, say)
-        if answered and taken is not None:
+        answer = goproxy.hits(path, authorization)
+        if answer and taken is not None:
             taken.append(path)
-        return answered
+        return answer
 
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(root / "door"))
@@ -213,12 +218,13 @@ class Counted:
     def __init__(self, size: int) -> None:
         self.body = bytes(size)
         self.hits = self.long = 0
+        self.ended: list[BaseException | None] = []
 
-    def answer(self, path: bytes, _authorization: bytes, say: Callable[[Headers, bytes], None]) -> bool:
-        if path.startswith(b"/short/"):
-            self.hits += 1
-            say(((b"content-length", b"%d" % len(self.body)),), self.body)
-        return path.startswith(b"/short/")
+    def answer(self, path: bytes, _authorization: bytes) -> tuple[Headers, bytes, Ended] | None:
+        if not path.startswith(b"/short/"):
+            return None
+        self.hits += 1
+        return ((b"content-length", b"%d" % len(self.body)),), self.body, self.ended.append
 
     async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         self.long += 1
@@ -237,12 +243,16 @@ def runner(request: pytest.FixtureRequest) -> Any:  # noqa: ANN401 - a generator
 SHORT = b"GET /short/x HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 SIZE = 60_000
+LARGE = 2**20
+"""Bytes that no socket of these takes at once."""
 
 
 @asynccontextmanager
-async def unread(folder: Path) -> AsyncIterator[tuple[Counted, asyncio.StreamReader, asyncio.StreamWriter]]:
+async def unread(
+    folder: Path, size: int = SIZE
+) -> AsyncIterator[tuple[Counted, asyncio.StreamReader, asyncio.StreamWriter]]:
     """A door and the connection of a client that does not read."""
-    app = Counted(SIZE)
+    app = Counted(size)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(folder / "door"))
         listener.listen()
@@ -269,6 +279,7 @@ def test_a_client_that_does_not_read_is_waited_for(tmp_path: Path, runner: async
             found = await reader.read()
             assert found.count(b"HTTP/1.1 200 OK") == asked + 1
             assert app.hits + app.long == asked + 1
+            assert app.ended == [None] * app.hits
             writer.close()
 
     runner.run(work())
@@ -286,6 +297,34 @@ def test_a_client_that_never_reads_is_ended(
             while not writer.transport.is_closing():
                 writer.write(SHORT)
                 await asyncio.sleep(0.005)
+
+    runner.run(work())
+
+
+@pytest.mark.parametrize("stopping", [False, True])
+def test_an_answer_that_nobody_takes_is_no_hit(
+    tmp_path: Path, runner: asyncio.Runner, monkeypatch: pytest.MonkeyPatch, *, stopping: bool
+) -> None:
+    """Log and counts are told of a client that went away, and of an answer that the end of the server cut off."""
+    monkeypatch.setattr(door, "_GRACE_S", 0.1)
+
+    async def work() -> None:
+        async with unread(tmp_path, LARGE) as (app, reader, writer):
+            writer.transport.resume_reading()
+            writer.write(SHORT)
+            await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(LARGE)
+            writer.transport.pause_reading()
+            writer.write(SHORT)
+            while not app.hits:
+                await asyncio.sleep(0.005)
+            assert not app.ended
+            if not stopping:
+                writer.transport.abort()
+                while not app.ended:
+                    await asyncio.sleep(0.005)
+        assert [how_it_ended(error)[0] for error in app.ended if error] == ["cut_off" if stopping else "gone"]
+        writer.transport.abort()
 
     runner.run(work())
 

@@ -40,7 +40,7 @@ class Parsed:
 def learned() -> Usual:
     """It has seen one request."""
     usual = Usual()
-    usual.learn(FIRST, b"Bearer one")
+    usual.learn(FIRST, {b"authorization": b"Bearer one"})
     return usual
 
 
@@ -61,7 +61,14 @@ def test_anything_else_is_for_the_parser(line: bytes) -> None:
     """Neither known nor learned."""
     assert learned().path(line + HEADERS) is None
     usual = Usual()
-    usual.learn(line + HEADERS, b"")
+    usual.learn(line + HEADERS, {})
+    assert usual.path(FIRST) is None
+
+
+def test_who_wants_a_part_is_not_the_usual_client() -> None:
+    """Of a zip there are parts, and the short way has none."""
+    usual = Usual()
+    usual.learn(FIRST, {b"range": b"bytes=0-3"})
     assert usual.path(FIRST) is None
 
 
