@@ -91,8 +91,13 @@ class Dockerd:
         command += ["--bridge", _BRIDGE, "--log-level", "warn"]
         (self.run / "dockerd.pid").unlink(missing_ok=True)
         with self._log.open("ab") as log:
+            # A terminal's Ctrl-C would end it before the session has cleared it.
             self._process = subprocess.Popen(
-                [sys.executable, reaper.__file__, *command], stdin=subprocess.PIPE, stdout=log, stderr=log
+                [sys.executable, reaper.__file__, *command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                process_group=0,
             )
         house.lasting.add(self._process.pid)
         deadline = time.monotonic() + _WITHIN_S
