@@ -60,6 +60,11 @@ class Queue:
         """How often `key` failed in a row."""
         return self._failures.get(key, 0)
 
+    @property
+    def failing(self) -> tuple[str, ...]:
+        """Keys whose last work failed."""
+        return tuple(self._failures)
+
     async def get(self) -> str:
         """The key that waits longest, now in work: nobody else gets it before `done(key)`."""
         key = await self._ready.get()

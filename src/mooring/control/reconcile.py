@@ -42,6 +42,7 @@ class Reconciler:
         self._workers = workers
         self._within_s = within_s
         self._queue = Queue(backoff=backoff, rng=rng)
+        self._under_way: set[asyncio.Timeout] = set()
 
     def start(self, tasks: Tasks) -> None:
         """Start the workers; `tasks` owns them. Keys added before are worked on now."""
@@ -55,6 +56,14 @@ class Reconciler:
     def add_after(self, key: str, seconds: float) -> None:
         """Reconcile `key` in `seconds` at the latest."""
         self._queue.add_after(key, seconds)
+
+    def hasten(self, within_s: float) -> None:
+        """Cut off the calls under way that go on for longer than `within_s`; their keys are tried again."""
+        at = asyncio.get_running_loop().time() + within_s
+        for timeout in self._under_way:
+            # One that is being cut off already cannot be changed any more.
+            if not timeout.expired():
+                timeout.reschedule(min(at, timeout.when() or at))
 
     @property
     def queue(self) -> Queue:
@@ -88,14 +97,18 @@ class Reconciler:
                 self._queue.add_after(key, again_s)
 
     async def _bounded(self, key: str) -> float | None:
-        timeout = asyncio.timeout(self._within_s)
+        timeout, began = asyncio.timeout(self._within_s), asyncio.get_running_loop().time()
         try:
             async with timeout:
+                self._under_way.add(timeout)
                 return await self._reconcile(key)
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            raise DeadlineExceeded(f"reconciling took longer than {self._within_s:g} s") from error
+            took_s = asyncio.get_running_loop().time() - began
+            raise DeadlineExceeded(f"reconciling was cut off after {took_s:.3g} s") from error
+        finally:
+            self._under_way.discard(timeout)
 
     def _failed(self, key: str, error: Exception | None) -> None:
         failures = self._queue.failures(key) + 1

@@ -289,7 +289,30 @@ def test_a_call_that_never_answers_is_given_up(quiet: list[dict[str, object]]) -
     run(scenario, 0)
     assert calls == [0, 11]
     assert quiet[0]["key"] == "a"
-    assert "longer than 10 s" in str(quiet[0]["error"])
+    assert "cut off after 10 s" in str(quiet[0]["error"])
+
+
+def test_calls_under_way_can_be_cut_off_sooner() -> None:
+    """Those alone: the key's next call has all its time again, and a call that would end sooner does."""
+    calls: list[tuple[float, str]] = []
+
+    async def scenario(_: random.Random) -> None:
+        async def hangs(key: str) -> None:
+            calls.append((asyncio.get_running_loop().time(), key))
+            await asyncio.sleep(2 if key == "quick" else 1000)
+
+        async with Tasks("simulated") as tasks:
+            reconciler = Reconciler("test", hangs, within_s=50, backoff=Backoff(first=1, jitter=0))
+            reconciler.start(tasks)
+            reconciler.add("quick")
+            reconciler.add("slow")
+            await asyncio.sleep(1)
+            reconciler.hasten(5)
+            await asyncio.sleep(40)
+            assert reconciler.queue.failing == ("slow",)
+
+    run(scenario, 0)
+    assert calls == [(0, "quick"), (0, "slow"), (7, "slow")]
 
 
 def test_a_scenario_that_waits_for_ever_or_spins_is_a_failure() -> None:

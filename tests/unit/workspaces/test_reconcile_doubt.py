@@ -4,12 +4,14 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
+import structlog
+
 from mooring.errors import Unavailable
 from mooring.model.routes import RouteState
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
-from mooring.workspaces.memory_runtime import MemoryRuntime, World
+from mooring.workspaces.memory_runtime import FlakyRuntime, MemoryRuntime, World
 from mooring.workspaces.ports import Observation
 from mooring.workspaces.reconcile import HANGS, RECHECK_S
 from support.simulation import LoopClock, simulated
@@ -197,6 +199,66 @@ async def test_a_crash_keeps_its_reason_and_its_time() -> None:
         last = (await it.history(made.id))[-1]
         assert last.kind == "running"
         assert last.data["seconds"] < 1
+
+
+class ClosedRuntime(MemoryRuntime):
+    """Sees nothing of what runs, and fails or hangs in the first call; with the second one it is there."""
+
+    def __init__(self, world: World, *, hangs: bool) -> None:
+        super().__init__()
+        self._there = world
+        self._hangs = hangs
+        self.asked = 0
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        self.asked += 1
+        if self.asked == 1:
+            if self._hangs:
+                await asyncio.Event().wait()
+            raise Unavailable(AWAY)
+        self.world = self._there
+        return await super().apply(workspace, template)
+
+
+async def stopped_while_it_begins(*, hangs: bool) -> None:
+    """A server that ends after its first look at a workspace that runs, which came to nothing."""
+    world = World()
+    log = MemoryEventLog(LoopClock())
+    store = MemoryStore(log)
+    async with stage(runtime=MemoryRuntime(world), store=store, events=log) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.running)
+    runtime = ClosedRuntime(world, hangs=hangs)
+    async with stage(runtime=runtime, store=store, events=log) as it:
+        while not runtime.asked:
+            await it.clock.sleep(0.001)
+        await it.reconciler.suspend()
+        assert made.id not in {seen.id for seen in world.seen.values() if seen.phase is Phase.starting}
+
+
+@simulated
+async def test_a_stop_waits_for_a_runtime_that_did_not_answer_at_the_first_look() -> None:
+    """What ran before is unseen then, and would run on: it is asked for again."""
+    await stopped_while_it_begins(hangs=False)
+
+
+@simulated
+async def test_a_stop_waits_for_no_call_that_hangs() -> None:
+    """It is cut off after seconds and made anew: waited for, it would take all the time that the stop has."""
+    await stopped_while_it_begins(hangs=True)
+
+
+@simulated
+async def test_a_stop_does_not_wait_long_for_what_nobody_has_seen() -> None:
+    """An engine that is gone for good may have it, or may not: the stop ends all the same, and names it."""
+    async with stage(runtime=FlakyRuntime(lambda: True)) as it:
+        made = await it.create()
+        await it.until(made.id, lambda w: "does not answer" in w.reason)
+        began = it.clock.monotonic()
+        with structlog.testing.capture_logs() as logs:
+            await it.reconciler.suspend()
+        assert it.clock.monotonic() - began < 15
+        assert [line["workspace"] for line in logs if line["log_level"] == "error"] == [made.id]
 
 
 @simulated
