@@ -48,7 +48,7 @@ end
 -- caused the request; a browser always says the origin of one that changes state or opens a WebSocket.
 local function foreign_origin(state)
     local site = ngx.var.http_sec_fetch_site
-    -- No browser says nothing, and to the pattern of usual requests (nginx.conf) that is no header at all.
+    -- No browser says nothing, and to the pattern of usual requests (server.conf) that is no header at all.
     site = site ~= "" and site or nil
     if SAFE[ngx.req.get_method()] and not state.websocket then
         return site and foreign_page(state, site) or nil
@@ -113,7 +113,7 @@ function _M.refusal(state)
     return not state.token and foreign_origin(state) or nil
 end
 
--- Whether a usual request (nginx.conf) may pass to the route whose lines were read last, and what the backend may see
+-- Whether a usual request (server.conf) may pass to the route whose lines were read last, and what the backend may see
 -- of its Cookie header. It has no bearer token, and no foreign page can have caused it that could see the answer.
 function _M.lets_in(host, host_length, is_https, cookie, length)
     if single.is_public() then

@@ -3,6 +3,7 @@
 -- A pointer holds until the phase of the request ends, one of `text` until the next call of it.
 local base = require("resty.core.base")
 local ffi = require("ffi")
+require("resty.core.param")
 require("resty.core.shdict")
 require("resty.core.var")
 local C, get_request = ffi.C, base.get_request
@@ -10,18 +11,19 @@ local C, get_request = ffi.C, base.get_request
 ffi.cdef([[
 const unsigned char *memchr(const unsigned char *bytes, int byte, size_t length);
 int memcmp(const unsigned char *one, const unsigned char *other, size_t length);
-long long strtoll(const unsigned char *digits, unsigned char **after, int base);
+intptr_t ngx_atoi(const unsigned char *digits, size_t length);
 void free(void *bytes);
 ]])
 
 local _M = {}
 
 local STRING, NUMBER = 4, 3
+local FIRST = 1
 -- Nothing that is looked up here expires: to look for what does would be a cache miss each time.
 local STALE_TOO = 1
 -- Where resty.core keeps what tells a dictionary's address.
 local ZONE = 1
-local LONGEST_KEY, LONGEST_TEXT, LONGEST_NAME, LONGEST_NUMBER = 512, 4096, 64, 24
+local LONGEST_KEY, LONGEST_TEXT, LONGEST_NAME = 512, 4096, 64
 
 local Bytes = ffi.typeof("const unsigned char *")
 local errors = base.get_errmsg_ptr()
@@ -31,7 +33,6 @@ local key_bytes, text_bytes = ffi.new("unsigned char[?]", LONGEST_KEY), ffi.new(
 local own_bytes = ffi.cast("unsigned char *", text_bytes)
 local text, text_length = ffi.new("unsigned char *[1]"), ffi.new("size_t[1]")
 local kind, number = ffi.new("int[1]"), ffi.new("double[1]")
-local digits, after = ffi.new("unsigned char[?]", LONGEST_NUMBER), ffi.new("unsigned char *[1]")
 local flags, was_stale = ffi.new("int[1]"), ffi.new("int[1]")
 
 -- The bytes of a string, which must stay in a variable as long as they are used.
@@ -53,14 +54,14 @@ end
 
 -- The whole number that these digits are, nil when they are more than that.
 function _M.number(bytes, length)
-    if length >= LONGEST_NUMBER then
-        return nil
-    end
-    -- What comes after them in nginx's memory may be digits too.
-    ffi.copy(digits, bytes, length)
-    digits[length] = 0
-    local found = C.strtoll(digits, after, 10)
-    return after[0] == digits + length and tonumber(found) or nil
+    local found = tonumber(C.ngx_atoi(bytes, length))
+    return found >= 0 and found or nil
+end
+
+-- What `set_by_lua` was given, and its length.
+function _M.argument()
+    C.ngx_http_lua_ffi_get_setby_param(get_request(), FIRST, value, value_length)
+    return value[0], tonumber(value_length[0])
 end
 
 -- A variable of nginx and its length, or nil.

@@ -155,13 +155,10 @@ local function answered_here(state)
 end
 
 -- Whether nginx may pass the request on as it is, said in the phase that costs least, where nothing can be waited for
--- nor answered: whatever is unusual is for `handle`. What a usual request looks like stands in nginx.conf, which gives
--- "scheme host cookies" for one. `prefix` is what the keys of the listener begin with.
+-- nor answered: whatever is unusual is for `handle`. What a usual request looks like stands in server.conf, which gives
+-- "scheme host cookies" of one. `prefix` is what the keys of the listener begin with.
 function _M.is_plain(prefix)
-    local shape, length = raw.variable("mooring_usual")
-    if length == 0 then
-        return false
-    end
+    local shape, length = raw.argument()
     local is_https = shape[#"http"] == S
     local host, till = shape + (is_https and #"https " or #"http "), shape + length
     local space = raw.find(host, till, SPACE)

@@ -1,7 +1,6 @@
 -- What a backend's answer must not do: set Mooring's cookies, or let a service worker rule more than its own route.
 local balance = require("balance")
 local filters = require("filters")
-local raw = require("raw")
 local find = ngx.re.find
 
 local _M = {}
@@ -62,11 +61,12 @@ function _M.headers()
     if ngx.status < 200 then
         return ngx.exit(502)
     end
-    -- Whether there is any, not what it says: of several nginx tells the first one, which may be empty.
-    if raw.variable("upstream_http_set_cookie") then
-        ngx.header["Set-Cookie"] = drop_our_cookies(ngx.header["Set-Cookie"])
+    local headers = ngx.header
+    local cookies = headers["Set-Cookie"]
+    if cookies then
+        headers["Set-Cookie"] = drop_our_cookies(cookies)
     end
-    if raw.variable("upstream_http_service_worker_allowed") then
+    if headers["Service-Worker-Allowed"] then
         narrow_service_worker(state)
     end
     if state.usual then

@@ -1,4 +1,4 @@
--- What later phases need to know of a usual request (nginx.conf). Its tables are used again by a later one: making and
+-- What later phases need to know of a usual request (server.conf). Its tables are used again by a later one: making and
 -- collecting them would cost as much as all that is decided.
 local labels = require("labels")
 local single = require("single")
