@@ -173,6 +173,19 @@ def test_ends_of_lines_make_no_other_commit(git: GitServer, proxy: Served) -> No
     assert in_zip == mod.replace(b"\n", b"\r\n")
 
 
+@pytest.mark.parametrize("attribute", ["ident", "export-subst", "export-ignore"])
+def test_what_git_fills_in_makes_no_other_commit(git: GitServer, proxy: Served, attribute: str) -> None:
+    """Nor does a go.mod with `$Id$`, which git fills in in the zip; the go command switches the other two off."""
+    module = git.module("lib")
+    go_mod = f"module {module}\n\ngo 1.21 // $Id: as committed $ $Format:%H$\n"
+    git.publish("lib", "v1.0.0", {".gitattributes": f"* {attribute}\n", "go.mod": go_mod})
+    assert get(proxy, f"{module}/@v/v1.0.0.mod").text.partition("//")[0] == go_mod.partition("//")[0]
+    content = get(proxy, f"{module}/@v/v1.0.0.zip").content
+    in_zip = zipfile.ZipFile(io.BytesIO(content)).read(f"{module}@v1.0.0/go.mod").decode()
+    assert in_zip.endswith(" $ $Format:%H$\n")
+    assert ("$Id$" in in_zip or "as committed" in in_zip) is (attribute != "ident")
+
+
 def test_a_repository_without_go_mod_is_a_module(git: GitServer, proxy: Served) -> None:
     """Its go.mod is made up, and its zip has none."""
     git.publish("lib", "v1.0.0")

@@ -6,6 +6,7 @@
 import base64
 import hashlib
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -22,6 +23,7 @@ MAX_DIRECTORY = 32 * 2**20
 _CHUNK = 256 * 1024
 _SMALL = 4 * 2**20
 """Bytes; at most as many zips as there are threads to hash them are in memory at a time."""
+_IDENT = re.compile(rb"\$Id:[^$\n]*\$")
 _SAYS_UTF8 = 0x800
 
 
@@ -78,14 +80,21 @@ def mod_of_zip(path: Path | IO[bytes], prefix: str) -> bytes | None:
 
 
 def same_mod(kept: bytes, in_zip: bytes | None) -> bool:
-    """Whether a version's `.mod` is the go.mod of its zip. Git may change ends of lines as it makes an archive.
+    """Whether a version's `.mod` is the go.mod of its zip.
+
+    As it makes an archive git changes ends of lines and fills in `$Id$` where attributes say so; the go command
+    overrules only those of export (`ensureGitAttributes`).
 
     For a module without one a `.mod` is made up that names the path and no more (https://go.dev/ref/mod#non-module-compat).
     """
     if in_zip is not None:
-        return kept.replace(b"\r\n", b"\n") == in_zip.replace(b"\r\n", b"\n")
+        return _as_committed(kept) == _as_committed(in_zip)
     words = [line.split() for line in kept.splitlines() if line.strip()]
     return len(words) == 1 and words[0][0] == b"module"
+
+
+def _as_committed(go_mod: bytes) -> bytes:
+    return _IDENT.sub(b"$Id$", go_mod.replace(b"\r\n", b"\n"))
 
 
 def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
