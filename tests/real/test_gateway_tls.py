@@ -13,7 +13,8 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
-from mooring.gateway.authority import GivenCertificate, LocalAuthority, keep_certificate
+from mooring.gateway.authority import GivenCertificate, LocalAuthority
+from mooring.gateway.certificate import CertificateKeeper
 from mooring.model.routes import Access, Backend, Route
 from support.certificates import self_signed
 from support.grants import GRANTS, cookie
@@ -46,9 +47,9 @@ async def test_the_local_authority_is_trusted_for_the_domain_and_its_hosts(edge:
         await served(edge, name, source.certificate)
     with pytest.raises(ssl.SSLCertVerificationError):
         await served(edge, "other.test", source.certificate)
-    assert source.leaf.stat().st_mode & 0o777 == 0o600
+    assert source.chain.stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "tls/authority.key").stat().st_mode & 0o777 == 0o600
-    assert source.pem() == source.leaf.read_text()
+    assert source.pem() == source.chain.read_text()
 
 
 async def test_a_changed_certificate_is_used_without_a_reload(edge: Gateway, tmp_path: Path) -> None:
@@ -59,7 +60,8 @@ async def test_a_changed_certificate_is_used_without_a_reload(edge: Gateway, tmp
     key.write_bytes(first[1])
     workers = (await edge.sink.read()).workers
     async with Tasks("test") as tasks:
-        tasks.spawn("certificate", keep_certificate(GivenCertificate(chain, key), edge.sink, look_every_s=0.1))
+        keeper = CertificateKeeper(GivenCertificate(chain, key), edge.sink, look_every_s=0.1)
+        tasks.forever("certificate", keeper.run())
         assert await eventually(edge, "a.test")
         key.write_bytes(second[1])
         await asyncio.sleep(0.3)

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def self_signed(name: str) -> tuple[bytes, bytes]:
-    """(certificate, key) as PEM for one DNS name or address."""
+def self_signed(name: str, *, ended: bool = False) -> tuple[bytes, bytes]:
+    """(certificate, key) as PEM for one DNS name or address; valid for a day, or until a minute ago."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = dt.datetime.now(tz=dt.UTC)
@@ -23,7 +23,7 @@ def self_signed(name: str) -> tuple[bytes, bytes]:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(hours=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + (dt.timedelta(minutes=-1) if ended else dt.timedelta(days=1)))
         .add_extension(x509.SubjectAlternativeName([_general(name)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -79,27 +79,29 @@ class Endpoint:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return self._untrusted(cause)
         strerror = cause.strerror if isinstance(cause, OSError) else None
-        return self.unanswered(strerror.lower() if strerror else str(error) or type(error).__name__)
+        why = strerror.lower() if strerror else str(error) or type(error).__name__
+        return self.unanswered(why, gone=isinstance(cause, ConnectionRefusedError))
 
     def _untrusted(self, error: ssl.SSLCertVerificationError) -> Unavailable:
         text = _("the certificate of {url} is not trusted ({why})")
         text = text.format(url=self.url, why=error.verify_message.rstrip("."))
         if error.verify_code not in _UNKNOWN_ISSUERS:
             # It has expired, or is for another name: no other authority would help.
-            return Unavailable(text)
+            return Unavailable(text + (_(". See: mooring doctor") if self.local else ""))
         if self.authority is None:
             hint = _("SSL_CERT_FILE names the file of its authority")
         elif self.local:
-            hint = _("{authority} does not vouch for it").format(authority=self.authority)
+            hint = _("{authority} does not vouch for it. See: mooring doctor").format(authority=self.authority)
         else:
             hint = _("{authority} does not vouch for it; that of --tls is keys/tls/authority.crt in the home there")
             hint = hint.format(authority=self.authority)
         return Unavailable(f"{text}. {hint}")
 
-    def unanswered(self, why: str) -> Unavailable:
-        """The same for a reason that is no error's."""
+    def unanswered(self, why: str, *, gone: bool = False) -> Unavailable:
+        """The same for a reason that is no error's; `gone`: nobody listens there."""
         text = _("Mooring does not answer at {url} ({why}).").format(url=self.url, why=why)
-        hint = _("Start it: mooring up") if self.local else _("Is it running, and is its address right?")
+        here = _("Start it: mooring up") if gone else _("See: mooring doctor")
+        hint = here if self.local else _("Is it running, and is its address right?")
         return Unavailable(f"{text} {hint}")
 
 

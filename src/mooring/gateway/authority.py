@@ -1,9 +1,12 @@
 """Certificates for `--tls`: one that was given, or one of a local authority made at the first start."""
 
-import asyncio
 import datetime as dt
 import os
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import structlog
@@ -13,9 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from mooring.errors import Misconfigured, MooringError
-from mooring.gateway.nginx import NginxSink
-from mooring.settings import AUTHORITY_CERTIFICATE
+from mooring.errors import Misconfigured
+from mooring.settings import AUTHORITY_CERTIFICATE, Listen
 
 log = structlog.get_logger(__name__)
 
@@ -23,8 +25,10 @@ AUTHORITY_DAYS = 3650
 LEAF_DAYS = 90
 RENEW_DAYS = 30
 """Before its end a leaf is replaced, so that a gateway that was off for a month still has a valid one."""
-LOOK_EVERY_S = 10.0
-"""A changed certificate is in use within a minute; files are cheap to look at."""
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(tz=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class LocalAuthority:
 
     folder: Path
     domain: str
+    now: Callable[[], dt.datetime] = _now
 
     @property
     def certificate(self) -> Path:
@@ -40,8 +45,8 @@ class LocalAuthority:
         return self.folder / AUTHORITY_CERTIFICATE
 
     @property
-    def leaf(self) -> Path:
-        """The chain and key in use."""
+    def chain(self) -> Path:
+        """The leaf's chain, and its key."""
         return self.folder / "gateway.pem"
 
     def pem(self) -> str:
@@ -50,43 +55,68 @@ class LocalAuthority:
         Raises:
             Misconfigured: the folder cannot be written, or holds something else.
         """
-        try:
+        with self._named():
             if not self._current():
-                _write(self.leaf, self._issue())
-            return self.leaf.read_text()
+                _write(self.chain, self._issue())
+            return self.chain.read_text()
+
+    def check(self) -> None:
+        """Raise Misconfigured where `pem` would for what lies there; nothing is made."""
+        with self._named():
+            if not self._current():
+                self._kept()
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError, TypeError, UnsupportedAlgorithm, x509.ExtensionNotFound) as error:
             raise Misconfigured(f"the local authority in {self.folder}: {error}", field="tls") from error
 
     def _current(self) -> bool:
-        if not self.leaf.exists() or not self.certificate.exists():
+        if not self.chain.exists() or not self.certificate.exists():
             return False
         authority = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-        if not _may_vouch(authority, self.domain):
+        if not _may_vouch(authority, self.domain, self.now()):
             return False
-        found = x509.load_pem_x509_certificate(self.leaf.read_bytes())
+        try:
+            found = x509.load_pem_x509_certificate(self.chain.read_bytes())
+        except ValueError:
+            # Its damage is no reason to serve nobody: it is made anew.
+            return False
         if not _vouches(authority, found):
             return False
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        soon = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=RENEW_DAYS)
-        return self.domain in names.get_values_for_type(x509.DNSName) and found.not_valid_after_utc > soon
+        now = self.now()
+        # One that counts later was made while the machine's clock was ahead.
+        counts = found.not_valid_before_utc <= now < found.not_valid_after_utc - dt.timedelta(days=RENEW_DAYS)
+        return self.domain in names.get_values_for_type(x509.DNSName) and counts
+
+    def _kept(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
+        """The authority that lies there, None when there is none or it may not vouch for this domain."""
+        file = self.folder / "authority.key"
+        if not self.certificate.exists() or not file.exists():
+            return None
+        key = serialization.load_pem_private_key(file.read_bytes(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise ValueError(f"{file} holds no elliptic curve key")  # noqa: TRY004 - of a file, not of an argument
+        certificate = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        # What it signs would be no leaf of that certificate, and be made anew at each look.
+        if _public(certificate.public_key()) != _public(key.public_key()):
+            remedy = f"put back the two that belong together, or type rm {file} for two that browsers must trust anew"
+            raise ValueError(f"{file.name} is not the key of {self.certificate.name}: {remedy}")
+        return (certificate, key) if _may_vouch(certificate, self.domain, self.now()) else None
 
     def _authority(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-        file = self.folder / "authority.key"
-        if self.certificate.exists() and file.exists():
-            key = serialization.load_pem_private_key(file.read_bytes(), None)
-            if not isinstance(key, ec.EllipticCurvePrivateKey):
-                raise ValueError(f"{file} holds no elliptic curve key")
-            kept = x509.load_pem_x509_certificate(self.certificate.read_bytes())
-            # What it signs would be no leaf of that certificate, and be made anew at each look.
-            if _public(kept.public_key()) != _public(key.public_key()):
-                raise ValueError(f"the key in {file} is not that of the certificate in {self.certificate}")
-            if _may_vouch(kept, self.domain):
-                return kept, key
+        if (kept := self._kept()) is not None:
+            return kept
+        if self.certificate.exists():
             log.warning("the local authority is made anew, to be trusted anew", domain=self.domain)
+        file = self.folder / "authority.key"
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(f"Mooring local authority for {self.domain}")
-        made = _builder(name, name, key.public_key(), AUTHORITY_DAYS)
+        made = _builder(name, name, key.public_key(), self.now(), AUTHORITY_DAYS)
         made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         # It can vouch for nothing but this domain, whoever gets hold of its key.
         permitted = x509.NameConstraints([x509.DNSName(self.domain)], None)
@@ -103,7 +133,7 @@ class LocalAuthority:
         issuer, issuer_key = self._authority()
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(self.domain), x509.DNSName(f"*.{self.domain}")]
-        made = _builder(_name(self.domain), issuer.subject, key.public_key(), LEAF_DAYS)
+        made = _builder(_name(self.domain), issuer.subject, key.public_key(), self.now(), LEAF_DAYS)
         made = made.add_extension(x509.SubjectAlternativeName(names), critical=False)
         made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         made = made.add_extension(_usage(signs_certificates=False), critical=True)
@@ -126,43 +156,67 @@ class GivenCertificate:
         """Both as one PEM text.
 
         Raises:
-            Misconfigured: a file cannot be read, or the key is not the certificate's.
+            Misconfigured: a file cannot be read, the key is not the certificate's, or OpenSSL takes neither.
         """
+        where = f"certificate {self.chain}, key {self.key}"
         try:
             chain, key = self.chain.read_bytes(), self.key.read_bytes()
-            public = serialization.load_pem_private_key(key, None).public_key()
-            certified = x509.load_pem_x509_certificate(chain).public_key()
-        except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise Misconfigured(f"certificate {self.chain}, key {self.key}: {error}", field="tls") from error
-        if _public(public) != _public(certified):
-            raise Misconfigured(f"the key in {self.key} is not that of the certificate in {self.chain}", field="tls")
+        except OSError as error:
+            raise Misconfigured(f"{where}: {error}", field="tls") from error
+        if (why := _unusable(chain, key)) is not None:
+            raise Misconfigured(f"{where}: {why}", field="tls")
         # Beside the blocks there may be names in any encoding, as `openssl pkcs12` writes them.
         return f"{chain.decode(errors='replace')}\n{key.decode(errors='replace')}"
+
+    def check(self) -> None:
+        """Raise Misconfigured where `pem` would."""
+        self.pem()
 
 
 Certificates = LocalAuthority | GivenCertificate
 
 
-async def keep_certificate(source: Certificates, sink: NginxSink, *, look_every_s: float = LOOK_EVERY_S) -> None:
-    """Give nginx the certificate, for ever: again when it changes, and again to an nginx that has lost it.
-
-    A broken file leaves the last good certificate in use and is named in the log.
-    """
-    problem: str | None = None
-    while True:
-        try:
-            await sink.certificate(await asyncio.to_thread(source.pem))
-        except MooringError as error:
-            if error.detail != problem:
-                log.error("certificate", reason=error.detail)  # noqa: TRY400 - the detail says it all
-            problem = error.detail
-        else:
-            problem = None
-        await asyncio.sleep(look_every_s if problem is None else 1.0)
+def certificates(listen: Listen, folder: Path) -> Certificates:
+    """Where the certificate of a listener with TLS comes from; `folder` is the local authority's."""
+    if listen.tls_certificate is not None and listen.tls_key is not None:
+        return GivenCertificate(listen.tls_certificate, listen.tls_key)
+    return LocalAuthority(folder, listen.domain)
 
 
-def _may_vouch(authority: x509.Certificate, domain: str) -> bool:
-    """Whether it was made for this domain or one above: no client takes another name from it (RFC 5280, 4.2.1.10)."""
+# Asked twice a second, with the same answer for weeks.
+@lru_cache(maxsize=1)
+def _unusable(chain: bytes, key: bytes) -> str | None:
+    """Why nobody could be shown this chain with this key."""
+    try:
+        # To prove its primes takes an RSA key of 4,096 bits a second, in which nothing else of a process goes on.
+        private = serialization.load_pem_private_key(key, None, unsafe_skip_rsa_key_validation=True)
+        certified = x509.load_pem_x509_certificate(chain).public_key()
+        if _public(private.public_key()) != _public(certified):
+            return "the key is not that of the certificate"
+        _load(chain + b"\n" + key)
+    except ssl.SSLError as error:
+        # Instead of the good certificate before, each handshake would find this one and fail.
+        return f"OpenSSL refuses them: {(error.reason or str(error)).lower().replace('_', ' ')}"
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        return str(error)
+    return None
+
+
+def _load(pem: bytes) -> None:
+    """Do what nginx does with it, by the same library. Raises ssl.SSLError."""
+    file = os.memfd_create("mooring-certificate")
+    try:
+        os.write(file, pem)
+        # Without a password a second key, in the chain's file, would ask for its own on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(f"/proc/self/fd/{file}", password="")
+    finally:
+        os.close(file)
+
+
+def _may_vouch(authority: x509.Certificate, domain: str, now: dt.datetime) -> bool:
+    """Whether it was made for this domain or one above, and is not over: no client takes else (RFC 5280, 4.2.1.10)."""
+    if authority.not_valid_after_utc < now:
+        return False
     constraints = authority.extensions.get_extension_for_class(x509.NameConstraints).value
     above = [name.value for name in constraints.permitted_subtrees or () if isinstance(name, x509.DNSName)]
     return any(domain == name or domain.endswith(f".{name}") for name in above)
@@ -183,9 +237,8 @@ def _name(text: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
 ) -> x509.CertificateBuilder:
-    now = dt.datetime.now(tz=dt.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

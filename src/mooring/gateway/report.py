@@ -8,6 +8,7 @@ import asyncio
 import math
 import secrets
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -34,13 +35,25 @@ _REST = 20
 
 
 class Reporter:
-    """Sends reports of `agent` and `telemetry` as the gateway `gateway_id`; a server that is away misses some."""
+    """Sends reports of `agent` and `telemetry` as the gateway `gateway_id`; a server that is away misses some.
 
-    def __init__(self, link: ServerLink, agent: Agent, telemetry: Telemetry, *, gateway_id: str) -> None:
+    `problems` says what else is wrong at this gateway, beside what the agent knows.
+    """
+
+    def __init__(
+        self,
+        link: ServerLink,
+        agent: Agent,
+        telemetry: Telemetry,
+        *,
+        gateway_id: str,
+        problems: Callable[[], Iterable[str]] = tuple,
+    ) -> None:
         self._link = link
         self._agent = agent
         self._telemetry = telemetry
         self._gateway_id = gateway_id
+        self._problems = problems
         self._problem: str | None = None
         self._epoch = secrets.token_hex(8)
         self._number = 0
@@ -62,7 +75,7 @@ class Reporter:
 
     async def document(self) -> dict[str, Any]:
         """The report of this moment, as `docs/architecture.md` describes it."""
-        problems = self._agent.problems()
+        problems = (*self._problems(), *self._agent.problems())
         try:
             async with asyncio.timeout(TELEMETRY_S):
                 seen = await self._telemetry.read()

@@ -21,6 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mooring.accounts.disk import read_secret
 from mooring.errors import MooringError
 from mooring.server.embedded import refused, running
 from mooring.server.logs import last_words
@@ -42,6 +43,8 @@ _LIMITS = ("memory", "cpu", "pids")
 _TIMEOUT_S = 5.0
 """Longer than the server waits for a database that is silent before it says so."""
 _USER = "mooring"
+_MOST_PROBLEMS = 5
+"""More of them than fit below each other are one thing that is wrong, usually."""
 
 
 class Verdict(StrEnum):
@@ -304,7 +307,7 @@ def _server(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.notice, "mooring", "does not run", "make up")
         return
     yield from _build(found.pid)
-    status, body = _ask(home.api_socket, "localhost", "/readyz")
+    status, body = _ask(home.api_socket, "localhost", "/readyz", _token(home))
     if status == 0:
         why = last_words(home.logs / "server.log")
         detail = f"pid {found.pid} runs, its server does not answer" + (f". It said last: {why}" if why else "")
@@ -316,12 +319,10 @@ def _server(home: Home) -> Iterator[Finding]:
         document = {}
     if status != http.client.OK:
         yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
-        return
-    yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
-    yield from _unseen(document)
-    if count := document.get("problem_count"):
-        detail = f"problems with routes, their sources or modules: {count}"
-        yield Finding(Verdict.wrong, "gateway", detail, "mooring status")
+    else:
+        yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
+        yield from _unseen(document)
+    yield from _problems(document)
 
 
 def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
@@ -330,6 +331,24 @@ def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
         if not watch["ok"]:
             age = "was never seen" if watch["age_s"] is None else f"was last seen {watch['age_s']:.0f} s ago"
             yield Finding(Verdict.wrong, "stale", f"{watch['name']} {age}", "mooring status")
+
+
+def _problems(document: dict[str, Any]) -> Iterator[Finding]:
+    """What Mooring says is wrong; here too, since `mooring status` comes no further than a certificate that is over."""
+    told = document.get("problems", ())[:_MOST_PROBLEMS]
+    for problem in told:
+        yield Finding(Verdict.wrong, "problem", problem)
+    if left := document.get("problem_count", 0) - len(told):
+        what = f"{left} more of them" if told else f"problems with routes, their sources or modules: {left}"
+        yield Finding(Verdict.wrong, "problem", what, "mooring status")
+
+
+def _token(home: Home) -> str | None:
+    """The administrator's, with which Mooring says what is wrong and not only that something is."""
+    try:
+        return read_secret(home.admin_token) or None
+    except MooringError:
+        return None
 
 
 def _modules(home: Home) -> Iterator[Finding]:
@@ -390,15 +409,16 @@ def _not_ready(document: object) -> str:
     return ", ".join(bad) or "it has just been started"
 
 
-def _ask(path: Path, host: str, target: str) -> tuple[int, str]:
+def _ask(path: Path, host: str, target: str, token: str | None = None) -> tuple[int, str]:
     """The status and the body of a GET over a unix socket; status 0 when nobody answers."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     connection = http.client.HTTPConnection(host, timeout=_TIMEOUT_S)
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     client.settimeout(_TIMEOUT_S)
     try:
         client.connect(str(path))
         connection.sock = client
-        connection.request("GET", target)
+        connection.request("GET", target, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except (OSError, http.client.HTTPException):

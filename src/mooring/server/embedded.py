@@ -50,7 +50,7 @@ def up(installation: Installation, user: str | None, announce: Callable[[str], N
         rehearse(installation, who, "all")
         _end(installation.home, REPLACED)
     with locked(installation.home):
-        if installation.listen.tls_key is not None and not replacing:
+        if installation.listen.tls and not replacing:
             # nginx would serve with a certificate of nobody's, and be called ready.
             rehearse(installation, who)
         end_leftover_nginx(installation.home)

@@ -1,11 +1,12 @@
 """The gateway role: nginx under its agent, fed from the server's stream and from the sources of the settings."""
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured
-from mooring.gateway.authority import Certificates, GivenCertificate, LocalAuthority, keep_certificate
+from mooring.gateway.authority import certificates
+from mooring.gateway.certificate import CertificateKeeper
 from mooring.gateway.config import Listener, Modules, NginxSettings
 from mooring.gateway.nginx import NginxSink
 from mooring.gateway.report import Reporter
@@ -47,14 +48,14 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime, *, 
         try:
             await _start(nginx)
             tasks.forever("nginx", nginx.run())
-            if (source := _certificates(installation)) is not None:
-                tasks.forever("certificate", keep_certificate(source, sink, look_every_s=_CERTIFICATE_S))
+            problems = _keep_certificate(installation, sink, tasks)
             restored = snapshot.load()
             sources = _sources(installation, link, known=[change.source for change in restored])
             rules = Rules(home.root, installation.listen.address, installation.listen.port)
             agent = Agent(sources, sink, snapshot=snapshot, restored=restored, rules=rules)
             agent.start(tasks)
-            tasks.forever("report", Reporter(link, agent, sink, gateway_id=GATEWAY_ID).run())
+            reporter = Reporter(link, agent, sink, gateway_id=GATEWAY_ID, problems=problems)
+            tasks.forever("report", reporter.run())
             await lifetime.ended()
         finally:
             await tasks.stop()
@@ -84,13 +85,14 @@ def _nginx_settings(installation: Installation) -> NginxSettings:
     )
 
 
-def _certificates(installation: Installation) -> Certificates | None:
-    listen = installation.listen
-    if not listen.tls:
-        return None
-    if listen.tls_certificate is not None and listen.tls_key is not None:
-        return GivenCertificate(listen.tls_certificate, listen.tls_key)
-    return LocalAuthority(installation.home.tls, listen.domain)
+def _keep_certificate(installation: Installation, sink: NginxSink, tasks: Tasks) -> Callable[[], tuple[str, ...]]:
+    """With TLS give nginx its certificate, for ever. Returns what says what is wrong with it."""
+    if not installation.listen.tls:
+        return tuple
+    source = certificates(installation.listen, installation.home.tls)
+    keeper = CertificateKeeper(source, sink, look_every_s=_CERTIFICATE_S)
+    tasks.forever("certificate", keeper.run())
+    return keeper.problems
 
 
 def _sources(installation: Installation, link: ServerLink, known: Sequence[str]) -> tuple[RouteSource, ...]:

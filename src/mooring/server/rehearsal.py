@@ -13,7 +13,7 @@ import sys
 
 from mooring.accounts.disk import KeyFile, read_secret
 from mooring.errors import MooringError
-from mooring.gateway.authority import GivenCertificate
+from mooring.gateway.authority import certificates
 from mooring.server.files import gateway_credential, make_folders, modules_key
 from mooring.settings import Home, Installation, load
 
@@ -34,10 +34,9 @@ def main(settings: int, *, replacing: bool) -> None:
 
 
 def _certificate(installation: Installation) -> None:
-    # The local authority's is not asked for: with another domain it would be made anew below the gateway that runs.
-    chain, key = installation.listen.tls_certificate, installation.listen.tls_key
-    if chain is not None and key is not None:
-        GivenCertificate(chain, key).pem()
+    # Nothing is made of the local authority: with another domain it would be anew below the gateway that runs.
+    if installation.listen.tls:
+        certificates(installation.listen, installation.home.tls).check()
 
 
 def _home(home: Home) -> None:

@@ -137,7 +137,7 @@ async def test_tls(tmp_path: Path) -> None:
         assert (stranger.status, stranger.err) == (9, f"{text}SSL_CERT_FILE names the file of its authority\n")
         other, _ = certificate_files(tmp_path, "localhost")
         announce(cli.home, cli.port, "token", other)
-        assert (await cli("workspace", "list")).err == f"{text}{other} does not vouch for it\n"
+        assert (await cli("workspace", "list")).err == f"{text}{other} does not vouch for it. See: mooring doctor\n"
         person = configured(
             tmp_path / "other", f'url = "{at["MOORING_URL"]}"\ntoken = "mrg_x"\nauthority = "{other}"\n'
         )

@@ -1,6 +1,7 @@
 """What nginx is given beside routes: which files of the authority cannot be used, how certificate and grants go."""
 
 import asyncio
+import datetime as dt
 import shutil
 import struct
 import subprocess
@@ -15,10 +16,13 @@ from cryptography.hazmat.primitives import serialization
 
 from mooring.control.tasks import Tasks
 from mooring.errors import LimitExceeded, Misconfigured, MooringError, Unavailable
-from mooring.gateway.authority import LocalAuthority
+from mooring.gateway.authority import GivenCertificate, LocalAuthority
+from mooring.gateway.certificate import CertificateKeeper
 from mooring.gateway.nginx import NginxSink
 from mooring.model.grants import Grants
 from mooring.routes.ports import Delta, Revision
+from support.certificates import certificate_files, self_signed
+from support.following import until
 from support.waiting import WITHIN_S
 
 
@@ -30,7 +34,7 @@ def test_a_key_with_a_passphrase_is_refused_by_name(tmp_path: Path) -> None:
     key = serialization.load_pem_private_key(file.read_bytes(), None)
     lock = serialization.BestAvailableEncryption(b"secret")
     file.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock))
-    source.leaf.unlink()
+    source.chain.unlink()
     with pytest.raises(Misconfigured, match="encrypted"):
         source.pem()
 
@@ -41,9 +45,12 @@ def test_a_key_of_another_authority_is_refused_by_name(tmp_path: Path) -> None:
     for source in (one, other):
         source.pem()
     shutil.copy(other.folder / "authority.key", one.folder / "authority.key")
-    one.leaf.unlink()
-    with pytest.raises(Misconfigured, match=r"authority\.key is not that of the certificate in .*authority\.crt"):
-        one.pem()
+    one.chain.unlink()
+    for asked in (one.check, one.pem):
+        with pytest.raises(
+            Misconfigured, match=r"authority\.key is not the key of authority\.crt: .* type rm /.*\.key "
+        ):
+            asked()
     (one.folder / "authority.key").unlink()
     made = one.pem()
     assert one.pem() == made
@@ -77,6 +84,86 @@ def test_a_leaf_of_another_authority_is_replaced(tmp_path: Path) -> None:
     leaf = x509.load_pem_x509_certificate(after.encode())
     leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(trusted.certificate.read_bytes()))
     assert now.pem() == after
+
+
+def test_what_would_be_made_is_not_made_by_a_check(tmp_path: Path) -> None:
+    """A start that is only tried changes no file; a damaged leaf is made anew, and ends none."""
+    source = LocalAuthority(tmp_path / "tls", "mooring.test")
+    source.check()
+    assert not source.folder.exists()
+    made = source.pem()
+    source.chain.write_text("cut off")
+    source.check()
+    assert source.chain.read_text() == "cut off"
+    assert source.pem() not in {"cut off", made}
+
+
+def test_an_authority_of_a_clock_that_was_wrong(tmp_path: Path) -> None:
+    """A machine may begin years behind, or months ahead: what it made then is made anew, or would stay refused."""
+    now = dt.datetime.now(tz=dt.UTC)
+    source = LocalAuthority(tmp_path, "mooring.test")
+    LocalAuthority(tmp_path, "mooring.test", lambda: dt.datetime(1970, 2, 1, tzinfo=dt.UTC)).pem()
+    first = source.certificate.read_bytes()
+    source.pem()
+    made = source.certificate.read_bytes()
+    assert made != first
+    LocalAuthority(tmp_path, "mooring.test", lambda: now + dt.timedelta(days=300)).pem()
+    leaf = x509.load_pem_x509_certificate(source.pem().encode())
+    assert leaf.not_valid_before_utc < now < leaf.not_valid_after_utc
+    assert source.certificate.read_bytes() == made
+
+
+def test_what_openssl_refuses_is_refused_by_name(tmp_path: Path) -> None:
+    """A key that is too short for it would end every handshake, where the good certificate before it ended none."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    make = ["openssl", "req", "-x509", "-nodes", "-subj", "/CN=w", "-newkey", "rsa:1024", "-keyout", key, "-out", chain]
+    subprocess.run(make, check=True, capture_output=True, timeout=WITHIN_S)
+    with pytest.raises(Misconfigured, match=r"c\.pem, key .*k\.pem: OpenSSL refuses them: ee key too small"):
+        GivenCertificate(chain, key).pem()
+
+
+async def test_a_certificate_that_was_renewed_badly_is_a_problem_until_it_is_mended(tmp_path: Path) -> None:
+    """It is told, and an nginx that was killed gets the last good one again; one that is over is used, and told."""
+    given: list[object] = []
+
+    async def answer(frame: dict[str, object]) -> dict[str, object]:
+        given.append(frame["pem"])
+        return {"ok": True}
+
+    chain, key = certificate_files(tmp_path, "w.mooring.test")
+    good = chain.read_text()
+    over, over_key = self_signed("w.mooring.test", ended=True)
+    sink = NginxSink(tmp_path / "admin.sock")
+    keeper = CertificateKeeper(GivenCertificate(chain, key), sink, look_every_s=0.01)
+    assert keeper.problems() == ()
+    async with asyncio.timeout(WITHIN_S), administration(tmp_path / "admin.sock", answer), Tasks("test") as tasks:
+        tasks.forever("certificate", keeper.run())
+        await until(lambda: given)
+        assert keeper.problems() == ()
+        chain.write_text("nothing")
+        await until(keeper.problems)
+        seen = len(given)
+        assert str(chain) in keeper.problems()[0]
+        await until(lambda: len(given) > seen)
+        chain.write_text(good)
+        await until(lambda: not keeper.problems())
+        chain.write_bytes(over)
+        key.write_bytes(over_key)
+        await until(lambda: "ended on" in "".join(keeper.problems()))
+        await tasks.stop()
+        await sink.close()
+    assert "nothing" not in "".join(map(str, given))
+
+
+async def test_an_nginx_that_is_away_is_no_fault_of_the_certificate(tmp_path: Path) -> None:
+    """Whoever is to mend something is not sent to files that are good."""
+    chain, key = certificate_files(tmp_path, "w.mooring.test")
+    sink = NginxSink(tmp_path / "admin.sock")
+    keeper = CertificateKeeper(GivenCertificate(chain, key), sink, look_every_s=0.01)
+    async with asyncio.timeout(WITHIN_S), Tasks("test") as tasks:
+        tasks.forever("certificate", keeper.run())
+        await asyncio.sleep(0.1)
+        assert keeper.problems() == ()
 
 
 Answer = Callable[[dict[str, object]], Awaitable[dict[str, object]]]

@@ -40,8 +40,8 @@ def _found(home: Home, what: str) -> Finding | None:
 
 
 @contextmanager
-def _answering(path: Path, status: str, document: object) -> Iterator[None]:
-    """A server at a unix socket that answers every request so."""
+def _answering(path: Path, status: str, document: object, heard: list[bytes] | None = None) -> Iterator[None]:
+    """A server at a unix socket that answers every request so; what it is asked goes to `heard`."""
     body = json.dumps(document)
     answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
     with socket.socket(socket.AF_UNIX) as listener:
@@ -55,7 +55,9 @@ def _answering(path: Path, status: str, document: object) -> Iterator[None]:
                 except OSError:
                     return
                 with connection:
-                    connection.recv(65536)
+                    asked = connection.recv(65536)
+                    if heard is not None:
+                        heard.append(asked)
                     connection.sendall(answer)
 
         thread = threading.Thread(target=serve)
@@ -65,6 +67,7 @@ def _answering(path: Path, status: str, document: object) -> Iterator[None]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
+            path.unlink()
 
 
 def test_a_machine_without_a_home(tmp_path: Path) -> None:
@@ -259,12 +262,32 @@ def test_before_the_first_start_the_user_is_the_one_that_would_be_taken(tmp_path
     assert found.verdict is Verdict.good
 
 
-def test_problems_of_the_gateway(home: Home) -> None:
-    """A Mooring that is ready may still have routes that it cannot serve; where they are told is named."""
-    with locked(home), _answering(home.api_socket, "200 OK", {"ready": True, "watches": [], "problem_count": 2}):
-        found = _found(home, "gateway")
-    assert found is not None
-    assert (found.verdict, found.remedy) == (Verdict.wrong, "mooring status")
+def test_what_mooring_says_is_wrong(home: Home) -> None:
+    """Each is told, ready or not, as `mooring status` may come less far; of many the first, and where the rest is."""
+    document = {"ready": True, "watches": [], "problem_count": 7, "problems": [f"route {n}" for n in range(7)]}
+    for status in ("200 OK", "503 Service Unavailable"):
+        with locked(home), _answering(home.api_socket, status, document):
+            found = [finding for finding in examine(home) if finding.what == "problem"]
+        assert [(finding.detail, finding.remedy) for finding in found] == [
+            *((f"route {n}", "") for n in range(5)),
+            ("2 more of them", "mooring status"),
+        ]
+        assert {finding.verdict for finding in found} == {Verdict.wrong}
+
+
+def test_what_is_wrong_is_asked_for_with_the_administrators_token(home: Home) -> None:
+    """Nobody else is told; without it there is a number, and where they are told is named."""
+    told = {"ready": True, "watches": [], "problem_count": 2}
+    home.admin_token.touch(0o600)
+    for token in ("", "mrg_x"):
+        home.admin_token.write_text(token)
+        heard: list[bytes] = []
+        with locked(home), _answering(home.api_socket, "200 OK", told, heard):
+            found = _found(home, "problem")
+        assert (b"Authorization: Bearer mrg_x" in b"".join(heard)) is bool(token)
+        assert found is not None
+        assert (found.verdict, found.remedy) == (Verdict.wrong, "mooring status")
+        assert "modules: 2" in found.detail
 
 
 def test_limits_are_looked_for_where_the_server_does(home: Home) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from mooring.errors import Misconfigured
+from mooring.gateway.authority import LocalAuthority
 from mooring.server.embedded import rehearse
 from mooring.server.supervisor import Account
 from mooring.settings import Home, Installation, Listen
@@ -44,6 +45,19 @@ def test_a_certificate_that_nobody_would_take(installation: Installation, tmp_pa
     chain.write_text("nothing\n")
     with pytest.raises(Misconfigured, match=f"certificate {chain}"):
         rehearse(replace(installation, listen=listen), ME)
+
+
+def test_half_of_a_local_authority(installation: Installation, tmp_path: Path) -> None:
+    """Whoever put back its certificate without the key reads what to type, instead of a Mooring that nobody trusts."""
+    installation = replace(installation, listen=Listen(tls=True, domain="mooring.test"))
+    rehearse(installation, ME)
+    assert not installation.home.tls.exists()
+    one, other = (LocalAuthority(folder, "mooring.test") for folder in (installation.home.tls, tmp_path / "other"))
+    one.pem()
+    other.pem()
+    one.certificate.write_bytes(other.certificate.read_bytes())
+    with pytest.raises(Misconfigured, match=r"authority\.key is not the key of authority\.crt.* nothing was started"):
+        rehearse(installation, ME)
 
 
 def test_what_lies_in_the_folder_is_no_module(
