@@ -334,9 +334,10 @@ async def test_cors_is_answered_for_the_origins_of_the_route_alone(edge: Gateway
         assert running.seen == []
 
 
-async def test_a_port_of_a_workspace_is_asked_of_the_server(edge: Gateway) -> None:
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_port_of_a_workspace_is_asked_of_the_server(edge: Gateway, host: str) -> None:
     """A port is served at the address that the server names for that workspace's own listener, and nowhere else."""
-    async with backend(ok(b"the port")) as running:
+    async with backend(ok(b"the port"), host=host) as running:
 
         async def api(request: Request) -> bytes:
             if request.target == "/api/v1/gateway/listeners/abcdefghij/3000":

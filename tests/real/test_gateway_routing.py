@@ -143,6 +143,29 @@ async def test_unix_sockets_and_tls_backends_are_reached(edge: Gateway, tmp_path
         assert (await edge.get("s.test")).status == 502
 
 
+async def test_ipv6_backends_are_reached(edge: Gateway, tmp_path: Path) -> None:
+    """An address in brackets is one like any other: alone, among several, behind TLS, for a WebSocket."""
+    context, _ = server_context(tmp_path, "backend.test")
+    async with backend(host="::1") as running, backend(tls=context, host="::1") as secure, backend() as other:
+        here = Backend(address=running.address)
+        there = Backend(address=secure.address, protocol="https", tls=BackendTls(verify=False))
+        await edge.publish(
+            route("alone", running, host="one.test"),
+            route("rewritten", running, host="re.test", filters=Filters(rewrite_prefix="/x")),
+            route("several", host="two.test", backends=(here, Backend(address=other.address))),
+            route("secure", host="tls.test", backends=(there,)),
+            route("port", host="p{port}--w.test", backends=(Backend(address="[::1]:{port}"),)),
+        )
+        port = running.address.rpartition(":")[2]
+        for host in ("one.test", "re.test", "two.test", "two.test", "tls.test", f"p{port}--w.test"):
+            assert (await edge.get(host)).status == 200, host
+            assert (await edge.ask("POST", host, body=b"a body")).status == 200, host
+        upgrade = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA=="}
+        before = len(running.seen)
+        await edge.get("one.test", **upgrade | {"Sec-WebSocket-Version": "13"})
+        assert len(running.seen) == before + 1
+
+
 async def test_a_verified_tls_backend_must_have_the_name_that_the_route_expects(tmp_path: Path) -> None:
     """The certificate's authority and name are both checked, at the module proxy's path too."""
     context, authority = server_context(tmp_path, "backend.test")

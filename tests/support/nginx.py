@@ -242,7 +242,11 @@ def ok(body: bytes = b"hello", *headers: str) -> bytes:
 
 @asynccontextmanager
 async def backend(
-    answer: Answer | bytes = b"", *, unix: Path | None = None, tls: ssl.SSLContext | None = None
+    answer: Answer | bytes = b"",
+    *,
+    unix: Path | None = None,
+    tls: ssl.SSLContext | None = None,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Backend]:
     """An HTTP/1.1 server that answers each request with `answer`; without one it echoes the request as JSON."""
     found = Backend("")
@@ -263,8 +267,8 @@ async def backend(
             writer.transport.abort()
 
     if unix is None:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, limit=2**20)
-        found.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        server = await asyncio.start_server(serve, host, 0, ssl=tls, limit=2**20)
+        found.address = f"{f'[{host}]' if ':' in host else host}:{server.sockets[0].getsockname()[1]}"
     else:
         server = await asyncio.start_unix_server(serve, unix, limit=2**20)
         found.address = str(unix)

@@ -142,7 +142,7 @@ def _backend(backend: Backend) -> dict[str, Any]:
         found["weight"] = backend.weight
     if backend.protocol == "https":
         tls = backend.tls
-        name = (tls and tls.server_name) or found.get("host", "localhost")
+        name = (tls and tls.server_name) or found.get("host", "localhost").strip("[]")
         found["tls"] = {"name": name, "verify": tls.verify if tls else True}
     return found
 
@@ -165,9 +165,11 @@ def _numeric(host: str) -> str:
     if host == "localhost":
         return "127.0.0.1"
     try:
-        return str(ipaddress.ip_address(host.strip("[]")))
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return host
+    # Without its brackets nginx takes the end of an IPv6 address for a port.
+    return f"[{address}]" if isinstance(address, ipaddress.IPv6Address) else str(address)
 
 
 def _filters(filters: Filters) -> dict[str, Any]:

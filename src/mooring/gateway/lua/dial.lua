@@ -9,11 +9,7 @@ function _M.connect(backend, timeouts, host, port)
     if backend.unix then
         ok, err = socket:connect(backend.unix)
     else
-        host = host or backend.host
-        if string.find(host, ":", 1, true) then
-            host = "[" .. host .. "]"
-        end
-        ok, err = socket:connect(host, port or backend.port)
+        ok, err = socket:connect(host or backend.host, port or backend.port)
     end
     if ok and backend.tls then
         ok, err = socket:sslhandshake(false, backend.tls.name, backend.tls.verify)

@@ -33,7 +33,7 @@ local function ask(path)
     return string.match(head, "^HTTP/1%.1 200 ") and cjson.decode(body or "") or nil
 end
 
--- Host (an IP address) and port of the workspace's listener; nil when it has none there.
+-- Host (an IP address, of version 6 in brackets) and port of the workspace's listener; nil when it has none there.
 function _M.lookup(workspace, port)
     local key = workspace .. " " .. (port or "")
     local found = known:get(key)
@@ -45,7 +45,7 @@ function _M.lookup(workspace, port)
     if not found then
         return nil
     end
-    local host, number = string.match(found, "^%[?([^%]]-)%]?:(%d+)$")
+    local host, number = string.match(found, "^(.+):(%d+)$")
     return host, tonumber(number)
 end
 
