@@ -94,7 +94,7 @@ async def test_nothing_is_added_for_a_user_that_does_not_exist(store: AccountSto
     for work in (
         store.add_token(replace(TOKEN, user="eve"), most=9),
         store.add_ticket(replace(TICKET, user="eve"), now=0.0, most=9),
-        store.add_session(replace(SESSION, user="eve")),
+        store.add_session(replace(SESSION, user="eve"), most=9),
     ):
         with pytest.raises(NotFound):
             await work
@@ -122,10 +122,10 @@ async def test_a_ticket_is_taken_once(store: AccountStore) -> None:
 
 async def test_a_session_ends_with_what_it_came_from(store: AccountStore) -> None:
     """Revoking a session revokes its children and theirs, and nobody else's."""
-    await store.add_session(SESSION)
-    await store.add_session(replace(SESSION, id="s2", parent="s1", audience="one--ada.localhost"))
-    await store.add_session(replace(SESSION, id="s3", parent="s2"))
-    await store.add_session(replace(SESSION, id="s4"))
+    await store.add_session(SESSION, most=9)
+    await store.add_session(replace(SESSION, id="s2", parent="s1", audience="one--ada.localhost"), most=9)
+    await store.add_session(replace(SESSION, id="s3", parent="s2"), most=9)
+    await store.add_session(replace(SESSION, id="s4"), most=9)
     await store.revoke_session("s1", now=150.0)
     assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "s2", "s3"}
     assert (await store.session("s3")).revoked_at == 150.0
@@ -139,30 +139,30 @@ async def test_a_session_ends_with_what_it_came_from(store: AccountStore) -> Non
 async def test_what_came_from_a_token_ends_with_it(store: AccountStore) -> None:
     """A browser that a token signed in is signed out when the token is removed."""
     await store.add_token(TOKEN, most=9)
-    await store.add_session(replace(SESSION, parent="t1"))
-    await store.add_session(replace(SESSION, id="s2", parent="s1"))
+    await store.add_session(replace(SESSION, parent="t1"), most=9)
+    await store.add_session(replace(SESSION, id="s2", parent="s1"), most=9)
     await store.remove_token("ada", "t1", now=150.0)
     assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "s2"}
 
 
 async def test_nothing_comes_from_what_has_ended(store: AccountStore) -> None:
     """A session whose parent is unknown or revoked is not made."""
-    await store.add_session(SESSION)
+    await store.add_session(SESSION, most=9)
     await store.revoke_session("s1", now=150.0)
     for parent in ("s1", "unknown"):
         with pytest.raises(NotFound):
-            await store.add_session(replace(SESSION, id="s2", parent=parent))
+            await store.add_session(replace(SESSION, id="s2", parent=parent), most=9)
 
 
 async def test_a_child_made_while_its_parent_is_revoked_is_refused_or_revoked(store: AccountStore) -> None:
     """Whichever comes first, no session outlives the revocation of what it came from."""
     for number in range(10):
         parent, child = f"p{number}", f"c{number}"
-        await store.add_session(replace(SESSION, id=parent))
+        await store.add_session(replace(SESSION, id=parent), most=99)
         await outcomes(
-            store.add_session(replace(SESSION, id=child, parent=parent)),
+            store.add_session(replace(SESSION, id=child, parent=parent), most=99),
             store.revoke_session(parent, now=150.0),
-            store.add_session(replace(SESSION, id=child + "x", parent=parent)),
+            store.add_session(replace(SESSION, id=child + "x", parent=parent), most=99),
         )
         for made in (child, child + "x"):
             with contextlib.suppress(NotFound):
@@ -173,8 +173,8 @@ async def test_a_removed_user_leaves_only_revocations(store: AccountStore) -> No
     """Removing a user takes its tokens and tickets, ends its sessions, and leaves other people's alone."""
     await store.add_token(TOKEN, most=9)
     await store.add_ticket(TICKET, now=0.0, most=9)
-    await store.add_session(SESSION)
-    await store.add_session(replace(SESSION, id="s2", user="bob"))
+    await store.add_session(SESSION, most=9)
+    await store.add_session(replace(SESSION, id="s2", user="bob"), most=9)
     await store.remove_user("ada", now=150.0)
     assert {session.id for session in await store.revoked(now=151.0)} == {"s1"}
     assert await store.tokens(None) == ()
@@ -192,7 +192,7 @@ async def test_a_session_made_while_its_user_is_removed_is_refused_or_revoked(st
         name, session = f"u{number}", f"s{number}"
         await store.add_user(User(name, Role.member, 1.0))
         await outcomes(
-            store.add_session(replace(SESSION, id=session, user=name)),
+            store.add_session(replace(SESSION, id=session, user=name), most=9),
             store.remove_user(name, now=150.0),
             store.add_token(replace(TOKEN, id=f"t{number}", user=name, sha256=f"{number:064d}"), most=9),
         )
@@ -204,9 +204,9 @@ async def test_a_session_made_while_its_user_is_removed_is_refused_or_revoked(st
 
 async def test_every_session_of_a_user_ends_at_once(store: AccountStore) -> None:
     """Signing out everywhere is one call."""
-    await store.add_session(SESSION)
-    await store.add_session(replace(SESSION, id="s2"))
-    await store.add_session(replace(SESSION, id="s3", user="bob"))
+    await store.add_session(SESSION, most=9)
+    await store.add_session(replace(SESSION, id="s2"), most=9)
+    await store.add_session(replace(SESSION, id="s3", user="bob"), most=9)
     await store.revoke_sessions("ada", now=150.0)
     assert {session.id for session in await store.revoked(now=151.0)} == {"s1", "s2"}
 
@@ -216,7 +216,7 @@ async def test_what_has_expired_is_forgotten(store: AccountStore) -> None:
     await store.add_token(replace(TOKEN, expires_at=200.0), most=9)
     await store.add_token(replace(TOKEN, id="t2", sha256="f" * 64), most=9)
     await store.add_ticket(TICKET, now=0.0, most=9)
-    await store.add_session(SESSION)
+    await store.add_session(SESSION, most=9)
     await store.revoke_session("s1", now=150.0)
     await store.prune(now=999.0)
     assert [token.id for token in await store.tokens(None)] == ["t2"]
@@ -245,7 +245,7 @@ async def test_tokens_of_a_user_are_limited(store: AccountStore) -> None:
 
 
 async def test_many_at_once_do_not_pass_a_limit(store: AccountStore) -> None:
-    """Of thirty tokens and thirty links that are asked for at the same moment as many are made as are allowed."""
+    """Of thirty tokens, links and sessions that are asked for at the same moment as many are made as are allowed."""
     hashes = [f"{number:064d}" for number in range(30)]
     tokens = (replace(TOKEN, id=f"t{sha256[-2:]}", sha256=sha256) for sha256 in hashes)
     found = await outcomes(*(store.add_token(token, most=7) for token in tokens))
@@ -254,6 +254,21 @@ async def test_many_at_once_do_not_pass_a_limit(store: AccountStore) -> None:
     tickets = (replace(TICKET, sha256=sha256) for sha256 in hashes)
     found = await outcomes(*(store.add_ticket(ticket, now=0.0, most=7) for ticket in tickets))
     assert sum(isinstance(item, LimitExceeded) for item in found) == 23
+    sessions = (replace(SESSION, id=sha256[-9:]) for sha256 in hashes)
+    found = await outcomes(*(store.add_session(session, most=7) for session in sessions))
+    assert sum(isinstance(item, LimitExceeded) for item in found) == 23
+
+
+async def test_sessions_of_a_user_are_limited(store: AccountStore) -> None:
+    """One more than allowed is refused to that user alone until one has expired; to end one makes no room."""
+    await store.add_session(SESSION, most=2)
+    await store.add_session(replace(SESSION, id="s2", expires_at=200.0), most=2)
+    await store.revoke_session("s1", now=150.0)
+    third = replace(SESSION, id="s3", created_at=199.0)
+    with pytest.raises(LimitExceeded, match="ada has signed in 2 times"):
+        await store.add_session(third, most=2)
+    await store.add_session(replace(third, user="bob"), most=2)
+    await store.add_session(replace(third, id="s4", created_at=200.0), most=2)
 
 
 async def test_unused_tickets_of_a_user_are_limited(store: AccountStore) -> None:

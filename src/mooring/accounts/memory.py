@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from mooring.accounts.ports import Session, Ticket, Token, User, too_many_tickets, too_many_tokens
+from mooring.accounts.ports import Session, Ticket, Token, User, too_many_sessions, too_many_tickets, too_many_tokens
 from mooring.errors import Conflict, NotFound
 from mooring.model.grants import SigningKey
 
@@ -75,8 +75,11 @@ class MemoryAccounts:
             raise NotFound("there is no such ticket")
         return ticket
 
-    async def add_session(self, session: Session) -> None:
+    async def add_session(self, session: Session, *, most: int) -> None:
         await self.user(session.user)
+        others = [other for other in self._sessions.values() if other.user == session.user]
+        if sum(other.expires_at > session.created_at for other in others) >= most:
+            raise too_many_sessions(session.user, most)
         if session.parent and session.parent not in self._tokens:
             parent = self._sessions.get(session.parent)
             if parent is None or parent.revoked_at:

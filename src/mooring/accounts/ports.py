@@ -82,6 +82,11 @@ def too_many_tokens(user: str, most: int) -> LimitExceeded:
     return LimitExceeded(f"{user} has {most} tokens: revoke one first")
 
 
+def too_many_sessions(user: str, most: int) -> LimitExceeded:
+    """The error of one session too many."""
+    return LimitExceeded(f"{user} has signed in {most} times: wait an hour, or use a token for what a program does")
+
+
 class Users(Protocol):
     """The people."""
 
@@ -136,8 +141,14 @@ class Sessions(Protocol):
     async def take_ticket(self, sha256: str) -> Ticket:
         """Remove it and return it: of any number of takers at once one gets it. Raises `NotFound`."""
 
-    async def add_session(self, session: Session) -> None:
-        """Insert it. Raises `NotFound` when its user does not exist or its parent is gone or revoked."""
+    async def add_session(self, session: Session, *, most: int) -> None:
+        """Insert it.
+
+        Raises:
+            NotFound: its user does not exist, or its parent is gone or revoked.
+            LimitExceeded: the user has `most` others that have not expired by the time at which it was made, revoked
+                ones included, also when many are made at once.
+        """
 
     async def session(self, session_id: str) -> Session:
         """The session. Raises `NotFound`."""

@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
@@ -17,7 +18,7 @@ from mooring.accounts.keyring import SESSION_S, Keyring
 from mooring.accounts.ports import AccountStore, KeyStore, OwnedWorkspaces, Role, Session, Ticket, Token, User
 from mooring.accounts.standing import RETRY_S, Standing
 from mooring.control.clock import Clock
-from mooring.errors import Conflict, InvalidInput, NotFound, Unauthenticated, Unavailable
+from mooring.errors import Conflict, InvalidInput, LimitExceeded, NotFound, Unauthenticated, Unavailable
 from mooring.model.grants import PROBE_SUBJECT, Claims, Grants, TokenGrant, sign, verify
 from mooring.model.names import check_owner
 
@@ -28,6 +29,10 @@ TICKET_S = 60.0
 MOST_TOKENS = 100
 MOST_TICKETS = 200
 """Unused ones of a user: a script may open many workspaces, a page that asks without end fills no disk."""
+MANY_SESSIONS, MOST_SESSIONS = 500, 1000
+"""Of a user, until they expire. The gateways keep each one that was ended for as long, and have room for 30,000."""
+SHORT_SESSION_S = 3600
+"""What one beyond `MANY_SESSIONS` lasts: whoever fills all of it, or is made to by a page, is let in again soon."""
 MACHINE_LABEL = "this machine"
 STORE_ANSWERS_WITHIN_S = 2.0
 HOUSEKEEPING_S = 3600.0
@@ -213,12 +218,12 @@ class Accounts:
 
         Raises:
             Unauthenticated: for one that is unknown, spent, expired or for another host; the text does not say which.
+            LimitExceeded: for the 1,001st session at a time.
         """
         now = self._clock.now()
         try:
             ticket = await self._store.take_ticket(digest(secret))
-            session = _session_of(ticket, host, now)
-            await self._store.add_session(session)
+            session = await self._begin_session(_session_of(ticket, host, now))
         except NotFound as error:
             raise Unauthenticated(
                 "the link has been used or has expired: mooring console or mooring workspace open makes a new one"
@@ -226,6 +231,14 @@ class Accounts:
         claims = Claims(session.id, session.user, host, int(session.expires_at))
         cookie = sign(claims, self._keyring.signing(now=now))
         return Redeemed(cookie, max(1, int(session.expires_at - now)), ticket.next)
+
+    async def _begin_session(self, session: Session) -> Session:
+        try:
+            await self._store.add_session(session, most=MANY_SESSIONS)
+        except LimitExceeded:
+            session = replace(session, expires_at=min(session.expires_at, int(session.created_at) + SHORT_SESSION_S))
+            await self._store.add_session(session, most=MOST_SESSIONS)
+        return session
 
     async def authenticate_cookie(self, cookie: str, *, audience: str) -> Caller:
         """Whose session it is at this host. Raises `Unauthenticated`."""

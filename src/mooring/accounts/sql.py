@@ -11,7 +11,16 @@ from sqlalchemy import ColumnElement, Row, Update, and_, delete, func, insert, o
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from mooring.accounts.ports import Role, Session, Ticket, Token, User, too_many_tickets, too_many_tokens
+from mooring.accounts.ports import (
+    Role,
+    Session,
+    Ticket,
+    Token,
+    User,
+    too_many_sessions,
+    too_many_tickets,
+    too_many_tokens,
+)
 from mooring.accounts.tables import sessions, tickets, tokens, users
 from mooring.errors import Conflict, NotFound
 from mooring.store.changes import note
@@ -65,7 +74,6 @@ class SqlAccounts:
             "expires_at": token.expires_at,
         }
         async with self._told() as connection:
-            # Not shared: of two that are made at once each would count without the other.
             await _lock_user(connection, token.user)
             mine = tokens.c.owner == token.user
             await connection.execute(delete(tokens).where(mine, _expired(token.created_at)))
@@ -120,7 +128,7 @@ class SqlAccounts:
             raise NotFound("there is no such ticket")
         return Ticket(row.sha256, row.owner, row.host, row.next, row.parent, row.expires_at, row.session_until)
 
-    async def add_session(self, session: Session) -> None:
+    async def add_session(self, session: Session, *, most: int) -> None:
         values = {
             "id": session.id,
             "owner": session.user,
@@ -131,7 +139,10 @@ class SqlAccounts:
             "revoked_at": session.revoked_at,
         }
         async with self._database.write() as connection:
-            await _lock_user(connection, session.user, shared=True)
+            await _lock_user(connection, session.user)
+            unexpired = (sessions.c.owner == session.user) & (sessions.c.expires_at > session.created_at)
+            if (await connection.execute(select(func.count()).where(unexpired))).scalar_one() >= most:
+                raise too_many_sessions(session.user, most)
             if session.parent:
                 await _lock_parent(connection, session.parent)
             await connection.execute(insert(sessions).values(**values))
@@ -181,8 +192,9 @@ def _revoke() -> Update:
     return update(sessions).where(sessions.c.revoked_at == 0)
 
 
-async def _lock_user(connection: AsyncConnection, name: str, *, shared: bool = False) -> None:
-    locked = select(users.c.name).where(users.c.name == name).with_for_update(read=shared)
+async def _lock_user(connection: AsyncConnection, name: str) -> None:
+    # Not shared: of two things of a user that are made at once each would be counted without the other.
+    locked = select(users.c.name).where(users.c.name == name).with_for_update()
     if (await connection.execute(locked)).first() is None:
         raise NotFound(f"there is no user {name}")
 

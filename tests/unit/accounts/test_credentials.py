@@ -14,7 +14,7 @@ from mooring.accounts.disk import KeyFile, gateway_token, read_secret, write_sec
 from mooring.accounts.keyring import AHEAD_S, SESSION_S, SIGNS_S, Keyring
 from mooring.accounts.memory import MemoryAccounts, MemoryKeys
 from mooring.accounts.ports import Role, Session, Token
-from mooring.accounts.service import Accounts
+from mooring.accounts.service import SHORT_SESSION_S, Accounts
 from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, LimitExceeded, Misconfigured, Unavailable
 from mooring.model.grants import Grants, SigningKey
@@ -279,6 +279,31 @@ async def test_a_person_has_a_limited_number_of_tokens() -> None:
     first = await it.ensure_admin("ada", None)
     assert await it.ensure_admin("ada", "mrg_" + "x" * 43) != first
     assert len(await it.tokens("ada")) == 101
+
+
+async def test_who_signs_in_without_end_takes_little_of_the_gateways_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ended sessions are told to them for as long as a cookie could last: many are short, and more are refused."""
+    monkeypatch.setattr("mooring.accounts.service.MANY_SESSIONS", 3)
+    monkeypatch.setattr("mooring.accounts.service.MOST_SESSIONS", 5)
+    clock = Hands()
+    it = accounts(clock=clock)
+    await it.create_user("ada", Role.admin)
+    await it.create_user("bob")
+
+    async def lasts_long(user: str) -> bool:
+        ticket, _ = await it.issue_ticket(user, host="localhost", path="/")
+        redeemed = await it.redeem(ticket, host="localhost")
+        await it.sign_out(redeemed.cookie.split(".")[2])
+        return redeemed.lasts_s > SHORT_SESSION_S
+
+    assert [await lasts_long("bob") for _ in range(5)] == [True] * 3 + [False] * 2
+    with pytest.raises(LimitExceeded, match="bob has signed in 5 times: wait an hour"):
+        await lasts_long("bob")
+    assert len((await it.grants()).revoked) == 5
+    assert await lasts_long("ada")
+    clock.ahead += SHORT_SESSION_S
+    assert not await lasts_long("bob")
+    assert len((await it.grants()).revoked) == 5
 
 
 async def test_a_session_does_not_outlive_the_token_that_asked_for_it() -> None:
