@@ -1,5 +1,6 @@
 """Workspaces, events and template history in the database."""
 
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,6 +20,7 @@ from mooring.workspaces.ports import KEPT_EVENTS, Event, Page
 from mooring.workspaces.tables import events, templates, workspaces
 
 _EVENTS_LOCK = 7_246_120_932
+_KNOWN_AS_GONE = 1000
 
 
 class SqlStore:
@@ -89,7 +91,8 @@ class SqlEventLog:
         self._clock = clock
         # By workspace, None for all of them: who follows another workspace need not look.
         self._followed: dict[str | None, Followed] = {}
-        self._gone: set[str] = set()
+        # The newest alone: who begins to follow one of them has seen it a moment ago.
+        self._gone: deque[str] = deque(maxlen=_KNOWN_AS_GONE)
 
     async def append(
         self, workspace_id: str, kind: str, text: str, data: Mapping[str, Any] | None = None, *, at: float | None = None
@@ -146,7 +149,7 @@ class SqlEventLog:
 
     def forget(self, workspace_id: str) -> None:
         """End what follows a workspace that was removed, now and later."""
-        self._gone.add(workspace_id)
+        self._gone.append(workspace_id)
         if (followed := self._followed.get(workspace_id)) is not None:
             followed.end()
 
