@@ -6,6 +6,7 @@ import logging
 import logging.handlers
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,18 @@ _END_BYTES = 64 * 1024
 _LONGEST = 300
 
 
+class _JsonLine(logging.Formatter):
+    """Our own records are JSON already; a library's becomes it, whatever its text and its traceback hold."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.name.startswith("mooring."):
+            return text
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
+        level = record.levelname.lower()
+        return json.dumps({"logger": record.name, "event": text, "level": level, "timestamp": moment})
+
+
 def to_file(path: Path) -> None:
     """Send this process's log to `path`, which grows to 16 MiB and is kept three times.
 
@@ -27,11 +40,12 @@ def to_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     logging.raiseExceptions = False
     handler = logging.handlers.RotatingFileHandler(path, maxBytes=_MAX_BYTES, backupCount=_KEPT_FILES, delay=True)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_JsonLine())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO)
-    for noisy in ("httpx2", "httpcore2", "watchfiles", "alembic", "aiosqlite"):
+    # uvicorn would write the address of every WebSocket, in which the arguments of `mooring exec` are.
+    for noisy in ("httpx2", "httpcore2", "watchfiles", "alembic", "aiosqlite", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
         processors=[

@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import structlog
@@ -100,3 +102,25 @@ def test_both_ways_of_a_logger_write_the_same() -> None:
     assert {**short, "level": "", "timestamp": ""} == {**long, "level": "", "timestamp": ""}
     os.close(reader)
     os.close(writer)
+
+
+def test_a_library_writes_no_other_lines(tmp_path: Path) -> None:
+    """All of a role's log is JSON, a library's warning with its traceback too; no line has what somebody ran."""
+    file = tmp_path / "log" / "server.log"
+    code = f"""
+import logging, pathlib
+from mooring.server import logs
+logs.to_file(pathlib.Path({str(file)!r}))
+exec("import structlog; structlog.get_logger().info('ours', key=1)", {{"__name__": "mooring.somewhere"}})
+logging.getLogger("uvicorn.error").info('%s - "WebSocket %s" [accepted]', "127.0.0.1:0", "/exec?command=secret")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("uvicorn.error").exception("Exception in %s", "it")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    ours, theirs = (json.loads(line) for line in file.read_text().splitlines())
+    assert (ours["event"], ours["key"], ours["level"]) == ("ours", 1, "info")
+    assert (theirs["logger"], theirs["level"]) == ("uvicorn.error", "error")
+    assert theirs["event"].startswith("Exception in it\nTraceback")
+    assert set(ours) - {"key"} == set(theirs) - {"logger"}
