@@ -47,6 +47,7 @@ from mooring.workspaces.docker.late import LateDocker
 from mooring.workspaces.docker.modules import ADDRESS
 from mooring.workspaces.idle import IdleLoop, IdleParts
 from mooring.workspaces.outbox import Outbox
+from mooring.workspaces.pages import every
 from mooring.workspaces.ports import Engine
 from mooring.workspaces.processes.cgroups import Cgroups, find
 from mooring.workspaces.processes.runtime import ProcessRuntime
@@ -275,7 +276,7 @@ class _Owned:
         self._store = store
 
     async def count(self, owner: str) -> int:
-        return len((await self._store.page(owner=owner, after=None, limit=500)).items)
+        return len([workspace async for workspace in every(self._store, owner)])
 
 
 def _services(plane: Plane) -> Services:

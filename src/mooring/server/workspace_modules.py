@@ -10,7 +10,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from mooring.model.template import Template
 from mooring.model.workspace import Desired, Workspace
 from mooring.server.files import modules_key
 from mooring.settings import Home
+from mooring.workspaces.pages import every
 from mooring.workspaces.ports import WorkspaceStore
 
 log = structlog.get_logger(__name__)
@@ -33,7 +34,6 @@ log = structlog.get_logger(__name__)
 _LOOK_S = 2.0
 _AT_LEAST_S = 60.0
 """Another server on the same database may have made workspaces of which this one hears nothing."""
-_PAGE = 500
 
 
 class WorkspaceModules:
@@ -115,9 +115,10 @@ class WorkspaceModules:
         subjects: dict[str, Subject] = {}
         if self._wanted.enabled:
             key = await asyncio.to_thread(modules_key, self._home)
-            async for workspace in self._running():
-                name = f"{WORKSPACE}{workspace.owner}/{workspace.name}"
-                subjects[_token(key, workspace)] = Subject(name, self._wanted.allowed(workspace.owner))
+            async for workspace in every(self._store):
+                if workspace.desired is Desired.running:
+                    name = f"{WORKSPACE}{workspace.owner}/{workspace.name}"
+                    subjects[_token(key, workspace)] = Subject(name, self._wanted.allowed(workspace.owner))
         file, before = self._home.modules_tokens, self._written
         if before is None or (before.subjects, before.stamp) != (subjects, stamp(file)):
             self._written = None
@@ -138,17 +139,6 @@ class WorkspaceModules:
 
     def _token(self, workspace: Workspace) -> str:
         return _token(modules_key(self._home), workspace)
-
-    async def _running(self) -> AsyncIterator[Workspace]:
-        after = None
-        while True:
-            page = await self._store.page(owner=None, after=after, limit=_PAGE)
-            for workspace in page.items:
-                if workspace.desired is Desired.running:
-                    yield workspace
-            if page.cursor is None:
-                return
-            after = page.cursor
 
 
 @dataclass(frozen=True, slots=True)

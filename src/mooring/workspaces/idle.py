@@ -14,6 +14,7 @@ from mooring.control.clock import Clock
 from mooring.errors import MooringError, NotFound, StaleRevision, Unavailable
 from mooring.model.activity import Activity, stops_at
 from mooring.model.workspace import Desired, IdleRule, Phase, Workspace
+from mooring.workspaces.pages import every
 from mooring.workspaces.ports import Engine, InputActivity, Usage, WorkspaceStore
 from mooring.workspaces.templates import Catalogue
 
@@ -30,7 +31,6 @@ JUMP_S = 5.0
 """Seconds by which the clocks must part to be a sleep or a clock that was set: NTP slews both of them."""
 KEEP_EVERY_S = 300.0
 _SOONEST_S = 1.0
-_PAGE = 500
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class IdleLoop:
             Unavailable: the database does not answer.
         """
         self._doubt_after_a_jump()
-        running = [workspace for workspace in await self._all() if _runs(workspace)]
+        running = [workspace async for workspace in every(self._parts.store) if _runs(workspace)]
         known = {workspace.id for workspace in running}
         self._work = {workspace_id: work for workspace_id, work in self._work.items() if workspace_id in known}
         heard_for_s = self._heard_for_s()
@@ -178,16 +178,6 @@ class IdleLoop:
         if seen - self._past(workspace.active_at or 0.0) < min(KEEP_EVERY_S, workspace.spec.idle.after_s / 4):
             return workspace
         return await self._parts.store.update(replace(workspace, active_at=seen), expected=workspace.revision)
-
-    async def _all(self) -> list[Workspace]:
-        found: list[Workspace] = []
-        after = None
-        while True:
-            page = await self._parts.store.page(owner=None, after=after, limit=_PAGE)
-            found += page.items
-            if page.cursor is None:
-                return found
-            after = page.cursor
 
 
 def _runs(workspace: Workspace) -> bool:

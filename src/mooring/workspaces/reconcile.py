@@ -15,6 +15,7 @@ from mooring.control.reconcile import Reconciler
 from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, StaleRevision, Unavailable
 from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.pages import every
 from mooring.workspaces.ports import Engine, Observation
 from mooring.workspaces.starts import PATIENCE_S, Start, same_start
 from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn, printable
@@ -35,7 +36,6 @@ FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 # Whoever stops Mooring waits for it: an engine that is gone for good may have such a workspace, or may not.
 _UNSEEN_WITHIN_S = 10.0
-_PAGE = 500
 
 
 class WorkspaceReconciler:
@@ -369,7 +369,7 @@ class WorkspaceReconciler:
         attempt = 0
         while True:
             try:
-                ids = await self._all_ids()
+                ids = [workspace.id async for workspace in every(self._parts.store)]
             except Unavailable as error:
                 log.warning("workspaces cannot be listed", error=error.detail)
                 await self._clock.sleep(RETRY.delay(attempt))
@@ -383,16 +383,6 @@ class WorkspaceReconciler:
         # One workspace whose runtime does not answer must not keep the others' changes from the gateways.
         await self._clock.sleep(FIRST_LOOK_WITHIN_S)
         self._parts.section.open()
-
-    async def _all_ids(self) -> list[str]:
-        ids: list[str] = []
-        after = None
-        while True:
-            page = await self._parts.store.page(owner=None, after=after, limit=_PAGE)
-            ids += [workspace.id for workspace in page.items]
-            if page.cursor is None:
-                return ids
-            after = page.cursor
 
     def _alive(self) -> list[str]:
         return [i for i, seen in self._seen.items() if seen.phase is Phase.starting]

@@ -14,6 +14,7 @@ from mooring.model.names import check_name, check_owner, new_id
 from mooring.model.template import Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.workspaces.outbox import Outbox
+from mooring.workspaces.pages import every
 from mooring.workspaces.ports import Engine, Event, EventLog, ExecSession, Page, WorkspaceStore
 from mooring.workspaces.requests import Caller, Change, IdleStatus, NewWorkspace, begun
 from mooring.workspaces.templates import Catalogue
@@ -213,7 +214,7 @@ class WorkspaceService:
         for _ in range(_LOOKS):
             batch = await self._events.after(None, after, limit=MAX_PAGE)
             # After the events: one of a workspace that was just made must not be taken for another's.
-            owned = None if caller.is_admin else {workspace.id async for workspace in self._all(caller.subject)}
+            owned = None if caller.is_admin else {own.id async for own in every(self._store, caller.subject)}
             for event in batch:
                 after = event.id
                 if owned is None or event.workspace in owned:
@@ -277,7 +278,7 @@ class WorkspaceService:
 
     async def count(self, owner: str) -> int:
         """How many workspaces of the owner still exist."""
-        return len([workspace async for workspace in self._all(owner)])
+        return len([workspace async for workspace in every(self._store, owner)])
 
     async def newest_version(self, template: str) -> int | None:
         """The newest version of a template, None when it has gone."""
@@ -313,7 +314,7 @@ class WorkspaceService:
     async def _refuse_second_person(self, owner: str, template: Template) -> None:
         if template.runtime != "process":
             return
-        async for other in self._all(None):
+        async for other in every(self._store):
             if other.owner == owner:
                 continue
             if await self._may_be_process(other):
@@ -330,16 +331,6 @@ class WorkspaceService:
             # Its template may come back, and then two people would share a user of the machine.
             return True
         return template.runtime == "process"
-
-    async def _all(self, owner: str | None) -> AsyncIterator[Workspace]:
-        after = None
-        while True:
-            page = await self._store.page(owner=owner, after=after, limit=MAX_PAGE)
-            for workspace in page.items:
-                yield workspace
-            if page.cursor is None:
-                return
-            after = page.cursor
 
     def _made(self, owner: str, new: NewWorkspace, template: Template) -> Workspace:
         given = new.limits.model_dump(exclude_unset=True) if new.limits else {}
