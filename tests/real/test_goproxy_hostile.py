@@ -62,6 +62,22 @@ def test_nothing_in_the_settings_of_git_runs(tmp_path: Path, git: GitServer, ups
     assert not canary.exists()
 
 
+@pytest.mark.parametrize("address", ["https://127.0.0.1:{port}/", "ssh://127.0.0.1:9/"])
+def test_nothing_is_run_to_get_in(tmp_path: Path, git: GitServer, upstream: Upstream, address: str) -> None:
+    """Who has no password asks no helper that a git configuration names, and reaches ssh by no program of its."""
+    canary = tmp_path / "canary"
+    rules = (
+        f'[url "{address.format(port=git.port)}team/"]\n\tinsteadOf = https://{HOST}/team/\n'
+        f"[credential]\n\thelper = !touch {canary};\n"
+        f"[core]\n\tsshCommand = touch {canary};\n\taskPass = touch {canary}\n"
+    )
+    found = config(tmp_path, git, upstream, rules)
+    with running(replace(found, credentials=replace(found.credentials, netrc=None))) as proxy:
+        answer = GoUser(tmp_path / "ann", proxy.url).download(git.module("lib") + "@v1.0.0", check=False)
+    assert "Error" in answer
+    assert not canary.exists()
+
+
 @pytest.mark.parametrize(
     "scheme", ["ext::sh -c touch% {canary}% ", "file://{folder}/", "{folder}/", "git://127.0.0.1/"]
 )
@@ -70,11 +86,12 @@ def test_a_rewritten_address_reaches_no_other_protocol(
 ) -> None:
     """`insteadOf` leads to https and ssh only: never to a command, to a file of this machine or to clear text."""
     canary = tmp_path / "canary"
-    address = scheme.format(canary=canary, folder=git.folder / "served")
-    rules = f'[url "{address}"]\n\tinsteadOf = https://{HOST}/team/\n'
+    address = scheme.format(canary=canary, folder=git.folder / "served/team")
+    rules = f'[url "{address}"]\n\tinsteadOf = https://{HOST}/team/\n[protocol]\n\tallow = always\n'
+    rules += "".join(f'[protocol "{name}"]\n\tallow = always\n' for name in ("ext", "file", "git"))
     with running(config(tmp_path, git, upstream, rules)) as proxy:
         found = GoUser(tmp_path / "ann", proxy.url).download(git.module("lib") + "@v1.0.0", check=False)
-    assert "Error" in found
+    assert "not allowed" in found["Error"]
     assert not canary.exists()
     assert not list((tmp_path / "store/cache").rglob("*.zip"))
 

@@ -150,6 +150,8 @@ class GoCommand:
             "GOWORK": "off",
             "GOVCS": "*:git",
             "GIT_CONFIG_NOSYSTEM": "1",
+            # Unlike `protocol.allow` among the settings it holds against a file that allows one protocol by its name.
+            "GIT_ALLOW_PROTOCOL": "https:ssh",
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_ASKPASS": "/bin/false",
             "SSH_ASKPASS": "/bin/false",
@@ -299,9 +301,6 @@ def _git_settings() -> Mapping[str, str]:
         "core.fsmonitor": "false",
         "core.askPass": "",
         "credential.helper": "",
-        "protocol.allow": "never",
-        "protocol.https.allow": "always",
-        "protocol.ssh.allow": "always",
         "submodule.recurse": "false",
         "fetch.recurseSubmodules": "false",
         "gc.auto": "0",
