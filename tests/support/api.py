@@ -26,6 +26,7 @@ from mooring.routes.ports import SectionChange
 from mooring.routes.published import MemorySections, Publisher
 from mooring.routes.reports import Reports
 from mooring.settings import Listen
+from mooring.workspaces.pages import Owned
 from mooring.workspaces.ports import Engine
 from support.administration import Modules, modules
 from support.serving import serving
@@ -101,7 +102,7 @@ async def api(
     with tempfile.TemporaryDirectory(prefix="mrg-") as folder:
         proxy = modules(Path(folder))
         async with stage(runtime=runtime, templates=StageTemplates(LIGHT, team)) as it:
-            accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, it.service)
+            accounts = Accounts(MemoryAccounts(), MemoryKeys(), clock, Owned(it.store))
             hosts = Hosts(domain)
             services = Services(
                 accounts=accounts,

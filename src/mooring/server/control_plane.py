@@ -47,7 +47,7 @@ from mooring.workspaces.docker.late import LateDocker
 from mooring.workspaces.docker.modules import ADDRESS
 from mooring.workspaces.idle import IdleLoop, IdleParts
 from mooring.workspaces.outbox import Outbox
-from mooring.workspaces.pages import every
+from mooring.workspaces.pages import Owned
 from mooring.workspaces.ports import Engine
 from mooring.workspaces.processes.cgroups import Cgroups, find
 from mooring.workspaces.processes.runtime import ProcessRuntime
@@ -212,7 +212,7 @@ def _composed(
     store = SqlStore(database, events)
     outbox = Outbox(events, clock)
     templates = Catalogue(installation.home.templates, SqlTemplates(database))
-    accounts = Accounts(SqlAccounts(database), KeyFile(installation.home.keys), clock, _Owned(store))
+    accounts = Accounts(SqlAccounts(database), KeyFile(installation.home.keys), clock, Owned(store))
     probe = GatewayProbe(installation.listen, accounts.probe_token)
     section = Section(table)
     reconciler = WorkspaceReconciler(
@@ -267,16 +267,6 @@ class _Later:
 def _stop_idle(service: WorkspaceService) -> Callable[[Workspace, str], Awaitable[object]]:
     system = Caller("mooring", is_admin=True)
     return lambda workspace, why: service.stop(system, workspace.id, expected=workspace.revision, why=why)
-
-
-class _Owned:
-    """What accounts ask of workspaces."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-
-    async def count(self, owner: str) -> int:
-        return len([workspace async for workspace in every(self._store, owner)])
 
 
 def _services(plane: Plane) -> Services:

@@ -18,3 +18,14 @@ async def every(store: WorkspaceStore, owner: str | None = None) -> AsyncIterato
         if page.cursor is None:
             return
         after = page.cursor
+
+
+class Owned:
+    """What accounts ask of workspaces."""
+
+    def __init__(self, store: WorkspaceStore) -> None:
+        self._store = store
+
+    async def count(self, owner: str) -> int:
+        """How many workspaces of the owner still exist. Raises `Unavailable`."""
+        return len([workspace async for workspace in every(self._store, owner)])

@@ -276,10 +276,6 @@ class WorkspaceService:
             return None
         return await (await self._engine_of(workspace)).owns_port(workspace_id, port)
 
-    async def count(self, owner: str) -> int:
-        """How many workspaces of the owner still exist."""
-        return len([workspace async for workspace in every(self._store, owner)])
-
     async def newest_version(self, template: str) -> int | None:
         """The newest version of a template, None when it has gone."""
         try:

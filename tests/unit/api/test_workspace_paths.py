@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from mooring.model.workspace import Phase
-from mooring.workspaces.service import WorkspaceService
+from mooring.workspaces.pages import Owned
 from support.api import Api, ticket_of
 
 
@@ -246,18 +246,18 @@ async def test_the_history_of_all_is_a_page_too(it: Api) -> None:
 class SlowCount:
     """Counts workspaces as a busy database does: what it says may be past when it is heard."""
 
-    def __init__(self, workspaces: WorkspaceService) -> None:
-        self._workspaces = workspaces
+    def __init__(self, owned: Owned) -> None:
+        self._owned = owned
 
     async def count(self, owner: str) -> int:
-        found = await self._workspaces.count(owner)
+        found = await self._owned.count(owner)
         await asyncio.sleep(0.05)
         return found
 
 
 async def test_nobody_is_removed_while_a_workspace_is_made(it: Api) -> None:
     """Of removing a person and making a workspace for them at once, one is refused: no workspace is without owner."""
-    it.services.accounts._workspaces = SlowCount(it.stage.service)
+    it.services.accounts._workspaces = SlowCount(Owned(it.stage.store))
     ada = it.client("ada")
     async with asyncio.TaskGroup() as group:
         removing = group.create_task(ada.delete("/api/v1/users/bob"))
