@@ -92,7 +92,7 @@ async def replica(url: str) -> AsyncIterator[tuple[Accounts, Publisher, RouteTab
 
 
 def sessions(grants: Grants) -> set[str]:
-    """What its tokens are called when they are revoked."""
+    """What its tokens are called."""
     return {token.session for token in grants.tokens}
 
 
@@ -109,9 +109,8 @@ async def test_a_revocation_is_heard_by_every_server(own: Postgres) -> None:
                     pass
                 await here.revoke_token("ada", token.id)
                 await stream
-                while token.id in sessions(now := await anext(grants)):
+                while token.id in sessions(await anext(grants)):
                     pass
-                assert token.id in dict(now.revoked)
 
 
 async def test_a_section_is_served_by_every_server(own: Postgres) -> None:
