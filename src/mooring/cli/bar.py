@@ -3,7 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Self
 
-from mooring.cli.color import console
+from mooring.cli.color import console, live
 from mooring.cli.language import _
 from mooring.cli.output import note
 from mooring.cli.plain import clean
@@ -21,7 +21,7 @@ class Bar:
 
     def __init__(self, begin: str) -> None:
         self._said_at = time.monotonic()
-        self._progress = _progress() if console(stderr=True).is_terminal else None
+        self._progress = _progress() if live() else None
         if self._progress is not None:
             self._task = self._progress.add_task(begin, total=None, count="")
 

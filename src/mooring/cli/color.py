@@ -6,6 +6,7 @@ Rich itself leaves colours out for a pipe, for NO_COLOR and for TERM=dumb.
 import contextlib
 import os
 import shutil
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,11 @@ def off() -> None:
     """No colours from here on."""
     global _WANTED  # noqa: PLW0603 - one process, one command line
     _WANTED = False
+
+
+def live() -> bool:
+    """Whether standard error can show what changes. Rich takes every log for a terminal where FORCE_COLOR is set."""
+    return sys.stderr.isatty()
 
 
 def width(*, stderr: bool = False) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from mooring.api.http.schemas import Event, Workspace
 from mooring.cli.client import Api
-from mooring.cli.color import console
+from mooring.cli.color import console, live
 from mooring.cli.language import _
 from mooring.cli.output import note
 from mooring.cli.plain import clean, indented
@@ -35,9 +35,8 @@ class _Line:
         self._name = name
         self._said = ""
         self._status: Status | None = None
-        terminal = console(stderr=True)
-        if terminal.is_terminal:
-            self._status = terminal.status(self._text(_("waiting")))
+        if live():
+            self._status = console(stderr=True).status(self._text(_("waiting")))
 
     def __enter__(self) -> Self:
         if self._status is not None:

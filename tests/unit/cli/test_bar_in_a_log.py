@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mooring.cli import bar
+from support.cli import run
 from support.pseudo_terminal import terminal
 
 
@@ -19,6 +20,13 @@ def test_long_work_says_how_far_it_is(capsys: pytest.CaptureFixture[str], monkey
     with bar.Bar("beginning") as slow:
         slow.at(1, 2, "example.com/x@v1.0.0\n\x1b[2J")
     assert capsys.readouterr().err == "1 of 2: example.com/x@v1.0.0\\n\\x1b[2J\n"
+
+
+async def test_colours_that_are_wanted_make_no_terminal() -> None:
+    """A log of a CI that asks for colours (FORCE_COLOR) gets lines, not a bar of endless width all the time."""
+    code = "from mooring.cli import bar, progress\nwith bar.Bar('b') as it, progress._Line('l'): it.at(1, 2, 'x')"
+    done = await run(sys.executable, "-c", code, environment={"FORCE_COLOR": "1"})
+    assert (done.status, done.err) == (0, "")
 
 
 async def test_a_bar_fits_the_terminal_that_shows_it(tmp_path: Path) -> None:
