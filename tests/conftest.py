@@ -3,6 +3,7 @@
 import asyncio
 import ctypes
 import ipaddress
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -27,6 +28,8 @@ def pytest_configure() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    # What tests lay out for other users would be closed to them where root's umask is strict.
+    os.umask(0o022)
     # A drawn example may meet a busy machine: no example is timed.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
