@@ -83,18 +83,21 @@ class WorkspaceReconciler:
         began = self._clock.monotonic()
         # A call that hangs would take all the time that there is, and its workspace run on.
         self._loop.hasten(FIRST_LOOK_WITHIN_S)
-        for workspace_id in self._alive():
+        for workspace_id in self._restless():
             self.wake(workspace_id)
         while not self._rests(took_s := self._clock.monotonic() - began) and took_s < within_s:
             await self._clock.sleep(0.02)
-        for workspace_id in {*self._alive(), *self._loop.queue.failing}:
+        for workspace_id in self._restless():
             log.error("workspace was not stopped: it may run on", workspace=workspace_id)
+
+    def _restless(self, took_s: float = 0.0) -> set[str]:
+        alive = {i for i, seen in self._seen.items() if seen.phase is Phase.starting}
+        return alive if took_s > _UNSEEN_WITHIN_S else {*alive, *self._loop.queue.failing}
 
     def _rests(self, took_s: float) -> bool:
         # What runs, one whose start is under way, in a server that only begins what nobody has looked at yet, and where
         # a look failed: each would run on if only what is seen were waited for.
-        looked = self._listed and self._loop.queue.idle and not self._alive()
-        return looked and (took_s > _UNSEEN_WITHIN_S or not self._loop.queue.failing)
+        return self._listed and self._loop.queue.idle and not self._restless(took_s)
 
     async def reconcile(self, workspace_id: str) -> float | None:
         """Make the world match for one workspace. Seconds until the next look, None when only an event needs one.
@@ -383,9 +386,6 @@ class WorkspaceReconciler:
         # One workspace whose runtime does not answer must not keep the others' changes from the gateways.
         await self._clock.sleep(FIRST_LOOK_WITHIN_S)
         self._parts.section.open()
-
-    def _alive(self) -> list[str]:
-        return [i for i, seen in self._seen.items() if seen.phase is Phase.starting]
 
     def _forget(self, workspace_id: str) -> None:
         self._parts.section.drop(workspace_id)
