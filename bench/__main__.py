@@ -29,6 +29,7 @@ _ORDER = (
     "create",
     "click",
     "gateway_cpu",
+    "gateway_instructions",
     "gateway_ways",
     "peers",
     "publish",

@@ -144,8 +144,24 @@ async def load(port: int, folder: Path, *, seconds: int, active: int = HOSTS, as
 
 
 @asynccontextmanager
-async def plain_nginx(folder: Path, body: str, *, upstream: int | None = None) -> AsyncIterator[tuple[int, int]]:
-    """(worker's pid, port) of an nginx with one location; `upstream` is a port, kept alive, called `backend`."""
+async def running(*command: str) -> AsyncIterator[int]:
+    """The pid of a program with a process group of its own, which ends afterwards."""
+    child = await asyncio.create_subprocess_exec(*command, start_new_session=True)
+    try:
+        yield child.pid
+    finally:
+        child.terminate()
+        await child.wait()
+
+
+@asynccontextmanager
+async def plain_nginx(
+    folder: Path, body: str, *, upstream: int | None = None, under: tuple[str, ...] = ()
+) -> AsyncIterator[tuple[int, int]]:
+    """(worker's pid, port) of an nginx with one location; `upstream` is a port, kept alive, called `backend`.
+
+    `under` is the command that runs it, none as a rule.
+    """
     with listening() as free:
         port = free.getsockname()[1]
     folder.mkdir()
@@ -158,14 +174,8 @@ async def plain_nginx(folder: Path, body: str, *, upstream: int | None = None) -
         tunnel="proxy_pass http://backend;" if upstream else "return 404;",
     )
     (folder / "nginx.conf").write_text(text)
-    child = await asyncio.create_subprocess_exec(
-        *("/usr/sbin/nginx", "-p", f"{folder}/", "-c", "nginx.conf", "-e", "error.log"), start_new_session=True
-    )
-    try:
+    async with running(*under, "/usr/sbin/nginx", "-p", f"{folder}/", "-c", "nginx.conf", "-e", "error.log") as pid:
         async with asyncio.timeout(10):
-            while not (found := workers(child.pid)):
+            while not (found := workers(pid)):
                 await asyncio.sleep(0.02)
         yield found[0], port
-    finally:
-        child.terminate()
-        await child.wait()
