@@ -321,16 +321,20 @@ def _server(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
     else:
         yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
-        yield from _unseen(document)
+        yield from _unseen(home, document)
     yield from _problems(document)
 
 
-def _unseen(document: dict[str, Any]) -> Iterator[Finding]:
+def _unseen(home: Home, document: dict[str, Any]) -> Iterator[Finding]:
     """What Mooring is ready without, and has lost sight of: an engine, a source of routes."""
-    for watch in document.get("watches", ()):
-        if not watch["ok"]:
-            age = "was never seen" if watch["age_s"] is None else f"was last seen {watch['age_s']:.0f} s ago"
-            yield Finding(Verdict.wrong, "stale", f"{watch['name']} {age}", "mooring status")
+    # The module proxy is asked itself (`_serving`), and begins after all others.
+    watches = [each for each in document.get("watches", ()) if not each["ok"] and each["name"] != "goproxy"]
+    ages = [
+        "was never seen" if each["age_s"] is None else f"was last seen {each['age_s']:.0f} s ago" for each in watches
+    ]
+    unseen = [f"{each['name']} {age}" for each, age in zip(watches, ages, strict=True)]
+    if unseen:
+        yield Finding(Verdict.wrong, "stale", "; ".join(unseen), _log_command(home))
 
 
 def _problems(document: dict[str, Any]) -> Iterator[Finding]:

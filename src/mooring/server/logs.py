@@ -25,7 +25,8 @@ class _JsonLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        if record.name.startswith("mooring."):
+        # A role is the main module of its process: what it ended for is what `last_words` looks for.
+        if record.name.startswith("mooring.") or record.name == "__main__":
             return text
         moment = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
         level = record.levelname.lower()

@@ -19,7 +19,10 @@ from mooring.server import doctor
 from mooring.server.doctor import EDITOR_VERSION, Finding, Verdict, examine
 from mooring.server.embedded import locked
 from mooring.server.files import make_folders
-from mooring.settings import Home, Listen
+from mooring.server.logs import last_words
+from mooring.server.supervisor import PYTHON, settings_file
+from mooring.settings import Home, Installation, Listen
+from support.waiting import WITHIN_S
 
 ROOT = Path(__file__).parents[3]
 
@@ -183,6 +186,17 @@ def test_a_server_that_waits_says_for_what(home: Home) -> None:
     assert found.detail.endswith("does not answer. It said last: the database does not answer: wrong password")
 
 
+def test_a_server_that_ended_says_why(home: Home) -> None:
+    """What it ended for counts, as a process of its own writes it, and not what it waited for an hour ago."""
+    (home.logs / "server.log").write_text('{"error": "the disk is full", "level": "warning"}\n')
+    home.keys.rmdir()
+    home.keys.touch()
+    with settings_file(Installation(home, Listen(), home.root / "editor")) as settings:
+        command = [*PYTHON, "-m", "mooring.server.role", "server", f"--settings={settings}"]
+        subprocess.run(command, pass_fds=(settings,), capture_output=True, timeout=WITHIN_S, check=False)
+    assert last_words(home.logs / "server.log") == f"{home.keys}: File exists"
+
+
 def test_a_server_that_is_not_ready(home: Home) -> None:
     """What the server has not seen for too long is named."""
     watches = [{"name": "runtime/docker", "age_s": 80.0, "ok": False, "most_s": 30}, {"name": "database", "ok": True}]
@@ -202,15 +216,18 @@ def test_a_server_that_is_ready(home: Home) -> None:
 
 
 def test_what_a_ready_mooring_no_longer_sees(home: Home) -> None:
-    """An engine or a source that went away is named with the time, though Mooring is ready without it."""
+    """An engine or a source that is away is named with the time; the module proxy is asked itself."""
     watches = [
         {"name": "runtime/docker", "age_s": 80.4, "ok": False, "most_s": 30},
         {"name": "gateway/local/redis", "age_s": None, "ok": False, "most_s": 30},
         {"name": "database", "age_s": 0.1, "ok": True, "most_s": 5},
+        {"name": "goproxy", "age_s": None, "ok": False, "most_s": 30},
     ]
     with locked(home), _answering(home.api_socket, "200 OK", {"ready": True, "watches": watches}):
-        found = [finding.detail for finding in examine(home) if finding.what == "stale"]
-    assert found == ["runtime/docker was last seen 80 s ago", "gateway/local/redis was never seen"]
+        found = _found(home, "stale")
+    assert found is not None
+    assert found.detail == "runtime/docker was last seen 80 s ago; gateway/local/redis was never seen"
+    assert found.remedy.startswith("tail ")
 
 
 def test_a_template_of_the_team_with_a_mistake(home: Home) -> None:
