@@ -121,6 +121,9 @@ def parse(raw: bytes, file: str) -> tuple[Route, ...]:
     """
     try:
         document = yaml.load(raw, _Loader)  # noqa: S506 - a safe loader that also refuses a key given twice
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark is not None else ""
+        raise InvalidInput(f"{file}{line}: {error.problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{file}: {error}") from error
     if not isinstance(document, dict) or set(document) != {"routes"} or not isinstance(document["routes"], list):

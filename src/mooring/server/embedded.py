@@ -206,9 +206,16 @@ class Running:
 
 
 def running(home: Home) -> Running | None:
-    """The supervisor of this home, None when none runs."""
+    """The supervisor of this home, None when none runs.
+
+    Raises:
+        Misconfigured: we may not look.
+    """
     try:
         fd = os.open(home.root / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except PermissionError:
+        text = f"{home.root} is closed to you: run this as the user that started Mooring, or as root"
+        raise Misconfigured(text, field="MOORING_HOME") from None
     except OSError:
         return None
     try:

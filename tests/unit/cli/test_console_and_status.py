@@ -1,5 +1,9 @@
 """`mooring console` and `mooring status` against the real application."""
 
+import pytest
+
+from mooring.accounts.memory import MemoryAccounts
+from mooring.errors import Unavailable
 from mooring.routes.reports import Report, SectionSize
 from support.api import ticket_of
 from support.cli import Cli
@@ -26,3 +30,20 @@ async def test_what_is_wrong_at_a_gateway_is_shown(cli: Cli) -> None:
     assert "gateway/gw-1: redis: does not answer" in status.out
     listed = (await cli.good("route", "sections")).out.splitlines()
     assert listed[1].split() == ["redis", "30", "4", "1", "at", "the", "gateway", "gw-1"]
+
+
+async def test_without_a_database_the_rest_is_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks in that hour reads what is away and what is not, and not only that the workspaces cannot be counted."""
+
+    async def away(*_: object, **__: object) -> None:
+        raise Unavailable("the database does not answer")
+
+    monkeypatch.setattr(MemoryAccounts, "token", away)
+    monkeypatch.setattr(MemoryAccounts, "users", away)
+    done = await cli("status")
+    assert done.status == 1, done
+    lines = done.out.splitlines()
+    assert lines[1].startswith("server")
+    assert "not ready" in lines[1]
+    assert lines[2].split() == ["workspaces", "unknown", "the", "database", "does", "not", "answer"]
+    assert any(line.startswith("database") and "stale" in line for line in lines)

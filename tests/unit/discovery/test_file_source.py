@@ -157,7 +157,7 @@ async def test_a_mistake_stays_one_until_the_file_changes(tmp_path: Path) -> Non
         path.unlink()
         await until(lambda: "No such file" in str(followed.source.problems()))
         write(path, "routes: [")
-        await until(lambda: "line 2" in str(followed.source.problems()))
+        await until(lambda: ".yaml:2: " in str(followed.source.problems()))
         write(path, ONE)
         await until(lambda: not followed.source.problems())
         assert set(followed.routes) == {"one"}
@@ -181,11 +181,11 @@ async def test_a_file_beyond_all_reason_is_not_read(tmp_path: Path) -> None:
         ("rutes: []", ["must hold the one key routes"]),
         ("routes: []\nmore: 1", ["must hold the one key routes"]),
         ("routes: {}", ["must hold the one key routes"]),
-        ("routes: [", ["line 2, column 1"]),
+        ("routes: [", [".yaml:2: did not find expected node content"]),
         ("routes:\n- 1", ["routes.0", "object"]),
         ("routes:\n- name: a", ["routes.0 (a)", "needs backends"]),
         ("routes:\n- name: a\n  nmae: b", ["routes.0 (a)", "nmae"]),
-        ("routes:\n- name: a\n  name: b", ["'name' stands twice", "line 3"]),
+        ("routes:\n- name: a\n  name: b", [".yaml:3: ", "'name' stands twice"]),
         ("routes:\n- name: a\n  backends: [{address: nowhere}]", ["routes.0 (a)", "backends.0.address", "host:port"]),
         ("routes:\n- name: a\n  state: stopped\n  path: /a/../b", ["path", "dot segment"]),
         ("routes:\n- name: a\n  state: stopped\n  path: /.mooring/x", ["path", "reserved"]),
@@ -201,7 +201,7 @@ def test_a_bad_document_says_where(text: str, parts: list[str]) -> None:
     """Every mistake is an InvalidInput that names the file, and the route and key where there is one."""
     with pytest.raises(InvalidInput) as caught:
         parse(text.encode(), "routes.yaml")
-    assert caught.value.detail.startswith("routes.yaml: ")
+    assert caught.value.detail.startswith("routes.yaml:")
     assert all(part in caught.value.detail for part in parts), caught.value.detail
 
 

@@ -6,6 +6,7 @@ import pwd
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -194,6 +195,19 @@ def test_down_ends_it_and_waits(home: Home, holder: subprocess.Popen[str]) -> No
     assert down(home)
     assert until(lambda: holder.poll() is not None)
     assert not down(home)
+
+
+def test_a_home_that_is_closed_to_who_asks() -> None:
+    """Whether Mooring runs there they cannot know: `down` says so, and not that there is nothing to stop."""
+    # Nobody but root gets below tmp_path.
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "lock").touch()
+        os.seteuid(_nobody().uid)
+        try:
+            with pytest.raises(Misconfigured, match="is closed to you: run this as the user that started Mooring"):
+                down(Home(Path(folder)))
+        finally:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("old_port", [1, None])
