@@ -120,6 +120,7 @@ SMUGGLED = {
     "host with space": b"GET /1 HTTP/1.1\r\nHost: {h} other.test\r\n\r\n",
     "host with odd port": b"GET /1 HTTP/1.1\r\nHost: a.test:80x\r\n\r\n",
     "absolute form, other host": b"GET http://a.test/1 HTTP/1.1\r\nHost: other.test\r\n\r\n",
+    "absolute form, other host as long": b"GET http://a.test/1 HTTP/1.1\r\nHost: z.test\r\n\r\n",
     "absolute form, other scheme": b"GET ftp://other.test/1 HTTP/1.1\r\nHost: {h}\r\n\r\n",
     "absolute form": b"GET http://{h}/1 HTTP/1.1\r\nHost: {h}\r\n\r\n",
     "folded header": b"GET /1 HTTP/1.1\r\nHost: {h}\r\nX-A: b\r\n c: d\r\n\r\n",
