@@ -1,13 +1,17 @@
 """`mooring goproxy warm` as a person sees it: in a terminal, in a log, when something fails, when it is interrupted."""
 
+import os
 import re
+import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from mooring.goproxy import leftovers
 from support.cli import run
 from support.goupstream import Fault, Upstream, go
 from support.pseudo_terminal import terminal
@@ -118,3 +122,17 @@ async def test_an_interrupted_one(shop: Shop) -> None:
     done = await run(*shop.command, environment=shop.environment)
     assert (done.status, done.out) == (0, f"{FILES} of {FILES} files are here\n")
     assert [path for path in shop.upstream.asked if path.endswith(".zip")] == [f"{MODULES[-1]}/@v/v1.0.0.zip"]
+
+
+def test_a_killed_one_leaves_nothing_for_ever(shop: Shop, tmp_path: Path) -> None:
+    """What it had in hand is in the store's folder, where the next sweep removes it."""
+    shop.hold()
+    held = f"{MODULES[-1]}/@v/v1.0.0.zip"
+    with subprocess.Popen(shop.command, env=shop.environment, stderr=subprocess.DEVNULL) as killed:
+        while held not in shop.upstream.asked and killed.poll() is None:
+            time.sleep(0.05)  # noqa: TID251 - nothing else runs
+        killed.kill()
+    [left] = (tmp_path / "store").glob(".mooring-*")
+    os.utime(left, (1, 1))
+    leftovers.sweep(tmp_path / "store")
+    assert not left.exists()

@@ -1,4 +1,4 @@
-"""What killed processes left below a store's folder: half a file in the spool, and what an import had unpacked.
+"""What killed processes left below a store's folder: half a file in the spool, and the folders of jobs.
 
 Whoever writes there what is to be kept holds a lock, which ends with its process. So nothing of it is ever removed
 while it is being written, in this process or another one, and what nobody holds goes. Blocking.
@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from mooring.errors import Unavailable
+
 SPOOL = "spool"
-_IMPORT = ".mooring-import-"
+_OURS = ".mooring-"
 """Nobody else calls a folder so: what is left of such a name is removed, and a person chose what is beside it."""
 _JUST_MADE_S = 30.0
 """What is younger stays: it is locked a moment after it was made."""
@@ -25,7 +27,7 @@ def sweep(root: Path, ended: Callable[[], bool] = lambda: False) -> None:
         if ended():
             return
         _remove(file, os.O_RDWR, Path.unlink)
-    for folder in _found(root, f"{_IMPORT}*"):
+    for folder in _found(root, f"{_OURS}*"):
         _remove(folder, os.O_RDONLY | os.O_DIRECTORY, lambda folder: _remove_tree(folder, ended))
 
 
@@ -55,10 +57,18 @@ def _remove(left: Path, how: int, remove: Callable[[Path], None]) -> None:
 
 
 @contextmanager
-def unpacking(root: Path) -> Iterator[Path]:
-    """A folder below `root` that is gone afterwards, as is by then what killed imports left."""
-    sweep(root)
-    made = tempfile.TemporaryDirectory(prefix=_IMPORT, dir=root)
+def workplace(root: Path) -> Iterator[Path]:
+    """A folder below `root` for one job, gone afterwards, as is by then what killed jobs left.
+
+    Raises:
+        Unavailable: it cannot be made.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        sweep(root)
+        made = tempfile.TemporaryDirectory(prefix=f"{_OURS}job-", dir=root)
+    except OSError as error:
+        raise Unavailable(f"{root} takes nothing that work on it needs: {error.strerror}") from error
     with made, _locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):
         yield Path(made.name)
 

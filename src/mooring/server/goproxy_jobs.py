@@ -20,7 +20,7 @@ from mooring.goproxy import access, program
 from mooring.goproxy.config import Config
 from mooring.goproxy.faults import NoSpace
 from mooring.goproxy.folder import Folder
-from mooring.goproxy.leftovers import unpacking
+from mooring.goproxy.leftovers import workplace
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
 from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
@@ -50,16 +50,17 @@ async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
 
     Raises:
         InvalidInput: the go command cannot make a module graph of one of them.
-        Unavailable: it did not make one in half an hour.
+        Unavailable: it did not make one in half an hour, or the store's disk takes nothing.
     """
-    with tempfile.TemporaryDirectory(prefix="mooring-warm-") as temporary:
+    with workplace(config.root) as folder:
         # Whoever is on this machine reaches the port: private modules are for the go command of this run alone.
-        tokens = Path(temporary) / "tokens"
+        # In a folder of their own: who makes one locks theirs, and this one is locked for as long as the job runs.
+        tokens = folder / "access/tokens"
         token = access.make(tokens, "warm", ("*",))
         async with serving(replace(config, tokens=tokens), "127.0.0.1", 0) as served:
             wanted: dict[str, Ask] = {}
             for file in files:
-                for module, version in await _graph(config.go, file, f"{served.url}/t-{token}"):
+                for module, version in await _graph(config.go, file, f"{served.url}/t-{token}", folder):
                     for kind in (Kind.info, Kind.mod, Kind.zip):
                         found = ask(module, version, kind)
                         wanted[found.name] = found
@@ -67,9 +68,9 @@ async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
                 yield step
 
 
-async def _graph(go: Path, file: Path, proxy: str) -> list[tuple[str, str]]:
+async def _graph(go: Path, file: Path, proxy: str, within: Path) -> list[tuple[str, str]]:
     """The modules that the go command would build with, by its own rules."""
-    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mooring-warm-"))
+    folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=within))
     try:
         await asyncio.to_thread(_copy, file, folder)
         # What it downloads here is thrown away; the proxy keeps and verifies it.
@@ -223,6 +224,7 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
     Raises:
         InvalidInput: it is neither, or holds no module.
         NoSpace: the store's disk does not take what is in it.
+        Unavailable: it takes nothing.
     """
     with _folder(source, config.root) as folder:
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -241,9 +243,8 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
         below = source / _DOWNLOAD
         yield below if below.is_dir() else source
         return
-    root.mkdir(parents=True, exist_ok=True)
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
-    with unpacking(root) as folder:
+    with workplace(root) as folder:
         try:
             _extract(source, folder / _DOWNLOAD)
         except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:

@@ -67,7 +67,7 @@ def test_what_is_being_written_stays(tmp_path: Path) -> None:
     """However long a download pauses, and an import takes."""
     flight = Flight(store(tmp_path).spool / "flight")
     os.utime(flight.spool, LONG_AGO)
-    with leftovers.unpacking(tmp_path) as folder:
+    with leftovers.workplace(tmp_path) as folder:
         os.utime(folder, LONG_AGO)
         leftovers.sweep(tmp_path)
         assert folder.exists()
