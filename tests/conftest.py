@@ -30,6 +30,9 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
     # What tests lay out for other users would be closed to them where root's umask is strict.
     os.umask(0o022)
+    # A network's proxy is for other machines; without NO_PROXY clients would ask it for ours.
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:  # noqa: TID251 - before any test
+        del os.environ[name]  # noqa: TID251
     # A drawn example may meet a busy machine: no example is timed.
     hypothesis.settings.register_profile("untimed", deadline=None)
     hypothesis.settings.load_profile("untimed")
