@@ -21,7 +21,6 @@ _HTTP = {
     404: ("not_found", "Not found", "there is nothing at this path"),
     405: ("method_not_allowed", "Method not allowed", "this path does not take this method"),
     413: ("too_large", "Too large", "the body is larger than this path takes"),
-    415: ("unsupported_media_type", "Unsupported media type", "the body must be application/json"),
 }
 _BY_STATUS = {row.http: row.title for row in OUTCOMES.values()} | {code: row[1] for code, row in _HTTP.items()}
 
@@ -83,7 +82,8 @@ def _invalid(error: RequestValidationError | WebSocketRequestValidationError) ->
     kind, text = str(first["type"]), said(first)
     if kind == "json_invalid":
         return InvalidInput(f"the body must be JSON: {first['ctx']['error']}")
-    if kind == "missing" and not path:
-        return InvalidInput("the body must be a JSON document sent as application/json")
+    if kind in ("missing", "model_attributes_type") and not path:
+        # What is sent as anything else, as `curl -d` does, is taken for text here.
+        return InvalidInput("the body must be a JSON object, sent as Content-Type: application/json")
     field = ".".join(path)
     return InvalidInput(f"{field}: {text}" if field else text, field=field or None)
