@@ -250,16 +250,19 @@ async def test_one_that_cannot_be_noted_is_ended(tmp_path: Path) -> None:
 
 
 async def test_a_death_while_the_disk_is_full_is_mended_after_it(edge: Gateway) -> None:
-    """The next nginx is tried again and again; the one that stays is the one that is noted."""
+    """The next nginx is tried again and again, and told why; the one that stays is the one that is noted."""
     obstacle = record_path(edge.home).with_suffix(".new")
     obstacle.mkdir()
     before = edge.nginx.pid
     assert before is not None
     os.kill(before, signal.SIGKILL)
     await until(lambda: edge.nginx.pid not in {None, before} and edge.nginx.restarts == 1)
+    await until(edge.nginx.problems)
+    assert str(obstacle) in edge.nginx.problems()[0]
     await asyncio.sleep(0.3)
     obstacle.rmdir()
     await until(lambda: master(edge.home) is not None)
+    await until(lambda: not edge.nginx.problems())
     async with asyncio.timeout(10):
         while not await edge._answers():
             await asyncio.sleep(0.02)

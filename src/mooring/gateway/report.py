@@ -81,7 +81,7 @@ class Reporter:
                 seen = await self._telemetry.read()
         except (Unavailable, TimeoutError) as error:
             seen = TelemetrySnapshot()
-            problems = (*problems, f"nginx does not answer: {error}")
+            problems = (*problems, str(error) or f"nginx does not answer within {TELEMETRY_S:.0f} s")
         applied = self._agent.applied()
         return {
             "gateway": self._gateway_id,
@@ -92,7 +92,8 @@ class Reporter:
             "connections": dict(seen.connections),
             "nginx": {"workers": list(seen.workers), "restarts": seen.restarts},
             "metrics": seen.metrics,
-            "problems": list(problems),
+            # The feed meets the same silence.
+            "problems": list(dict.fromkeys(problems)),
             "table": self._version(self._agent.own()),
         }
 

@@ -48,6 +48,7 @@ class Nginx:
         self._child: asyncio.subprocess.Process | None = None
         self._backoff = Backoff(first=0.02, most=5.0)
         self._stopping = False
+        self._refused: str | None = None
         for listener in self._listeners:
             # nginx takes an inherited socket as it is: a blocking one would hang a worker in accept.
             listener.settimeout(0)
@@ -56,6 +57,10 @@ class Nginx:
     def pid(self) -> int | None:
         """The master's process id."""
         return self._master.pid if self._master else None
+
+    def problems(self) -> tuple[str, ...]:
+        """Why the one that died has no successor yet; a line for a person, or none."""
+        return () if self._refused is None else (f"nginx does not start: {self._refused}",)
 
     async def start(self) -> None:
         """Adopt the nginx that runs, or start one; returns once it answers.
@@ -102,11 +107,14 @@ class Nginx:
                 await self._launch()
             except (MooringError, OSError) as error:
                 # A disk that is full or read-only, no process or descriptor left: it may be better a moment later.
+                self._refused = " ".join(str(error).split())
                 log.error("nginx does not start", reason=str(error))  # noqa: TRY400 - the text says it all
-            except Exception:
+            except Exception as error:
                 # Nobody else would ever start it again.
+                self._refused = f"{type(error).__name__}: {error}"
                 log.exception("nginx does not start")
             else:
+                self._refused = None
                 return
             attempt += 1
             await asyncio.sleep(self._backoff.delay(attempt))

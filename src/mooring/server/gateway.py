@@ -48,13 +48,15 @@ async def run(installation: Installation, listener: int, lifetime: Lifetime, *, 
         try:
             await _start(nginx)
             tasks.forever("nginx", nginx.run())
-            problems = _keep_certificate(installation, sink, tasks)
+            certificate = _keep_certificate(installation, sink, tasks)
             restored = snapshot.load()
             sources = _sources(installation, link, known=[change.source for change in restored])
             rules = Rules(home.root, installation.listen.address, installation.listen.port)
             agent = Agent(sources, sink, snapshot=snapshot, restored=restored, rules=rules)
             agent.start(tasks)
-            reporter = Reporter(link, agent, sink, gateway_id=GATEWAY_ID, problems=problems)
+            reporter = Reporter(
+                link, agent, sink, gateway_id=GATEWAY_ID, problems=lambda: (*nginx.problems(), *certificate())
+            )
             tasks.forever("report", reporter.run())
             await lifetime.ended()
         finally:

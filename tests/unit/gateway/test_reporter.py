@@ -35,7 +35,7 @@ class FixedTelemetry:
         if self.silent:
             await asyncio.Event().wait()
         if self.snapshot is None:
-            raise Unavailable("no socket")
+            raise Unavailable("nginx does not answer at run/gateway.sock: no socket")
         return self.snapshot
 
 
@@ -84,9 +84,13 @@ async def test_an_nginx_that_is_away_is_in_the_report(server: SectionServer) -> 
     telemetry.snapshot = None
     report = await reporter.document()
     assert (report["nginx"]["workers"], report["applied"]) == ([], None)
-    assert report["problems"] == ["nginx does not answer: no socket"]
+    assert report["problems"] == ["nginx does not answer at run/gateway.sock: no socket"]
     telemetry.silent = True
-    assert "nginx does not answer" in (await reporter.document())["problems"][0]
+    assert (await reporter.document())["problems"] == ["nginx does not answer within 1 s"]
+    telemetry.silent, telemetry.snapshot = False, TelemetrySnapshot()
+    said = ["nginx does not start: disk full", "nginx does not start: disk full"]
+    more = Reporter(server.link(), agent, telemetry, gateway_id="here", problems=lambda: said)
+    assert (await more.document())["problems"] == said[:1]
 
 
 async def test_a_source_that_was_never_current_has_no_age(server: SectionServer) -> None:
