@@ -13,7 +13,7 @@ from mooring.goproxy.config import Config
 from support.certificates import certificate_files
 from support.gitserver import HOST, GitServer
 from support.goproxies import running
-from support.goupstream import DATABASE, GoUser, Upstream, go
+from support.goupstream import DATABASE, Fault, GoUser, Upstream, go
 from support.mooring import free_port
 from support.replicas import Replica
 
@@ -120,14 +120,18 @@ def test_a_toolchain_is_downloaded_and_verified(tmp_path: Path, upstream: Upstre
         assert bob.go("version").stdout == "a toolchain of go\n"
 
 
-class AtItsAddress(Upstream):
-    """A checksum database alone, over https, at the address that its name says."""
+class OverTls(Upstream):
+    """An upstream over https, whose database is called as its address is."""
 
     def __init__(self, folder: Path, port: int, files: tuple[Path, Path]) -> None:
         super().__init__(folder, f"127.0.0.1:{port}")
         self.port = port
         self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.tls.load_cert_chain(*files)
+
+
+class AtItsAddress(OverTls):
+    """A checksum database alone."""
 
     def answer(self, path: str) -> bytes | None:
         return self.database_file(path)
@@ -163,6 +167,22 @@ def test_the_database_is_reached_as_the_go_command_does(tmp_path: Path) -> None:
             assert httpx2.get(f"{proxy.url}/example.com/a/@v/v1.0.0.mod").status_code == 200
         assert upstream.asked[f"sumdb/{DATABASE}/supported"] == 1
         assert upstream.asked[f"sumdb/{DATABASE}/lookup/example.com/a@v1.0.0"] == 1
+
+
+def test_nothing_that_was_asked_for_over_tls_comes_in_clear_text(tmp_path: Path, upstream: Upstream) -> None:
+    """An upstream over https that sends the proxy on to http is a bad one: anybody on the way could answer there."""
+    files = certificate_files(tmp_path, "127.0.0.1")
+    names = [f"example.com/a/@v/{name}" for name in ("list", "v1.0.0.info", "v1.0.0.mod", "v1.0.0.zip")]
+    with OverTls(tmp_path / "tls", free_port(), files).serving() as safe:
+        for name in names:
+            safe.faults[name] = Fault(status=302, body=b"", headers={"Location": f"{upstream.url}/{name}"})
+        options = ["--upstream", f"https://127.0.0.1:{safe.port}", "--sumdb", upstream.sumdb]
+        replica = Replica(tmp_path / "store", options, environment(SSL_CERT_FILE=str(files[0])))
+        try:
+            answers = [httpx2.get(f"{replica.url}/{name}") for name in names]
+        finally:
+            replica.stop()
+    assert {(answer.status_code, "redirects from https to http" in answer.text) for answer in answers} == {(502, True)}
 
 
 def test_the_default_is_what_go_env_says(tmp_path: Path, upstream: Upstream) -> None:
