@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +55,25 @@ async def test_what_somebody_else_copied_in_is_served(copied: DiskStore) -> None
     assert blob is not None
     assert await blob.read(0, 100) == b"module example.com/x\n"
     blob.close()
+
+
+def test_half_a_file_is_not_called_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who writes into the store by hand makes a file shorter after its size was asked for."""
+    store = DiskStore(tmp_path)
+    store.prepare()
+    file = tmp_path / "cache/download" / NAME
+    file.parent.mkdir(parents=True)
+    file.write_text("module example.com/x\n")
+    assert store.small(NAME) == b"module example.com/x\n"
+    asked: Callable[[int], os.stat_result] = os.fstat
+
+    def shortened(fd: int) -> os.stat_result:
+        status = asked(fd)
+        os.truncate(file, 6)
+        return status
+
+    monkeypatch.setattr(os, "fstat", shortened)
+    assert store.small(NAME) is None
 
 
 async def test_what_another_user_left_in_the_spool_stops_nobody(copied: DiskStore) -> None:
