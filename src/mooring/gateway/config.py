@@ -155,6 +155,7 @@ def _server(listener: Listener, settings: NginxSettings) -> str:
     values = {
         "listen": listener.text + (" ssl http2" if listener.tls else ""),
         "listener": listener.name,
+        "is_https": str(listener.tls).lower(),
         "tls": _fill(_read("tls.conf"), {}) if listener.tls else "",
         "trusted_ca": str(settings.trusted_ca),
     }

@@ -18,7 +18,7 @@ local byte, sub = string.byte, string.sub
 
 local _M = {}
 
-local SPACE, S = 32, 115
+local SPACE = 32
 local IDEMPOTENT = { GET = true, HEAD = true, OPTIONS = true, PUT = true, DELETE = true, TRACE = true }
 
 local function reserved(path)
@@ -156,11 +156,10 @@ end
 
 -- Whether nginx may pass the request on as it is, said in the phase that costs least, where nothing can be waited for
 -- nor answered: whatever is unusual is for `handle`. What a usual request looks like stands in server.conf, which gives
--- "scheme host cookies" of one. `prefix` is what the keys of the listener begin with.
-function _M.is_plain(prefix)
-    local shape, length = raw.argument()
-    local is_https = shape[#"http"] == S
-    local host, till = shape + (is_https and #"https " or #"http "), shape + length
+-- "host cookies" of one. `prefix` is what the keys of the listener begin with.
+function _M.is_plain(prefix, is_https)
+    local host, length = raw.argument()
+    local till = host + length
     local space = raw.find(host, till, SPACE)
     local host_length = space - host
     if raw.equal(host, host_length, settings.console) or not routes.has_single(prefix, host, host_length) then
