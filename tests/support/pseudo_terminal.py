@@ -69,10 +69,12 @@ def _own_terminal() -> None:
 
 
 @asynccontextmanager
-async def terminal(*command: str, environment: Mapping[str, str]) -> AsyncIterator[Terminal]:
-    """Run a program in a terminal of its own, 80 by 24."""
+async def terminal(
+    *command: str, environment: Mapping[str, str], columns: int = 80, rows: int = 24
+) -> AsyncIterator[Terminal]:
+    """Run a program in a terminal of its own."""
     fd, theirs = os.openpty()
-    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = await asyncio.create_subprocess_exec(
         *command,
         stdin=theirs,

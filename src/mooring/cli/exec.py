@@ -7,6 +7,7 @@ Frames are binary; the first byte is the channel: 0 standard input, 1 standard o
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -142,7 +143,7 @@ def run(endpoint: Endpoint, workspace: str, command: Sequence[str], *, tty: bool
     Raises:
         InvalidInput: `tty` without a terminal to give.
     """
-    if tty and terminal.size(0) is None:
+    if tty and not os.isatty(0):
         raise InvalidInput(_("--tty needs a terminal, and standard input is none"), field="--tty")
     passed = {name: value for name, value in environment().items() if tty and name in _TERMINAL}
     return asyncio.run(joined(endpoint, Call(workspace, command, tty, passed)))

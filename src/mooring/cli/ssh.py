@@ -20,7 +20,6 @@ from typing import Annotated
 import typer
 
 from mooring.api.http.schemas import Workspace
-from mooring.cli import terminal
 from mooring.cli.client import Api, connect
 from mooring.cli.completion import WorkspaceName
 from mooring.cli.endpoint import Endpoint, find
@@ -60,7 +59,7 @@ def ssh(
         found = api.workspace(name)
         who = account(api.endpoint, found)
         endpoint = api.endpoint
-    if command is None and not who.terminals and terminal.size(0) is not None:
+    if command is None and not who.terminals and os.isatty(0):
         note(_("(sshd cannot give a terminal there: /dev/pts has no group; this one comes without ssh)"))
         raise typer.Exit(run(endpoint, found.id, SHELL, tty=True))
     program = _program("ssh")

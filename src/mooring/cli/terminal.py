@@ -89,9 +89,9 @@ def unwinding() -> Iterator[None]:
 
 
 def size(fd: int) -> tuple[int, int] | None:
-    """Columns and rows; None when it is no terminal."""
+    """Columns and rows; None when it is no terminal, or one that has no size, as a serial line or `expect`'s."""
     try:
         found = os.get_terminal_size(fd)
     except OSError:
         return None
-    return found.columns, found.lines
+    return (found.columns, found.lines) if found.columns and found.lines else None

@@ -81,6 +81,21 @@ async def test_a_terminal_is_passed_through(cli: Cli) -> None:
         assert screen.modes() == before
 
 
+async def test_a_terminal_without_a_size_is_one(cli: Cli) -> None:
+    """A serial line has none, and one that is folded away loses it: the command starts, and goes on."""
+    command = (sys.executable, "-m", "mooring", "workspace", "exec", "--tty", "demo")
+    async with terminal(*command, environment=cli.environment(), columns=0, rows=0) as screen:
+        screen.type("echo begun-$((6*7))\n")
+        await screen.shows("begun-42")
+        screen.resize(100, 30)
+        screen.type("until stty size | grep '30 100'; do sleep 0.1; done; echo resized-$((6*7))\n")
+        await screen.shows("resized-42")
+        screen.resize(0, 0)
+        screen.type("sleep 0.3; echo still-$((6*7)); exit 5\n")
+        await screen.shows("still-42")
+        assert await screen.ends() == 5
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_the_terminal_is_restored_when_we_are_ended(cli: Cli, number: int) -> None:
     """A signal that ends `mooring` leaves no raw terminal behind."""
