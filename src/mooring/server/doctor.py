@@ -24,7 +24,7 @@ from typing import Any
 from mooring.accounts.disk import read_secret
 from mooring.errors import MooringError
 from mooring.server.embedded import refused, running
-from mooring.server.logs import last_words
+from mooring.server.logs import ended_for, last_words
 from mooring.server.supervisor import account
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups, possible
@@ -304,7 +304,7 @@ def _server(home: Home) -> Iterator[Finding]:
     found = running(home)
     if found is None:
         yield from _port(Listen())
-        yield Finding(Verdict.notice, "mooring", "does not run", "make up")
+        yield _at_rest(home)
         return
     yield from _build(found.pid)
     status, body = _ask(home.api_socket, "localhost", "/readyz", _token(home))
@@ -323,6 +323,14 @@ def _server(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
         yield from _unseen(home, document)
     yield from _problems(document)
+
+
+def _at_rest(home: Home) -> Finding:
+    """Of a start that failed the reason, which scrolled away or was nobody's to read."""
+    for role in ("server", "gateway"):
+        if why := ended_for(home.logs / f"{role}.log"):
+            return Finding(Verdict.wrong, "mooring", f"does not run; its {role} ended last: {why}", "make up")
+    return Finding(Verdict.notice, "mooring", "does not run", "make up")
 
 
 def _unseen(home: Home, document: dict[str, Any]) -> Iterator[Finding]:

@@ -6,8 +6,10 @@ import logging
 import logging.handlers
 import os
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -18,6 +20,8 @@ _MAX_BYTES = 16 * 2**20
 _KEPT_FILES = 3
 _END_BYTES = 64 * 1024
 _LONGEST = 300
+ROLE_ENDED = "the role ended"
+"""The event of a role that ends by itself, with its `error`."""
 
 
 class _JsonLine(logging.Formatter):
@@ -65,21 +69,32 @@ def to_file(path: Path) -> None:
 
 def last_words(path: Path) -> str:
     """What a role's log says last about what it waits for, or why it ended; empty when it says nothing of the kind."""
+    for entry in _newest(path):
+        if entry.get("level") in ("warning", "error") and (why := entry.get("reason") or entry.get("error")):
+            return str(why)[:_LONGEST]
+    return ""
+
+
+def ended_for(path: Path) -> str:
+    """Why a role ended, if that is the last that its log says: it has not begun again since."""
+    last = next(_newest(path), {})
+    return str(last.get("error", ""))[:_LONGEST] if last.get("event") == ROLE_ENDED else ""
+
+
+def _newest(path: Path) -> Iterator[dict[str, Any]]:
+    """The entries of a log's end, the newest first."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, os.fstat(log.fileno()).st_size - _END_BYTES))
             lines = log.read().splitlines()
     except OSError:
-        return ""
+        return
     for line in reversed(lines):
         try:
-            entry = json.loads(line)
+            yield json.loads(line)
         except ValueError:
             # The first one is cut off.
             continue
-        if entry.get("level") in ("warning", "error") and (why := entry.get("reason") or entry.get("error")):
-            return str(why)[:_LONGEST]
-    return ""
 
 
 def to_terminal() -> None:

@@ -14,7 +14,7 @@ import uvloop
 
 from mooring.errors import MooringError, outcome
 from mooring.server.lifetime import Lifetime
-from mooring.server.logs import to_file
+from mooring.server.logs import ROLE_ENDED, to_file
 from mooring.settings import Installation, load
 
 log = structlog.get_logger(__name__)
@@ -29,16 +29,18 @@ def main(arguments: list[str]) -> None:
         os.set_inheritable(fd, False)  # noqa: FBT003 - the parameter is positional
     installation = load(_read(fds.pop("settings")))
     to_file(installation.home.logs / f"{role}.log")
+    # Behind it what an earlier one ended for is over (`ended_for`).
+    log.info("the role begins", role=role, pid=os.getpid())
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(role, installation, fds))
     except MooringError as error:
-        log.exception("the role ended", role=role, error=error.detail)
+        log.exception(ROLE_ENDED, role=role, error=error.detail)
         sys.stderr.write(f"mooring {role}: {error.detail}\n")
         sys.exit(outcome(error).exit)
     except Exception as error:
         # The supervisor starts it again: whoever looks at the terminal gets a line a try, the log has where it was.
-        log.exception("the role ended", role=role, error=str(error))
+        log.exception(ROLE_ENDED, role=role, error=str(error))
         sys.stderr.write(f"mooring {role}: {type(error).__name__}: {error} (more in {installation.home.logs})\n")
         sys.exit(outcome(MooringError("")).exit)
 

@@ -195,6 +195,17 @@ def test_a_server_that_ended_says_why(home: Home) -> None:
         command = [*PYTHON, "-m", "mooring.server.role", "server", f"--settings={settings}"]
         subprocess.run(command, pass_fds=(settings,), capture_output=True, timeout=WITHIN_S, check=False)
     assert last_words(home.logs / "server.log") == f"{home.keys}: File exists"
+    found = _found(home, "mooring")
+    assert found is not None
+    assert (found.verdict, found.detail) == (
+        Verdict.wrong,
+        f"does not run; its server ended last: {home.keys}: File exists",
+    )
+    with (home.logs / "server.log").open("a") as log:
+        log.write('{"event": "begun again", "level": "info"}\n')
+    found = _found(home, "mooring")
+    assert found is not None
+    assert (found.verdict, found.detail) == (Verdict.notice, "does not run")
 
 
 def test_a_server_that_is_not_ready(home: Home) -> None:
@@ -331,11 +342,11 @@ def test_limits_in_a_terminal(tmp_path: Path) -> None:
     assert doctor._possible({"": terminal}).verdict is Verdict.good
 
 
-def test_cgroups_that_cannot_be_written() -> None:
+def test_cgroups_that_cannot_be_written(tmp_path: Path) -> None:
     """With v2 the cgroup must be Mooring's own; without any there are no limits."""
     assert doctor._possible({}).verdict is Verdict.notice
-    assert "not Mooring's own" in doctor._possible({"": Path("/nonexistent")}).detail
-    assert "root alone" in doctor._possible({"memory": Path("/nonexistent")}).detail
+    assert "not Mooring's own" in doctor._possible({"": tmp_path / "none"}).detail
+    assert "root alone" in doctor._possible({"memory": tmp_path / "none"}).detail
 
 
 @pytest.mark.parametrize(
