@@ -66,7 +66,8 @@ class Postgres:
         name, server, before = f"t{uuid.uuid4().hex[:12]}", self._process, self._children()
         self._run("createdb", "-h", str(self.folder), name)
         try:
-            yield f"postgresql://{self.user}@/{name}?host={self.folder}"
+            # Said, where the machine may have a PGPORT of its own.
+            yield f"postgresql://{self.user}@/{name}?host={self.folder}&port={self._port}"
         finally:
             self._run("dropdb", "-h", str(self.folder), "--force", "--if-exists", name)
             # A backend outlives its connection by a moment, and would look like a process that the test left behind.
