@@ -18,7 +18,7 @@ from mooring.gateway.certificate import CertificateKeeper
 from mooring.model.routes import Access, Backend, Route
 from support.certificates import self_signed
 from support.grants import GRANTS, cookie
-from support.nginx import Gateway, backend, gateway
+from support.nginx import Gateway, backend, gateway, parse
 
 
 @pytest.fixture
@@ -109,6 +109,16 @@ async def test_a_key_that_nobody_can_use_is_refused_by_name(tmp_path: Path) -> N
     subprocess.run(["openssl", "ecparam", "-name", "secp224k1", "-genkey", "-noout", "-out", key], check=True)
     with pytest.raises(Misconfigured, match=r"k\.pem"):
         GivenCertificate(chain, key).pem()
+
+
+async def test_a_link_without_tls_leads_to_the_same_page_with_it(edge: Gateway) -> None:
+    """Path and query are kept, and the browser asks again by the method that it used."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    authority = edge.authority("a.test")
+    writer.write(f"POST /some/%2e/page?x=1&y HTTP/1.1\r\nHost: {authority}\r\nContent-Length: 0\r\n\r\n".encode())
+    reply = parse(await reader.readuntil(b"\r\n\r\n"))
+    writer.transport.abort()
+    assert (reply.status, reply.headers["location"]) == (307, f"https://{authority}/some/%2e/page?x=1&y")
 
 
 async def test_http2_and_websockets_work_over_tls(edge: Gateway, tmp_path: Path) -> None:
