@@ -161,9 +161,10 @@ class GivenCertificate:
         where = f"certificate {self.chain}, key {self.key}"
         try:
             chain, key = self.chain.read_bytes(), self.key.read_bytes()
+            why = _unusable(chain, key)
         except OSError as error:
             raise Misconfigured(f"{where}: {error}", field="tls") from error
-        if (why := _unusable(chain, key)) is not None:
+        if why is not None:
             raise Misconfigured(f"{where}: {why}", field="tls")
         # Beside the blocks there may be names in any encoding, as `openssl pkcs12` writes them.
         return f"{chain.decode(errors='replace')}\n{key.decode(errors='replace')}"
@@ -186,7 +187,11 @@ def certificates(listen: Listen, folder: Path) -> Certificates:
 # Asked twice a second, with the same answer for weeks.
 @lru_cache(maxsize=1)
 def _unusable(chain: bytes, key: bytes) -> str | None:
-    """Why nobody could be shown this chain with this key."""
+    """Why nobody could be shown this chain with this key.
+
+    Raises:
+        OSError: it cannot be tried now. Returned it would be the answer of weeks about a certificate that is good.
+    """
     try:
         # To prove its primes takes an RSA key of 4,096 bits a second, in which nothing else of a process goes on.
         private = serialization.load_pem_private_key(key, None, unsafe_skip_rsa_key_validation=True)
@@ -197,13 +202,13 @@ def _unusable(chain: bytes, key: bytes) -> str | None:
     except ssl.SSLError as error:
         # Instead of the good certificate before, each handshake would find this one and fail.
         return f"OpenSSL refuses them: {(error.reason or str(error)).lower().replace('_', ' ')}"
-    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         return str(error)
     return None
 
 
 def _load(pem: bytes) -> None:
-    """Do what nginx does with it, by the same library. Raises ssl.SSLError."""
+    """Do what nginx does with it, by the same library. Raises ssl.SSLError, and OSError where it cannot be tried."""
     file = os.memfd_create("mooring-certificate")
     try:
         os.write(file, pem)

@@ -2,6 +2,8 @@
 
 import asyncio
 import datetime as dt
+import os
+import resource
 import shutil
 import struct
 import subprocess
@@ -120,6 +122,22 @@ def test_what_openssl_refuses_is_refused_by_name(tmp_path: Path) -> None:
     subprocess.run(make, check=True, capture_output=True, timeout=WITHIN_S)
     with pytest.raises(Misconfigured, match=r"c\.pem, key .*k\.pem: OpenSSL refuses them: ee key too small"):
         GivenCertificate(chain, key).pem()
+
+
+def test_a_moment_without_descriptors_is_no_verdict(tmp_path: Path) -> None:
+    """What fails when the certificate is tried is told, and forgotten when the next look finds room."""
+    source = GivenCertificate(*certificate_files(tmp_path, "w.mooring.test"))
+    free = os.open(tmp_path, os.O_RDONLY)
+    os.close(free)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The files can be read one after the other, and what OpenSSL is given cannot be opened beside itself.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + 1, before[1]))
+    try:
+        with pytest.raises(Misconfigured, match="Too many open files"):
+            source.pem()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert source.pem()
 
 
 async def test_a_certificate_that_was_renewed_badly_is_a_problem_until_it_is_mended(tmp_path: Path) -> None:
