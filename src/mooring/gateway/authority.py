@@ -79,11 +79,11 @@ class LocalAuthority:
         authority = x509.load_pem_x509_certificate(self.certificate.read_bytes())
         if not _may_vouch(authority, self.domain, self.now()):
             return False
-        try:
-            found = x509.load_pem_x509_certificate(self.chain.read_bytes())
-        except ValueError:
+        pem = self.chain.read_bytes()
+        if _unusable(pem, pem) is not None:
             # Its damage is no reason to serve nobody: it is made anew.
             return False
+        found = x509.load_pem_x509_certificate(pem)
         if not _vouches(authority, found):
             return False
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

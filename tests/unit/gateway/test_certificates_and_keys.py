@@ -89,15 +89,18 @@ def test_a_leaf_of_another_authority_is_replaced(tmp_path: Path) -> None:
 
 
 def test_what_would_be_made_is_not_made_by_a_check(tmp_path: Path) -> None:
-    """A start that is only tried changes no file; a damaged leaf is made anew, and ends none."""
+    """A start that is only tried changes no file; a damaged leaf or key is made anew, and ends none."""
     source = LocalAuthority(tmp_path / "tls", "mooring.test")
     source.check()
     assert not source.folder.exists()
     made = source.pem()
-    source.chain.write_text("cut off")
-    source.check()
-    assert source.chain.read_text() == "cut off"
-    assert source.pem() not in {"cut off", made}
+    for cut in ("cut off", made[:-60]):
+        source.chain.write_text(cut)
+        source.check()
+        assert source.chain.read_text() == cut
+        anew = source.pem()
+        assert anew not in {cut, made}
+        assert source.pem() == anew
 
 
 def test_an_authority_of_a_clock_that_was_wrong(tmp_path: Path) -> None:
