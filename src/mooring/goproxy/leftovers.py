@@ -15,8 +15,9 @@ from pathlib import Path
 from mooring.errors import Unavailable
 
 SPOOL = "spool"
-_OURS = ".mooring-"
-"""Nobody else calls a folder so: what is left of such a name is removed, and a person chose what is beside it."""
+_JOB = ".mooring-job-"
+_OURS = (_JOB, ".mooring-import-")
+"""What a folder's name begins with that a job makes, or an `import` of before: a person chose any other name."""
 _JUST_MADE_S = 30.0
 """What is younger stays: it is locked a moment after it was made."""
 
@@ -27,7 +28,7 @@ def sweep(root: Path, ended: Callable[[], bool] = lambda: False) -> None:
         if ended():
             return
         _remove(file, os.O_RDWR, Path.unlink)
-    for folder in _found(root, f"{_OURS}*"):
+    for folder in (found for prefix in _OURS for found in _found(root, f"{prefix}*")):
         _remove(folder, os.O_RDONLY | os.O_DIRECTORY, lambda folder: _remove_tree(folder, ended))
 
 
@@ -66,7 +67,7 @@ def workplace(root: Path) -> Iterator[Path]:
     try:
         root.mkdir(parents=True, exist_ok=True)
         sweep(root)
-        made = tempfile.TemporaryDirectory(prefix=f"{_OURS}job-", dir=root)
+        made = tempfile.TemporaryDirectory(prefix=_JOB, dir=root)
     except OSError as error:
         raise Unavailable(f"{root} takes nothing that work on it needs: {error.strerror}") from error
     with made, _locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):

@@ -32,17 +32,18 @@ def left(folder: Path, name: str, *, age: tuple[int, int] | None = LONG_AGO) -> 
 
 
 def test_what_nobody_writes_goes(tmp_path: Path) -> None:
-    """Half a file of the spool and half an import; what is too young to be locked and what is a person's stay."""
+    """Half a file of the spool, half an import or job; what is too young to be locked and what is a person's stay."""
     spool = store(tmp_path).spool
     (spool / "left").write_bytes(b"half")
     os.utime(spool / "left", LONG_AGO)
     (spool / "young").write_bytes(b"half")
     left(tmp_path, ".mooring-import-left")
+    left(tmp_path, ".mooring-job-left")
     young = left(tmp_path, ".mooring-import-young", age=None)
-    mine = left(tmp_path, "import-2026-11")
+    mine = {left(tmp_path, "import-2026-11"), left(tmp_path, ".mooring-mine")}
     leftovers.sweep(tmp_path)
     assert [path.name for path in spool.iterdir()] == ["young"]
-    assert {path for path in tmp_path.iterdir() if "import" in path.name} == {young, mine}
+    assert set(tmp_path.iterdir()) == {spool, spool.parent / "cache", young, *mine}
 
 
 def test_a_sweep_ends_when_it_is_told_to(tmp_path: Path) -> None:
