@@ -2,12 +2,13 @@
 
 import asyncio
 import datetime as dt
+import shlex
 
 import structlog
 from cryptography import x509
 
 from mooring.errors import LimitExceeded, MooringError, Unavailable
-from mooring.gateway.authority import Certificates
+from mooring.gateway.authority import Certificates, LocalAuthority
 from mooring.gateway.nginx import NginxSink
 
 log = structlog.get_logger(__name__)
@@ -43,10 +44,7 @@ class CertificateKeeper:
                     f"certificate {self._source.chain}: ended on {end:%Y-%m-%d %H:%M} UTC: put a renewed one there"
                 )
             elif now < begin:
-                when = f"{begin:%Y-%m-%d %H:%M} UTC"
-                found.append(
-                    f"certificate {self._source.chain}: counts from {when} on: is the clock of this machine right?"
-                )
+                found.append(_early(self._source, begin))
         return tuple(f"TLS: {problem}" for problem in found)
 
     async def run(self) -> None:
@@ -64,7 +62,7 @@ class CertificateKeeper:
         try:
             pem = await asyncio.to_thread(self._source.pem)
             if pem != self._pem:
-                self._counts = _counts(pem)
+                self._counts = _counts(self._source, pem)
                 self._pem = pem
         except MooringError as error:
             broken = error.detail
@@ -84,6 +82,20 @@ class CertificateKeeper:
         return None
 
 
-def _counts(pem: str) -> tuple[dt.datetime, dt.datetime]:
+def _counts(source: Certificates, pem: str) -> tuple[dt.datetime, dt.datetime]:
+    """From when to when clients take it."""
     leaf = x509.load_pem_x509_certificate(pem.encode())
-    return leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
+    if isinstance(source, LocalAuthority):
+        # Its authority may have been made while the clock was ahead. Of a given chain clients may not need the rest.
+        begin = max(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(pem.encode()))
+    return begin, end
+
+
+def _early(source: Certificates, begin: dt.datetime) -> str:
+    counts = f"counts from {begin:%Y-%m-%d %H:%M} UTC on: is the clock of this machine right?"
+    if isinstance(source, LocalAuthority):
+        # Not made anew by itself as the leaf is: a machine that begins in 1970 would lose one that browsers trust.
+        remedy = f"type rm {shlex.quote(str(source.certificate))} for one that browsers must trust anew"
+        return f"certificate {source.certificate}: {counts} If it is, {remedy}"
+    return f"certificate {source.chain}: {counts}"

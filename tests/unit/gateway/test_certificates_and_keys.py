@@ -104,7 +104,7 @@ def test_what_would_be_made_is_not_made_by_a_check(tmp_path: Path) -> None:
 
 
 def test_an_authority_of_a_clock_that_was_wrong(tmp_path: Path) -> None:
-    """A machine may begin years behind, or months ahead: what it made then is made anew, or would stay refused."""
+    """A machine may begin years behind: what it made then is over, and made anew; as is a leaf made months ahead."""
     now = dt.datetime.now(tz=dt.UTC)
     source = LocalAuthority(tmp_path, "mooring.test")
     LocalAuthority(tmp_path, "mooring.test", lambda: dt.datetime(1970, 2, 1, tzinfo=dt.UTC)).pem()
@@ -174,6 +174,24 @@ async def test_a_certificate_that_was_renewed_badly_is_a_problem_until_it_is_men
         await tasks.stop()
         await sink.close()
     assert "nothing" not in "".join(map(str, given))
+
+
+async def test_an_authority_made_while_the_clock_was_ahead_is_told(tmp_path: Path) -> None:
+    """Browsers that trust it refuse all the same, and it stays until a person takes it away; the next one counts."""
+    ahead = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=300)
+    LocalAuthority(tmp_path / "tls", "mooring.test", lambda: ahead).pem()
+    source = LocalAuthority(tmp_path / "tls", "mooring.test")
+    sink = NginxSink(tmp_path / "admin.sock")
+    keeper = CertificateKeeper(source, sink, look_every_s=0.01)
+    async with asyncio.timeout(WITHIN_S), Tasks("test") as tasks:
+        tasks.forever("certificate", keeper.run())
+        await until(keeper.problems)
+        (told,) = keeper.problems()
+        remedy = f"If it is, type rm {source.certificate} for one"
+        assert told.startswith(f"TLS: certificate {source.certificate}: counts from ")
+        assert remedy in told
+        source.certificate.unlink()
+        await until(lambda: not keeper.problems())
 
 
 async def test_an_nginx_that_is_away_is_no_fault_of_the_certificate(tmp_path: Path) -> None:
