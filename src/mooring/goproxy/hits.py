@@ -5,7 +5,6 @@ and explains; what both answer is the same to the byte, in the log and in the co
 """
 
 import time
-from collections.abc import Callable
 from functools import partial
 
 from mooring.errors import MooringError
@@ -14,11 +13,8 @@ from mooring.goproxy.disk import DiskStore
 from mooring.goproxy.gate import Gate
 from mooring.goproxy.names import Ask, parse
 from mooring.goproxy.policy import Mark
-from mooring.goproxy.responses import how_it_ended, small_headers
+from mooring.goproxy.responses import Hit, how_it_ended, small_headers
 from mooring.goproxy.telemetry import Served, Telemetry
-
-Ended = Callable[[BaseException | None], None]
-"""To be told what ended an answer: None when the client's socket took all of it."""
 
 
 class Hits:
@@ -29,8 +25,8 @@ class Hits:
         self._gate = gate
         self._telemetry = telemetry
 
-    def answer(self, path: bytes, authorization: bytes) -> tuple[tuple[tuple[bytes, bytes], ...], bytes, Ended] | None:
-        """Headers and body for a GET of all of `path` (as sent, without a query). None: it goes the long way."""
+    def answer(self, path: bytes, authorization: bytes) -> Hit | None:
+        """What a GET of all of `path` (as sent, without a query) is answered with. None: it goes the long way."""
         # A path with a token would be parsed in vain each time: no failure is remembered.
         if path.startswith(SEGMENT) or not path.endswith((b".info", b".mod", b".zip")):
             return None

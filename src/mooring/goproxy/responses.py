@@ -15,6 +15,10 @@ from mooring.goproxy.ports import Blob
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
+Ended = Callable[[BaseException | None], None]
+"""To be told what ended an answer; None: nothing did before the client's socket had all of it."""
+Hit = tuple[tuple[tuple[bytes, bytes], ...], bytes, Ended]
+"""Headers and body of a whole answer, and who is told how it ended."""
 
 _CHUNK = 256 * 1024
 _COMPRESS_FROM = 1024

@@ -10,11 +10,11 @@ from urllib.parse import unquote_to_bytes
 import httptools
 import structlog
 
-from mooring.goproxy.responses import CutOff
+from mooring.goproxy.responses import CutOff, Ended
 from mooring.server import patience
 from mooring.server.exchange import App, Exchange, Scope, kept_head, receive
 from mooring.server.turn import Turn
-from mooring.server.usual import Ended, ShortWay, Usual
+from mooring.server.usual import ShortWay, Usual
 
 log = structlog.get_logger(__name__)
 

@@ -3,12 +3,10 @@
 import re
 from collections.abc import Callable, Mapping
 
-from mooring.server.exchange import Headers
+from mooring.goproxy.responses import Hit
 
-Ended = Callable[[BaseException | None], None]
-"""To be told what ended an answer; None: nothing did before the client's socket had all of it."""
-ShortWay = Callable[[bytes, bytes], tuple[Headers, bytes, Ended] | None]
-"""Headers and body for a path and an authorization, and who is told how it ended; None: it is the application's."""
+ShortWay = Callable[[bytes, bytes], Hit | None]
+"""The answer to a path and an authorization; None: it is the application's."""
 _LONGEST = 4 * 1024
 """Bytes that are remembered of a client, as long as its connection stays open."""
 _END = b"\r\n\r\n"

@@ -18,13 +18,12 @@ from structlog.testing import capture_logs
 
 from mooring.goproxy import access
 from mooring.goproxy.config import Config
-from mooring.goproxy.responses import how_it_ended
+from mooring.goproxy.responses import Hit, how_it_ended
 from mooring.goproxy.service import Lifetimes
 from mooring.goproxy.telemetry import Telemetry
 from mooring.server import door, patience
-from mooring.server.exchange import Headers, Receive, Scope, Send
+from mooring.server.exchange import Receive, Scope, Send
 from mooring.server.goproxy import Goproxy, build
-from mooring.server.usual import Ended
 from support.certificates import certificate_files
 from support.goupstream import make_zip
 
@@ -91,7 +90,7 @@ async def opened(
         tokens=tokens,
     )
 
-    def hits(path: bytes, authorization: bytes) -> tuple[Headers, bytes, Ended] | None:
+    def hits(path: bytes, authorization: bytes) -> Hit | None:
         assert goproxy.hits is not None
         answer = goproxy.hits(path, authorization)
         if answer and taken is not None:
@@ -220,7 +219,7 @@ class Counted:
         self.hits = self.long = 0
         self.ended: list[BaseException | None] = []
 
-    def answer(self, path: bytes, _authorization: bytes) -> tuple[Headers, bytes, Ended] | None:
+    def answer(self, path: bytes, _authorization: bytes) -> Hit | None:
         if not path.startswith(b"/short/"):
             return None
         self.hits += 1
