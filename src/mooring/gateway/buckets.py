@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from mooring.gateway.compile import DEEPEST, bucket_key, compiled, encode, host_key, precedence, route_id, segments
+from mooring.gateway.compile import DEEPEST, Place, compiled, encode, place, precedence, route_id
 from mooring.model.routes import Route
 from mooring.routes.ports import Delta, RouteKey
 
@@ -21,6 +21,7 @@ class Change:
 
 @dataclass(slots=True)
 class _Entry:
+    place: Place
     rank: tuple[Any, ...]
     text: dict[str, Any]
 
@@ -33,10 +34,10 @@ class Buckets:
     that did not fit leaves no trace here either.
     """
 
-    _routes: dict[RouteKey, Route] = field(default_factory=dict)
+    _entries: dict[RouteKey, _Entry] = field(default_factory=dict)
     _buckets: dict[str, dict[RouteKey, _Entry]] = field(default_factory=dict)
     _depths: dict[str, list[int]] = field(default_factory=dict)
-    _undo: list[tuple[RouteKey, Route | None]] = field(default_factory=list)
+    _undo: list[tuple[RouteKey, _Entry | None]] = field(default_factory=list)
 
     def change(self, delta: Delta) -> Change:
         """Apply `delta` here and say which buckets changed; for a complete one, all of them."""
@@ -44,13 +45,13 @@ class Buckets:
         upserts = dict(delta.upserts)
         removed = set(delta.deletes) - set(upserts)
         if delta.complete:
-            removed |= set(self._routes) - set(upserts)
-        present = [key for key in removed if key in self._routes]
-        came = [route_id(key) for key in upserts if key not in self._routes]
+            removed |= set(self._entries) - set(upserts)
+        present = [key for key in removed if key in self._entries]
+        came = [route_id(key) for key in upserts if key not in self._entries]
         for key in present:
             self._put(key, None, dirty)
         for key, route in upserts.items():
-            self._put(key, route, dirty)
+            self._put(key, _entry(key, route), dirty)
         texts = self._texts(self._every() if delta.complete else dirty)
         return Change(
             sets={key: text for key, text in texts if text is not None},
@@ -73,38 +74,41 @@ class Buckets:
     def _every(self) -> set[str]:
         return set(self._buckets) | set(self._depths)
 
-    def _put(self, key: RouteKey, route: Route | None, dirty: set[str]) -> None:
-        before = self._routes.get(key)
+    def _put(self, key: RouteKey, entry: _Entry | None, dirty: set[str]) -> None:
+        before = self._entries.get(key)
         self._undo.append((key, before))
+        if before is not None and entry is not None and before.place == entry.place:
+            self._entries[key] = self._buckets[entry.place.bucket][key] = entry
+            dirty.add(entry.place.bucket)
+            return
         if before is not None:
-            self._remove(key, before, dirty)
-        if route is not None:
-            self._insert(key, route, dirty)
+            self._remove(key, before.place, dirty)
+        if entry is not None:
+            self._insert(key, entry, dirty)
 
-    def _insert(self, key: RouteKey, route: Route, dirty: set[str]) -> None:
-        self._routes[key] = route
-        self._buckets.setdefault(bucket_key(route), {})[key] = _Entry(precedence(key, route), compiled(key, route))
-        self._count(route, 1, dirty)
+    def _insert(self, key: RouteKey, entry: _Entry, dirty: set[str]) -> None:
+        self._entries[key] = entry
+        self._buckets.setdefault(entry.place.bucket, {})[key] = entry
+        self._count(entry.place, 1, dirty)
 
-    def _remove(self, key: RouteKey, route: Route, dirty: set[str]) -> None:
-        del self._routes[key]
-        bucket = self._buckets[bucket_key(route)]
+    def _remove(self, key: RouteKey, left: Place, dirty: set[str]) -> None:
+        del self._entries[key]
+        bucket = self._buckets[left.bucket]
         del bucket[key]
         if not bucket:
-            del self._buckets[bucket_key(route)]
-        self._count(route, -1, dirty)
+            del self._buckets[left.bucket]
+        self._count(left, -1, dirty)
 
-    def _count(self, route: Route, by: int, dirty: set[str]) -> None:
+    def _count(self, at: Place, by: int, dirty: set[str]) -> None:
         """Keep how many routes of the host live at each depth; the host's entry changes when the deepest does."""
-        host = host_key(route)
-        counts = self._depths.setdefault(host, [0] * (DEEPEST + 1))
+        counts = self._depths.setdefault(at.host, [0] * (DEEPEST + 1))
         before = _depth(counts)
-        counts[len(segments(route))] += by
-        dirty.add(bucket_key(route))
+        counts[at.depth] += by
+        dirty.add(at.bucket)
         if _depth(counts) != before:
-            dirty.add(host)
+            dirty.add(at.host)
         if not any(counts):
-            del self._depths[host]
+            del self._depths[at.host]
 
     def _texts(self, keys: Iterable[str]) -> list[tuple[str, str | None]]:
         return [(key, self._text(key)) for key in sorted(keys)]
@@ -115,6 +119,10 @@ class Buckets:
         if counts is None and not entries:
             return None
         return encode(_depth(counts) if counts else None, [entry.text for entry in entries])
+
+
+def _entry(key: RouteKey, route: Route) -> _Entry:
+    return _Entry(place(route), precedence(key, route), compiled(key, route))
 
 
 def _depth(counts: list[int]) -> int:

@@ -7,7 +7,8 @@ says how deep its buckets go. Every default is left out: Lua supplies it, and a 
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,24 +28,27 @@ from mooring.model.routes import (
 from mooring.routes.ports import RouteKey
 
 DEEPEST = 2
+_USUAL_TIMEOUTS = Timeouts()
 _SINGLE = {"id", "path", "backends", "access", "subjects", "workspace"}
 
 
-def host_key(route: Route) -> str:
-    """The key of the entry of the route's host."""
-    return f"{route.listener} {route.host}"
+class Place(NamedTuple):
+    """Where a route lives: the key of its bucket, that of its host's own entry, how deep it is below that.
+
+    A route whose path has no segment lives in the host's own entry.
+    """
+
+    bucket: str
+    host: str
+    depth: int
 
 
-def segments(route: Route) -> tuple[str, ...]:
-    """The leading segments that name the route's bucket: at most two, none of them a port pattern."""
+def place(route: Route) -> Place:
+    """The route's bucket is named by the leading segments of its path: at most two, none of them a port pattern."""
+    host = f"{route.listener} {route.host}"
     parts = [part for part in route.path.split("/") if part]
-    return tuple(part for part in parts[:DEEPEST] if part != PORT)
-
-
-def bucket_key(route: Route) -> str:
-    """The key of the bucket that the route lives in; the host's own entry when its path has no segment."""
-    leading = segments(route)
-    return f"{host_key(route)} /{'/'.join(leading)}" if leading else host_key(route)
+    leading = [part for part in parts[:DEEPEST] if part != PORT]
+    return Place(f"{host} /{'/'.join(leading)}" if leading else host, host, len(leading))
 
 
 def precedence(key: RouteKey, route: Route) -> tuple[Any, ...]:
@@ -161,6 +165,8 @@ def _target(backend: Backend) -> Iterator[tuple[str, Any]]:
             yield "port", int(port)
 
 
+# To read an address costs as much as all else of a route, and most of them are one machine's.
+@lru_cache(maxsize=1024)
 def _numeric(host: str) -> str:
     if host == "localhost":
         return "127.0.0.1"
@@ -200,7 +206,6 @@ def _headers(change: HeaderFilter) -> dict[str, Any]:
 
 
 def _timeouts(timeouts: Timeouts) -> dict[str, Any]:
-    default = Timeouts()
-    if timeouts == default:
+    if timeouts == _USUAL_TIMEOUTS:
         return {}
     return {"connect_s": timeouts.connect_s, "read_s": timeouts.read_s}
