@@ -61,7 +61,7 @@ async def _counted(pid: int, port: int, folder: Path) -> float:
     requests = await load(port, folder, seconds=_COUNTED_S, active=CONNECTIONS)
     await _control("-i", "off", str(pid))
     await _control("-d", str(pid))
-    texts = [path.read_text() for path in folder.glob(f"callgrind.{pid}*")]
+    texts = [path.read_text() for path in folder.glob(f"callgrind.{pid}.*")]
     return sum(int(found) for text in texts for found in re.findall(r"^totals: (\d+)", text, re.MULTILINE)) / requests
 
 

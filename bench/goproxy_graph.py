@@ -44,7 +44,7 @@ from support.nginx import gateway
 
 # A linter that is made of other people's linters: 194 modules, none of them large.
 _GRAPH = "module example.com/graph\n\ngo 1.22\n\nrequire github.com/golangci/golangci-lint v1.55.2\n"
-_RUNS = 3
+_RUNS = 5
 _WARM_RUNS = 7
 _PATIENCE_S = 150.0
 _MEMORY = Path("/dev/shm")  # noqa: S108 - each download makes a folder of its own there
