@@ -70,11 +70,15 @@ def examine(home: Home) -> Iterator[Finding]:
     """Every finding, in the order in which to mend them."""
     yield from _programs()
     yield from _editor()
+    remedy = f"sudo mooring doctor --home {shlex.quote(str(home.root))}"
     try:
         yield from _below(home)
     except PermissionError as error:
         detail = f"{error.filename} is closed to you: ask as the user that runs Mooring, or as root"
-        yield Finding(Verdict.wrong, "home", detail, f"sudo mooring doctor --home {shlex.quote(str(home.root))}")
+        yield Finding(Verdict.wrong, "home", detail, remedy)
+    except MooringError as error:
+        # Of the lock: whether Mooring runs, on which the rest depends, cannot be known.
+        yield Finding(Verdict.wrong, "home", error.detail, remedy)
 
 
 def _below(home: Home) -> Iterator[Finding]:

@@ -173,6 +173,10 @@ def locked(home: Home) -> Iterator[None]:
                 'workspaces, make up ARGS="--replace" takes its place and lets them run on'
             )
         try:
+            there = os.fstat(fd)
+            # With the umask of a careful root only root could see that it runs. What is a file elsewhere, too, is left.
+            if there.st_uid == os.geteuid() and there.st_nlink == 1:
+                os.fchmod(fd, 0o644)
             # Over what is there, and never shorter: a full disk would not give the room back.
             os.pwrite(fd, json.dumps({"pid": os.getpid()}).ljust(_LOCK_BYTES).encode(), 0)
         except OSError as error:
@@ -211,10 +215,11 @@ def running(home: Home) -> Running | None:
     Raises:
         Misconfigured: we may not look.
     """
+    path = home.root / "lock"
     try:
-        fd = os.open(home.root / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except PermissionError:
-        text = f"{home.root} is closed to you: run this as the user that started Mooring, or as root"
+        text = f"{path} is closed to you: run this as the user that started Mooring, or as root"
         raise Misconfigured(text, field="MOORING_HOME") from None
     except OSError:
         return None

@@ -139,6 +139,25 @@ def test_a_home_of_another_user(closed: str) -> None:
     assert found.remedy == f"sudo mooring doctor --home '{home.root}'"
 
 
+def test_a_lock_of_another_user() -> None:
+    """Whether Mooring runs cannot be known then: it is a finding below the others, with the file that is closed."""
+    # Nobody but root gets below tmp_path.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        home = Home(Path(folder) / "home")
+        home.root.mkdir(mode=0o700)
+        (home.root / "lock").touch(mode=0o600)
+        shutil.chown(home.root, "nobody")
+        os.seteuid(pwd.getpwnam("nobody").pw_uid)
+        try:
+            *_, found = examine(home)
+        finally:
+            os.seteuid(0)
+    assert (found.verdict, found.what) == (Verdict.wrong, "home")
+    assert found.detail.startswith(f"{home.root / 'lock'} is closed to you")
+    assert found.remedy == f"sudo mooring doctor --home {home.root}"
+
+
 def test_a_disk_that_is_nearly_full(home: Home) -> None:
     """The free space is named, and what takes it can be asked for."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs", home.root], check=True)

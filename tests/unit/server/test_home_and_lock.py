@@ -150,6 +150,31 @@ def test_who_only_looks_keeps_nobody_from_starting(home: Home) -> None:
             looker.kill()
 
 
+def test_no_umask_hides_the_lock(home: Home) -> None:
+    """Root may start it with one that closes files to all others: the user whose home it is may look all the same."""
+    home.root.mkdir()
+    lock = home.root / "lock"
+    before = os.umask(0o077)
+    try:
+        with locked(home):
+            assert lock.stat().st_mode & 0o777 == 0o644
+        lock.chmod(0o600)
+        with locked(home):
+            assert lock.stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)
+
+
+def test_the_mode_of_what_is_a_file_elsewhere_too_is_left(home: Home, tmp_path: Path) -> None:
+    """Who owns the home cannot have root open a file of its own to everybody by linking it there."""
+    home.root.mkdir()
+    other = tmp_path / "other"
+    other.touch(mode=0o600)
+    (home.root / "lock").hardlink_to(other)
+    with locked(home):
+        assert other.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_full_disk_has_room_for_the_lock(tmp_path: Path) -> None:
     """A Mooring that ran on a disk that is full by now starts again; a home that has no lock yet says what is wrong."""
     with small_disk(tmp_path / "disk", 1) as disk:
