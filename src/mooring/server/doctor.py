@@ -340,13 +340,14 @@ def _at_rest(home: Home) -> Finding:
 def _unseen(home: Home, document: dict[str, Any]) -> Iterator[Finding]:
     """What Mooring is ready without, and has lost sight of: an engine, a source of routes."""
     # The module proxy is asked itself (`_serving`), and begins after all others.
-    watches = [each for each in document.get("watches", ()) if not each["ok"] and each["name"] != "goproxy"]
-    ages = [
-        "was never seen" if each["age_s"] is None else f"was last seen {each['age_s']:.0f} s ago" for each in watches
-    ]
-    unseen = [f"{each['name']} {age}" for each, age in zip(watches, ages, strict=True)]
-    if unseen:
-        yield Finding(Verdict.wrong, "stale", "; ".join(unseen), _log_command(home))
+    stale = [each for each in document.get("watches", ()) if not each["ok"] and each["name"] != "goproxy"]
+    if stale:
+        detail = "; ".join(f"{each['name']} {_seen(each['age_s'])}" for each in stale)
+        yield Finding(Verdict.wrong, "stale", detail, _log_command(home))
+
+
+def _seen(age_s: float | None) -> str:
+    return "was never seen" if age_s is None else f"was last seen {age_s:.0f} s ago"
 
 
 def _problems(document: dict[str, Any]) -> Iterator[Finding]:
