@@ -16,7 +16,7 @@ _WITHIN_S = 10.0
 
 
 def status(*, output: Output = Format.table) -> None:
-    """Say what runs, what is stale and what is wrong; ends with 1 when the server is not ready."""
+    """Say what runs, what is stale and what is wrong; ends with 1 when not ready, or workspaces cannot be counted."""
     with connect(timeout_s=_WITHIN_S) as api:
         health = api.health()
         counted, workspaces = _workspaces(api)
