@@ -79,6 +79,9 @@ class _Interruption:
         task = asyncio.current_task()
         assert task is not None
         self._loops.append((asyncio.get_running_loop(), task))
+        # It came before this loop was there to be told.
+        if self._come.is_set():
+            raise asyncio.CancelledError
         await work()
         left = {task.get_name() for task in asyncio.all_tasks() - {asyncio.current_task()}}
         assert not left, f"tasks left behind: {left}"
