@@ -12,6 +12,7 @@ from mooring.model.template import Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.workspaces.sql import SqlEventLog, SqlStore
 from support import databases, runtimes
+from support.runtime_process import ProcessHarness
 from support.runtimes import Behaviour, Harness
 from support.workspaces import ADA, Stage, StageProbe, stage
 
@@ -102,6 +103,20 @@ async def test_an_editor_that_is_given_up_was_not_started_again(harness: Harness
         again = [text for text in await it.texts(made.id) if "was started again" in text]
         assert again
         assert not [text for text in again if "5 times in 10 minutes" in text]
+
+
+async def test_nothing_is_left_of_an_editor_that_is_given_up(harness: Harness, tmp_path: Path) -> None:
+    """Its cgroups go, although nobody stops it: Mooring's own could not be removed at a stop else."""
+    assert isinstance(harness, ProcessHarness)
+    async with server(harness, f"sqlite:///{tmp_path}/m.db", "crashing") as it:
+        made = await it.create()
+        await it.until(made.id, Phase.failed)
+        folders = harness.state(made)["folders"]
+        assert folders
+        async with asyncio.timeout(30):
+            while any(Path(folder).exists() for folder in folders):
+                await asyncio.sleep(0.02)
+        assert (await it.store.get(made.id)).phase is Phase.failed
 
 
 async def test_an_editor_that_hangs_at_its_start_fails(harness: Harness, tmp_path: Path) -> None:

@@ -84,9 +84,9 @@ class Queue:
         return len(self._waiting)
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing waits and nothing is in work; delays do not count."""
-        return not self._waiting and not self._working
+    def busy(self) -> frozenset[str]:
+        """Keys that wait or are in work; those in a delay do not count."""
+        return frozenset(self._waiting | self._working)
 
     def close(self) -> None:
         """Cancel the delays, so that no timer outlives the queue's owner."""

@@ -85,19 +85,17 @@ class WorkspaceReconciler:
         self._loop.hasten(FIRST_LOOK_WITHIN_S)
         for workspace_id in self._restless():
             self.wake(workspace_id)
-        while not self._rests(took_s := self._clock.monotonic() - began) and took_s < within_s:
+        while (took_s := self._clock.monotonic() - began) < within_s and (not self._listed or self._restless(took_s)):
             await self._clock.sleep(0.02)
         for workspace_id in self._restless():
             log.error("workspace was not stopped: it may run on", workspace=workspace_id)
 
-    def _restless(self, took_s: float = 0.0) -> set[str]:
-        alive = {i for i, seen in self._seen.items() if seen.phase is Phase.starting}
-        return alive if took_s > _UNSEEN_WITHIN_S else {*alive, *self._loop.queue.failing}
-
-    def _rests(self, took_s: float) -> bool:
-        # What runs, one whose start is under way, in a server that only begins what nobody has looked at yet, and where
-        # a look failed: each would run on if only what is seen were waited for.
-        return self._listed and self._loop.queue.idle and not self._restless(took_s)
+    def _restless(self, took_s: float = 0.0) -> frozenset[str]:
+        alive = frozenset(i for i, seen in self._seen.items() if seen.phase in (Phase.starting, Phase.stopping))
+        if took_s > _UNSEEN_WITHIN_S:
+            return alive | (self._loop.queue.busy & self._seen.keys())
+        # A start under way, one that nobody has looked at yet, a look that failed: each would run on unseen.
+        return alive | self._loop.queue.busy.union(self._loop.queue.failing)
 
     async def reconcile(self, workspace_id: str) -> float | None:
         """Make the world match for one workspace. Seconds until the next look, None when only an event needs one.
@@ -165,7 +163,9 @@ class WorkspaceReconciler:
         if phase is not Phase.stopped:
             await write(Phase.stopping, why)
         turn.publish(seen)
-        self._observe(await turn.apply(Desired.stopped))
+        # Those that nobody has seen must not take the workers from those that run while an engine hangs.
+        within_s = FIRST_LOOK_WITHIN_S if self._suspended and seen is None else None
+        self._observe(await turn.apply(Desired.stopped, within_s))
         self._starts.pop(turn.workspace.id, None)
         # Started again without anybody's word, after a stop of Mooring, it begins with what is wanted by then.
         await write(Phase.stopped, why, limited=(), started=None)
@@ -179,7 +179,8 @@ class WorkspaceReconciler:
         seen = self._seen.get(workspace.id)
         if workspace.phase is Phase.failed:
             turn.publish(None)
-            if seen is not None and seen.phase is Phase.starting:
+            if seen is not None and seen.phase is not Phase.stopped:
+                # The runtime gave it up and keeps what it was made of: cgroups, a container.
                 self._observe(await turn.apply(Desired.stopped))
             return None
         if turn.lost:
@@ -190,7 +191,7 @@ class WorkspaceReconciler:
             seen = await self._begin(turn, seen)
         if seen is not None and seen.phase is Phase.failed:
             await self._fail(turn, seen.reason or "the editor does not start", at=self._seen_at[workspace.id])
-            return None
+            return 0.0
         return await self._look(turn, seen) if seen is not None else None
 
     async def _begin(self, turn: Turn, before: Observation | None) -> Observation | None:

@@ -90,10 +90,10 @@ class Turn:
         routes = routes_of(self.workspace, self.template, seen, self._parts.hosts)
         self._parts.section.put(self.workspace.id, routes)
 
-    async def apply(self, desired: Desired) -> Observation:
+    async def apply(self, desired: Desired, within_s: float | None = None) -> Observation:
         """Have the runtime start or stop it. Raises `Unavailable` also when it does not answer in time."""
         wanted = replace(self.workspace, desired=desired)
-        return await self._bounded(self._engine.apply(wanted, self.template))
+        return await self._bounded(self._engine.apply(wanted, self.template), within_s)
 
     async def delete(self) -> None:
         """Have the runtime remove all of it, then forget it."""
@@ -120,15 +120,16 @@ class Turn:
         await self._parts.store.remove(self.workspace.id)
         self._parts.outbox.forget(self.workspace.id)
 
-    async def _bounded(self, call: Awaitable[T]) -> T:
-        timeout = asyncio.timeout(RUNTIME_WITHIN_S)
+    async def _bounded(self, call: Awaitable[T], within_s: float | None = None) -> T:
+        within_s = within_s or RUNTIME_WITHIN_S
+        timeout = asyncio.timeout(within_s)
         try:
             async with timeout:
                 return await call
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            raise Unavailable(f"the runtime did not answer within {RUNTIME_WITHIN_S:.0f} s") from error
+            raise Unavailable(f"the runtime did not answer within {within_s:.0f} s") from error
 
 
 class LostTurn(Turn):
@@ -138,10 +139,10 @@ class LostTurn(Turn):
         super().__init__(parts, workspace, Template(name=workspace.spec.template, editor=Editor(command=("none",))))
         self.lost = f"{why}: put the template's file back and start the workspace, or delete it"
 
-    async def apply(self, desired: Desired) -> Observation:
+    async def apply(self, desired: Desired, within_s: float | None = None) -> Observation:
         wanted = replace(self.workspace, desired=desired)
         for engine in self._parts.engines.values():
-            await self._bounded(engine.apply(wanted, self.template))
+            await self._bounded(engine.apply(wanted, self.template), within_s)
         return Observation(wanted.id, wanted.generation, Phase.stopped)
 
     async def delete(self) -> None:

@@ -154,6 +154,20 @@ async def test_an_editor_that_crashes_too_often_fails_with_its_last_words() -> N
 
 
 @simulated
+async def test_what_a_runtime_gave_up_is_cleared_away() -> None:
+    """It keeps what the workspace was made of until it is told to stop it; the workspace stays failed, once told."""
+    runtime = CrashingRuntime()
+    async with stage(runtime=runtime) as it:
+        it.probe.silent = True
+        made = await it.create()
+        await it.until(made.id, Phase.failed)
+        await it.until(made.id, lambda w: runtime.world.seen[w.id].phase is Phase.stopped)
+        await it.reconciler.suspend()
+        assert (await it.store.get(made.id)).phase is Phase.failed
+        assert (await it.texts(made.id)).count("boom") == 1
+
+
+@simulated
 async def test_a_crash_is_told_and_probed_anew() -> None:
     """After a crash the workspace is starting until the new editor answered."""
     runtime = MemoryRuntime()

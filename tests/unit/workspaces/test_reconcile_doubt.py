@@ -13,7 +13,7 @@ from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.workspaces.memory import MemoryEventLog, MemoryStore
 from mooring.workspaces.memory_runtime import FlakyRuntime, MemoryRuntime, World
 from mooring.workspaces.ports import Observation
-from mooring.workspaces.reconcile import HANGS, RECHECK_S
+from mooring.workspaces.reconcile import HANGS, RECHECK_S, WORKERS
 from support.simulation import LoopClock, simulated
 from support.workspaces import ADA, LIGHT, Stage
 from support.workspaces import stage as any_stage
@@ -259,6 +259,53 @@ async def test_a_stop_does_not_wait_long_for_what_nobody_has_seen() -> None:
             await it.reconciler.suspend()
         assert it.clock.monotonic() - began < 15
         assert [line["workspace"] for line in logs if line["log_level"] == "error"] == [made.id]
+
+
+class PartlyHanging(MemoryRuntime):
+    """Sees and answers nothing of any workspace but `good`."""
+
+    def __init__(self, world: World, good: str = "") -> None:
+        super().__init__(World({good: world.seen[good]} if good else {}))
+        self.good = good
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        if workspace.id != self.good:
+            await asyncio.Event().wait()
+        return await super().apply(workspace, template)
+
+
+async def stopped_while_much_hangs(workspaces: int, *, last_answers: bool) -> tuple[set[str], set[str], float]:
+    """Those that hang, those that the stop of a server that just began names, and how many seconds it took."""
+    world = World()
+    log, store = database()
+    async with stage(runtime=MemoryRuntime(world), store=store, events=log) as it:
+        ids = [(await it.create(f"w{number}")).id for number in range(workspaces)]
+        for workspace_id in ids:
+            await it.until(workspace_id, Phase.running)
+    good = max(ids) if last_answers else ""
+    async with stage(runtime=PartlyHanging(world, good), store=store, events=log) as it:
+        await it.clock.sleep(0.001)
+        began = it.clock.monotonic()
+        with structlog.testing.capture_logs() as logs:
+            await it.reconciler.suspend()
+        named = {line["workspace"] for line in logs if line["log_level"] == "error"}
+        return set(ids) - {good}, named, it.clock.monotonic() - began
+
+
+@simulated
+async def test_a_stop_names_everything_that_it_could_not_end() -> None:
+    """More hang than there are workers: also what was still waiting for one is named, and soon."""
+    hanging, named, took_s = await stopped_while_much_hangs(WORKERS + 8, last_answers=False)
+    assert named == hanging
+    assert took_s < 15
+
+
+@simulated
+async def test_what_hangs_keeps_a_stop_from_nothing_that_runs() -> None:
+    """An engine that hangs takes all workers, again and again: what runs elsewhere is ended all the same."""
+    hanging, named, took_s = await stopped_while_much_hangs(2 * WORKERS + 1, last_answers=True)
+    assert named == hanging
+    assert took_s < 20
 
 
 @simulated
