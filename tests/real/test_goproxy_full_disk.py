@@ -179,3 +179,24 @@ async def test_archives_on_a_full_disk(tmp_path: Path, disk: SmallDisk) -> None:
     with pytest.raises(NoSpace, match="has no room for what"):
         _ = [step async for step in import_(inside, tmp_path / "modules.tar")]
     assert list(inside.root.iterdir()) == []
+    disk.refuse_writes()
+    with pytest.raises(NoSpace, match="takes nothing that work on it needs: Read-only file system"):
+        _ = [step async for step in import_(inside, tmp_path / "modules.tar")]
+    disk.take_writes()
+
+
+async def test_what_fills_the_disk_goes_first(tmp_path: Path, disk: SmallDisk) -> None:
+    """Where a killed import took all of the room the next one has it again."""
+    store = tmp_path / "store/cache/download/example.com/x/@v"
+    store.mkdir(parents=True)
+    (store / "v1.0.0.zip").write_bytes(os.urandom(3_000_000))
+    left = disk.folder / ".mooring-job-left"
+    left.mkdir()
+    disk.fill()
+    (disk.folder / "filler").rename(left / "filler")
+    os.utime(left, (1, 1))
+    archive = tmp_path / "modules.tar"
+    await export(Config(tmp_path / "store", upstream="off", sumdb="off"), archive, ())
+    steps = [step async for step in import_(Config(disk.folder, upstream="off", sumdb="off"), archive)]
+    assert ["damaged" in step.problem for step in steps] == [True]
+    assert not left.exists()

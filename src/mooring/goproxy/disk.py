@@ -18,7 +18,7 @@ from typing import IO
 
 from mooring.errors import Unavailable
 from mooring.goproxy import leftovers
-from mooring.goproxy.faults import NoSpace
+from mooring.goproxy.faults import FULL, NoSpace
 from mooring.goproxy.ports import Entry
 
 _READ_AGAIN_S = 3600.0
@@ -26,7 +26,6 @@ _BELIEVED_S = 60.0
 """A disk that took a file is believed to take another one for so long, unless it is full or read-only by then."""
 _SMALL = 256 * 1024
 """Bytes that are held in memory for one client: nine zips of ten are no larger."""
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 # The go command's own bookkeeping beside the files; nothing of it is ours to serve.
 _NOT_OURS = (".lock", ".partial", ".tmp")
 
@@ -243,6 +242,6 @@ def _gone(file: Path) -> None:
 
 
 def _translated(error: OSError) -> Unavailable:
-    if error.errno in _FULL:
+    if error.errno in FULL:
         return NoSpace(f"the proxy's disk takes no more: {error.strerror}")
     return Unavailable(f"the proxy's store fails: {error.strerror}")

@@ -1,6 +1,11 @@
 """What a module proxy's sources and storage do wrong: leaves of the error tree, each with its own stable code."""
 
+import errno
+
 from mooring.errors import Conflict, Forbidden, Unavailable
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+"""What a disk says that takes no more, while everything on it can still be read."""
 
 
 class Mismatch(Conflict):

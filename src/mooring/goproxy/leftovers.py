@@ -1,18 +1,21 @@
 """What killed processes left below a store's folder: half a file in the spool, and the folders of jobs.
 
 Whoever writes there what is to be kept holds a lock, which ends with its process. So nothing of it is ever removed
-while it is being written, in this process or another one, and what nobody holds goes. Blocking.
+while it is being written, in this process or another one, and what nobody holds goes. All but `swept` is blocking.
 """
 
+import asyncio
 import fcntl
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mooring.errors import Unavailable
+from mooring.goproxy.faults import FULL, NoSpace
 
 SPOOL = "spool"
 _JOB = ".mooring-job-"
@@ -20,6 +23,16 @@ _OURS = (_JOB, ".mooring-import-")
 """What a folder's name begins with that a job makes, or an `import` of before: a person chose any other name."""
 _JUST_MADE_S = 30.0
 """What is younger stays: it is locked a moment after it was made."""
+
+
+async def swept(root: Path) -> None:
+    """`sweep`, beside everything else that the loop does."""
+    ended = threading.Event()
+    try:
+        await asyncio.to_thread(sweep, root, ended.is_set)
+    finally:
+        # The loop's end waits for its threads: half an import is a million files.
+        ended.set()
 
 
 def sweep(root: Path, ended: Callable[[], bool] = lambda: False) -> None:
@@ -59,17 +72,18 @@ def _remove(left: Path, how: int, remove: Callable[[Path], None]) -> None:
 
 @contextmanager
 def workplace(root: Path) -> Iterator[Path]:
-    """A folder below `root` for one job, gone afterwards, as is by then what killed jobs left.
+    """A folder below `root` for one job, gone afterwards.
 
     Raises:
-        Unavailable: it cannot be made.
+        NoSpace: the disk does not take it.
+        Unavailable: it cannot be made for another reason.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
-        sweep(root)
         made = tempfile.TemporaryDirectory(prefix=_JOB, dir=root)
     except OSError as error:
-        raise Unavailable(f"{root} takes nothing that work on it needs: {error.strerror}") from error
+        fault = NoSpace if error.errno in FULL else Unavailable
+        raise fault(f"{root} takes nothing that work on it needs: {error.strerror}") from error
     with made, _locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):
         yield Path(made.name)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -292,15 +291,10 @@ async def bounded(goproxy: Goproxy, config: Config) -> AsyncIterator[None]:
 
 
 async def _sweep(root: Path) -> None:
-    ended = threading.Event()
-    try:
-        while True:
-            # Again and again: what was being written when the process before us was killed is too young at our start.
-            await asyncio.to_thread(leftovers.sweep, root, ended.is_set)
-            await asyncio.sleep(_SWEEP_EVERY_S)
-    finally:
-        # The loop's end waits for its threads: half an import is a million files.
-        ended.set()
+    while True:
+        # Again and again: what was being written when the process before us was killed is too young at our start.
+        await leftovers.swept(root)
+        await asyncio.sleep(_SWEEP_EVERY_S)
 
 
 async def _evict(eviction: Eviction, max_bytes: int) -> None:

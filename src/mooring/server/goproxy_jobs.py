@@ -1,7 +1,6 @@
 """Work on a module store beside serving it: filling it ahead, and carrying it into a closed network and out of one."""
 
 import asyncio
-import errno
 import lzma
 import os
 import secrets
@@ -18,9 +17,9 @@ from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
 from mooring.goproxy import access, program
 from mooring.goproxy.config import Config
-from mooring.goproxy.faults import NoSpace
+from mooring.goproxy.faults import FULL, NoSpace
 from mooring.goproxy.folder import Folder
-from mooring.goproxy.leftovers import workplace
+from mooring.goproxy.leftovers import swept, workplace
 from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
 from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
@@ -29,7 +28,6 @@ from mooring.settings import environment
 
 _AT_ONCE = 16
 _GRAPH_WITHIN_S = 1800.0
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _DOWNLOAD = "cache/download/"
 _SUMDB = "sumdb/"
 _FORMAT = "{{with .Replace}}{{.Path}} {{.Version}}{{else}}{{.Path}} {{.Version}}{{end}}"
@@ -50,8 +48,11 @@ async def warm(config: Config, files: list[Path]) -> AsyncIterator[Step]:
 
     Raises:
         InvalidInput: the go command cannot make a module graph of one of them.
-        Unavailable: it did not make one in half an hour, or the store's disk takes nothing.
+        NoSpace: the store's disk is full.
+        Unavailable: the go command did not make one in half an hour, or the store's folder takes nothing.
     """
+    # Before the folder is made: what a killed job left may be all that the disk has no room for.
+    await swept(config.root)
     with workplace(config.root) as folder:
         # Whoever is on this machine reaches the port: private modules are for the go command of this run alone.
         # In a folder of their own: who makes one locks theirs, and this one is locked for as long as the job runs.
@@ -226,6 +227,7 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
         NoSpace: the store's disk does not take what is in it.
         Unavailable: it takes nothing.
     """
+    await swept(config.root)
     with _folder(source, config.root) as folder:
         files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
         # Lists and branches of elsewhere say nothing about what is here: lists are made of the versions that are kept.
@@ -251,7 +253,7 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
             # Python's own text names each way of compressing in which it is none.
             raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
         except (OSError, tarfile.TarError) as error:
-            if isinstance(error, OSError) and error.errno in _FULL:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
             raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
         yield folder / _DOWNLOAD
