@@ -18,7 +18,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import Misconfigured, Unavailable
 from mooring.gateway.admin import Admin
 from mooring.gateway.buckets import Change
-from mooring.gateway.compile import bucket_key
+from mooring.gateway.compile import place
 from mooring.gateway.config import NginxSettings
 from mooring.gateway.leftover import Record, end_leftover_nginx, master, orphans, record_path, write_record
 from mooring.gateway.nginx import NginxSink
@@ -100,7 +100,7 @@ async def test_a_change_of_all_that_a_table_can_hold_is_taken(edge: Gateway) -> 
     routes = [
         ROUTE.model_copy(update={"name": f"{n:0250}", "host": f"{n:063}.{n:063}.{n:063}.x"}) for n in range(20_000)
     ]
-    change = Change(deletes=[bucket_key(route) for route in routes], gone=[f"test/{route.name}" for route in routes])
+    change = Change(deletes=[place(route).bucket for route in routes], gone=[f"test/{route.name}" for route in routes])
     assert len("".join(change.deletes + change.gone)) > 8 * 2**20
     admin = Admin(edge.home.gateway_socket)
     frame = {"op": "apply", "revision": "e 2", "epoch": "e", "complete": False, "sets": {}}
