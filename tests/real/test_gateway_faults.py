@@ -27,6 +27,7 @@ from mooring.gateway.supervise import Nginx
 from mooring.model.routes import Access, Filters, Redirect, Route
 from mooring.routes.ports import Revision
 from mooring.settings import Home
+from support.certificates import self_signed
 from support.following import until
 from support.nginx import Gateway, gateway, listening, settings
 
@@ -230,6 +231,25 @@ async def test_a_configuration_that_nginx_refuses_is_told_in_its_words(tmp_path:
         with pytest.raises(Misconfigured, match=r"none\.crt"):
             await nginx.start()
         await nginx.stop()
+
+
+async def test_a_refusal_while_it_runs_is_told_once(tmp_path: Path) -> None:
+    """What nginx printed follows at once, and goes when it starts again."""
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(self_signed("ca.test")[0])
+    with listening() as listener:
+        nginx = Nginx(settings(tmp_path, listener.getsockname()[1], trusted_ca=authority), [listener])
+        await nginx.start()
+        async with Tasks("test") as tasks:
+            tasks.forever("nginx", nginx.run())
+            authority.rename(tmp_path / "away.crt")
+            assert nginx.pid is not None
+            os.kill(nginx.pid, signal.SIGKILL)
+            await until(nginx.problems)
+            assert nginx.problems()[0].startswith("nginx does not start: nginx: [emerg] ")
+            (tmp_path / "away.crt").rename(authority)
+            await until(lambda: not nginx.problems())
+            await nginx.stop()
 
 
 async def test_one_that_cannot_be_noted_is_ended(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ STOP_S = 5.0
 """For requests in flight when it is told to end."""
 STEADY_S = 10.0
 """After so long alive a death is a new incident, and not the next of a series."""
+_FAILED = "nginx does not start"
 
 
 class Nginx:
@@ -60,7 +61,7 @@ class Nginx:
 
     def problems(self) -> tuple[str, ...]:
         """Why the one that died has no successor yet; a line for a person, or none."""
-        return () if self._refused is None else (f"nginx does not start: {self._refused}",)
+        return () if self._refused is None else (f"{_FAILED}: {self._refused}",)
 
     async def start(self) -> None:
         """Adopt the nginx that runs, or start one; returns once it answers.
@@ -107,12 +108,12 @@ class Nginx:
                 await self._launch()
             except (MooringError, OSError) as error:
                 # A disk that is full or read-only, no process or descriptor left: it may be better a moment later.
-                self._refused = " ".join(str(error).split())
-                log.error("nginx does not start", reason=str(error))  # noqa: TRY400 - the text says it all
+                self._refused = " ".join(str(error).removeprefix(f"{_FAILED}: ").split())
+                log.error(_FAILED, reason=self._refused)  # noqa: TRY400 - the text says it all
             except Exception as error:
                 # Nobody else would ever start it again.
                 self._refused = f"{type(error).__name__}: {error}"
-                log.exception("nginx does not start")
+                log.exception(_FAILED)
             else:
                 self._refused = None
                 return
@@ -138,7 +139,7 @@ class Nginx:
         self._child = await self._spawn()
         started = process(self._child.pid)
         if started is None:
-            raise Misconfigured(f"nginx did not start: {await self._complaint()}")
+            raise Misconfigured(f"{_FAILED}: {await self._complaint()}")
         self._master = started
         self._note(started)
         try:
@@ -146,7 +147,7 @@ class Nginx:
         except Unavailable:
             if not await self._has_ended(self._child):
                 raise
-            raise Misconfigured(f"nginx did not start: {await self._complaint()}") from None
+            raise Misconfigured(f"{_FAILED}: {await self._complaint()}") from None
 
     def _note(self, started: Process) -> None:
         try:
