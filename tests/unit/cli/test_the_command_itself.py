@@ -155,12 +155,13 @@ async def test_a_full_disk_is_one_line_however_much_is_written(tmp_path: Path) -
 
 
 async def test_what_doctor_finds_as_documents(tmp_path: Path) -> None:
-    """`-o json` and `-o yaml` say the same of this machine."""
+    """`-o json` and `-o yaml` say the same of this machine, but for what other programs may change in between."""
     outs = []
     for form in ("json", "yaml"):
         done = await run(sys.executable, "-m", "mooring", "doctor", "-o", form, environment=person(tmp_path))
         assert (done.status in (0, 1), done.err) == (True, ""), done
         outs.append(done.out)
-    found = json.loads(outs[0])
-    assert found == yaml.safe_load(outs[1])
-    assert all(set(item) == {"verdict", "what", "detail", "type"} for item in found)
+    both = (json.loads(outs[0]), yaml.safe_load(outs[1]))
+    assert all(set(item) == {"verdict", "what", "detail", "type"} for found in both for item in found)
+    lasting, again = ([item for item in found if item["what"] not in {"docker", "port"}] for found in both)
+    assert lasting == again
