@@ -29,13 +29,14 @@ class CertificateKeeper:
         self._look_every_s = look_every_s
         self._broken: str | None = None
         self._pem = ""
+        self._taken = False
         self._counts: tuple[dt.datetime, dt.datetime] | None = None
 
     def problems(self) -> tuple[str, ...]:
         """Why clients refuse what they are shown, or soon will; a line for a person, or none."""
         found = []
         if self._broken is not None:
-            found.append(f"{self._broken}. {_BEFORE if self._pem else _NONE}")
+            found.append(f"{self._broken}. {_BEFORE if self._taken else _NONE}")
         if self._counts is not None:
             begin, end = self._counts
             now = dt.datetime.now(tz=dt.UTC)
@@ -79,6 +80,7 @@ class CertificateKeeper:
             return error.detail
         except Unavailable:
             return None
+        self._taken = True
         return None
 
 

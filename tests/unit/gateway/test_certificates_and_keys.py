@@ -176,6 +176,23 @@ async def test_a_certificate_that_was_renewed_badly_is_a_problem_until_it_is_men
     assert "nothing" not in "".join(map(str, given))
 
 
+async def test_a_first_certificate_that_nginx_cannot_keep_has_none_before_it(tmp_path: Path) -> None:
+    """Nobody is told that another one is in use."""
+
+    async def answer(_frame: dict[str, object]) -> dict[str, object]:
+        return {"error": "no memory"}
+
+    sink = NginxSink(tmp_path / "admin.sock")
+    source = GivenCertificate(*certificate_files(tmp_path, "w.mooring.test"))
+    keeper = CertificateKeeper(source, sink, look_every_s=0.01)
+    async with asyncio.timeout(WITHIN_S), administration(tmp_path / "admin.sock", answer), Tasks("test") as tasks:
+        tasks.forever("certificate", keeper.run())
+        await until(keeper.problems)
+        assert "no memory. Until it is mended there is none" in keeper.problems()[0]
+        await tasks.stop()
+        await sink.close()
+
+
 async def test_an_authority_made_while_the_clock_was_ahead_is_told(tmp_path: Path) -> None:
     """Browsers that trust it refuse all the same, and it stays until a person takes it away; the next one counts."""
     ahead = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=300)
