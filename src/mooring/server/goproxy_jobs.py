@@ -1,15 +1,17 @@
 """Work on a module store beside serving it: filling it ahead, and carrying it into a closed network and out of one."""
 
 import asyncio
+import errno
 import lzma
 import os
+import pwd
 import secrets
 import shutil
 import tarfile
 import tempfile
 import zlib
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -105,7 +107,7 @@ def _copy(file: Path, folder: Path) -> None:
     try:
         (folder / "go.mod").write_bytes(file.read_bytes())
     except OSError as error:
-        raise InvalidInput(f"{file} cannot be read: {error.strerror}", field="go.mod") from error
+        raise InvalidInput(f"{file} cannot be read: {_why(error, 'read it')}", field="go.mod") from error
     sums = file.with_name("go.sum")
     if sums.exists():
         (folder / "go.sum").write_bytes(sums.read_bytes())
@@ -153,7 +155,22 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exporte
             with _replacing(to) as beside:
                 return Exported(await _write(goproxy.store, beside, patterns), unproved)
         except OSError as error:
-            raise InvalidInput(f"{to} cannot be written: {error.strerror or error}", field="to") from error
+            raise _unwritable(to, error) from error
+
+
+def _unwritable(to: Path, error: OSError) -> InvalidInput:
+    why = _why(error, f"write in {to.resolve().parent}")
+    return InvalidInput(f"{to} cannot be written: {why}", field="to")
+
+
+def _why(error: OSError, what: str) -> str:
+    """What the system says; where it denies `what`, to whom: what root types is done as the user of the store."""
+    if error.errno != errno.EACCES:
+        return error.strerror or str(error)
+    user = os.geteuid()
+    with suppress(KeyError):
+        return f"the user {pwd.getpwuid(user).pw_name} may not {what}"
+    return f"the user {user} may not {what}"
 
 
 @contextmanager
@@ -241,9 +258,12 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
 
 @contextmanager
 def _folder(source: Path, root: Path) -> Iterator[Path]:
-    if source.is_dir():
-        below = source / _DOWNLOAD
-        yield below if below.is_dir() else source
+    try:
+        tree = _tree(source)
+    except OSError as error:
+        raise _unreadable(source, error) from error
+    if tree is not None:
+        yield tree
         return
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
     with workplace(root) as folder:
@@ -252,11 +272,25 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
         except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:
             # Python's own text names each way of compressing in which it is none.
             raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
-        except (OSError, tarfile.TarError) as error:
-            if isinstance(error, OSError) and error.errno in FULL:
-                raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
+        except tarfile.TarError as error:
             raise InvalidInput(f"{source} cannot be read: {error}", field="from") from error
+        except OSError as error:
+            if error.errno in FULL:
+                raise NoSpace(f"{root} has no room for what {source} holds: {error.strerror}") from error
+            raise _unreadable(source, error) from error
         yield folder / _DOWNLOAD
+
+
+def _unreadable(source: Path, error: OSError) -> InvalidInput:
+    return InvalidInput(f"{source} cannot be read: {_why(error, 'read it')}", field="from")
+
+
+def _tree(source: Path) -> Path | None:
+    """The modules of a folder; None for an archive."""
+    below = source / _DOWNLOAD
+    if below.is_dir():
+        return below
+    return source if source.is_dir() else None
 
 
 def _extract(source: Path, to: Path) -> None:

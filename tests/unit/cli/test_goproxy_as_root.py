@@ -35,6 +35,24 @@ async def test_what_root_does_there_belongs_to_who_serves_it(home: Path) -> None
     assert {path.owner() for path in home.rglob("*")} == {"nobody"}
 
 
+async def test_a_file_that_the_owner_may_not_have_is_told(home: Path, tmp_path: Path) -> None:
+    """Root's command is the owner's by then: it names that user, to whom what is root's own is denied."""
+    environment = {"HOME": "/root", "MOORING_HOME": str(home), "PATH": os.defpath}
+    tmp_path.chmod(0o700)
+    archive = tmp_path / "modules.tar"
+    archive.write_bytes(b"")
+    read = f"{archive} cannot be read: the user nobody may not read it"
+    for arguments, said in {
+        ("export", str(archive)): f"cannot be written: the user nobody may not write in {tmp_path}",
+        ("import", str(archive)): read,
+        ("warm", str(archive)): read,
+    }.items():
+        command = [sys.executable, "-m", "mooring", "goproxy", *arguments]
+        done = await run(*command, environment=environment)
+        assert done.status == 2, done
+        assert said in " ".join(done.err.split()), done
+
+
 async def test_root_leaves_a_home_of_nobody_known_alone(home: Path) -> None:
     """On a volume from another machine root would make files that its owner could not change: what to type is said."""
     os.chown(home, 54321, 54321)
