@@ -330,10 +330,13 @@ def _server(home: Home) -> Iterator[Finding]:
 
 
 def _at_rest(home: Home) -> Finding:
-    """Of a start that failed the reason, which scrolled away or was nobody's to read."""
+    """Of a start that failed the reason, which scrolled away or was nobody's to read.
+
+    With its time: a start since then that failed before its roles began has told its reason on the terminal alone.
+    """
     for role in ("server", "gateway"):
         if why := ended_for(home.logs / f"{role}.log"):
-            return Finding(Verdict.wrong, "mooring", f"does not run; its {role} ended last: {why}", "make up")
+            return Finding(Verdict.wrong, "mooring", f"does not run; its {role} ended last at {why}", "make up")
     return Finding(Verdict.notice, "mooring", "does not run", "make up")
 
 

@@ -76,9 +76,11 @@ def last_words(path: Path) -> str:
 
 
 def ended_for(path: Path) -> str:
-    """Why a role ended, if that is the last that its log says: it has not begun again since."""
+    """When and why a role ended, if that is the last that its log says: it has not begun again since."""
     last = next(_newest(path), {})
-    return str(last.get("error", ""))[:_LONGEST] if last.get("event") == ROLE_ENDED else ""
+    if last.get("event") != ROLE_ENDED:
+        return ""
+    return f"{str(last.get('timestamp'))[:19]} UTC: {str(last.get('error'))[:_LONGEST]}"
 
 
 def _newest(path: Path) -> Iterator[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shutil
 import socket
 import subprocess
@@ -216,10 +217,10 @@ def test_a_server_that_ended_says_why(home: Home) -> None:
     assert last_words(home.logs / "server.log") == f"{home.keys}: File exists"
     found = _found(home, "mooring")
     assert found is not None
-    assert (found.verdict, found.detail) == (
-        Verdict.wrong,
-        f"does not run; its server ended last: {home.keys}: File exists",
-    )
+    assert found.verdict is Verdict.wrong
+    moment = r"\d{4}-\d\d-\d\dT[\d:]{8}"
+    said = rf"does not run; its server ended last at {moment} UTC: {re.escape(str(home.keys))}: File exists"
+    assert re.fullmatch(said, found.detail), found.detail
     with (home.logs / "server.log").open("a") as log:
         log.write('{"event": "begun again", "level": "info"}\n')
     found = _found(home, "mooring")
