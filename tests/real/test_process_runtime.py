@@ -341,6 +341,27 @@ async def test_a_keeper_that_hangs_does_not_stop_a_stop(world: ProcessHarness) -
         assert world.alive(wanted) == 0
 
 
+async def test_a_stop_that_is_made_anew_gives_a_keeper_no_more_time(
+    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off while it waits for a keeper that hangs, and asked for again: the wait goes on, it does not begin anew."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime, Tasks("test") as tasks:
+        await answered(await runtime.apply(wanted, template))
+        os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
+        monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 2.0)
+        first = tasks.spawn("stop", runtime.apply(stopped(wanted), template))
+        async with asyncio.timeout(WITHIN_S):
+            while runtime._links[wanted.id]._end_by is None:
+                await asyncio.sleep(0.01)
+        first.cancel()
+        await asyncio.wait([first])
+        monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 2 * WITHIN_S)
+        async with asyncio.timeout(WITHIN_S):
+            assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        assert world.alive(wanted) == 0
+
+
 async def test_what_left_everything_behind_ends_with_the_workspace(world: ProcessHarness) -> None:
     """A process without the workspace's environment, session, parent and keeper is still in its cgroup."""
     wanted, template = workspace(), world.template("healthy")

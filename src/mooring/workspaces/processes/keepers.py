@@ -142,6 +142,7 @@ class Link:
         self._waiting: dict[str, asyncio.Future[Mapping[str, Any]]] = {}
         self._keys = 0
         self._sending = asyncio.Lock()
+        self._end_by: float | None = None
 
     @property
     def is_final(self) -> bool:
@@ -189,6 +190,20 @@ class Link:
                     await loop.sock_sendall(self._connection, data[sent:])
             except (OSError, TimeoutError) as error:
                 raise Unavailable(f"the keeper of workspace {self.id} is gone") from error
+
+    async def end(self, within_s: float) -> None:
+        """Tell the keeper to stop, and wait for its end.
+
+        Raises:
+            Unavailable: when it is gone.
+            TimeoutError: it has not ended `within_s` seconds after it was first told.
+        """
+        now = asyncio.get_running_loop().time()
+        if self._end_by is None:
+            self._end_by = now + within_s
+        await self.send({"op": "stop"})
+        # Cut off and asked again, a stop would give one that hangs all its time again, and Mooring's end come first.
+        await asyncio.wait_for(self.ended.wait(), self._end_by - now)
 
     async def execute(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[str, asyncio.Future[Any]]:
         """Run a command inside: its key, and the future of its exit message.

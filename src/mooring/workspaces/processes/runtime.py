@@ -216,8 +216,7 @@ class ProcessRuntime:
         try:
             link = await self._link(workspace_id)
             if link is not None:
-                await link.send({"op": "stop"})
-                await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
+                await link.end(_END_WITHIN_S)
                 heard = link.state
         except (Unavailable, TimeoutError) as error:
             log.warning("a keeper does not answer and is killed", workspace=workspace_id, error=str(error))
