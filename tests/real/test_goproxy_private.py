@@ -186,6 +186,16 @@ def test_what_git_fills_in_makes_no_other_commit(git: GitServer, proxy: Served, 
     assert ("$Id$" in in_zip or "as committed" in in_zip) is (attribute != "ident")
 
 
+def test_a_go_mod_that_git_encodes_anew_is_refused(git: GitServer, proxy: Served) -> None:
+    """From the zip alone nobody could tell that it is the same; the reason names the attribute."""
+    module = git.module("lib")
+    files = {".gitattributes": "go.mod working-tree-encoding=ISO-8859-1\n", "go.mod": f"module {module} // grün\n"}
+    git.publish("lib", "v1.0.0", files)
+    assert get(proxy, f"{module}/@v/v1.0.0.mod").status_code == 200
+    answer = get(proxy, f"{module}/@v/v1.0.0.zip")
+    assert (answer.status_code, "working-tree-encoding" in answer.text) == (502, True)
+
+
 def test_a_repository_without_go_mod_is_a_module(git: GitServer, proxy: Served) -> None:
     """Its go.mod is made up, and its zip has none."""
     git.publish("lib", "v1.0.0")

@@ -120,7 +120,7 @@ class Proxy:
         if not dirhash.same_mod(mod, await self._mod_of_zip(wanted.sibling(Kind.zip))):
             raise Mismatch(
                 f"{module}@{version}: the go.mod in its zip is not the one that came before it. "
-                "Somebody changed a published version."
+                "Somebody changed a published version, or its .gitattributes give go.mod a working-tree-encoding."
             )
         return dirhash.of_mod(mod)
 
