@@ -173,12 +173,13 @@ def locked(home: Home) -> Iterator[None]:
                 'workspaces, make up ARGS="--replace" takes its place and lets them run on'
             )
         try:
-            there = os.fstat(fd)
-            # With the umask of a careful root only root could see that it runs. What is a file elsewhere, too, is left.
-            if there.st_uid == os.geteuid() and there.st_nlink == 1:
-                os.fchmod(fd, 0o644)
             # Over what is there, and never shorter: a full disk would not give the room back.
             os.pwrite(fd, json.dumps({"pid": os.getpid()}).ljust(_LOCK_BYTES).encode(), 0)
+            there = os.fstat(fd)
+            # With the umask of a careful root only root could see that it runs. What holds more than we wrote, or is a
+            # file elsewhere, too, is not ours: who owns the folder can move any file of root's here.
+            if there.st_uid == os.geteuid() and there.st_nlink == 1 and there.st_size <= _LOCK_BYTES:
+                os.fchmod(fd, 0o644)
         except OSError as error:
             raise Misconfigured(f"{path}: {error.strerror}", field="MOORING_HOME") from error
         yield

@@ -175,6 +175,17 @@ def test_the_mode_of_what_is_a_file_elsewhere_too_is_left(home: Home, tmp_path: 
         assert other.stat().st_mode & 0o777 == 0o600
 
 
+def test_the_mode_of_what_holds_more_than_the_lock_is_left(home: Home, tmp_path: Path) -> None:
+    """Nor by moving it there."""
+    home.root.mkdir()
+    other = tmp_path / "other"
+    other.touch(mode=0o600)
+    other.write_bytes(b"x" * 1000)
+    other.rename(home.root / "lock")
+    with locked(home):
+        assert (home.root / "lock").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_full_disk_has_room_for_the_lock(tmp_path: Path) -> None:
     """A Mooring that ran on a disk that is full by now starts again; a home that has no lock yet says what is wrong."""
     with small_disk(tmp_path / "disk", 1) as disk:
