@@ -156,6 +156,9 @@ class WorkspaceReconciler:
         over = phase is Phase.stopped or (self._suspended and phase is Phase.failed)
         if over and (seen is None or seen.phase is not Phase.starting):
             turn.publish(seen)
+            if phase is Phase.failed and seen is not None and seen.phase is Phase.stopping:
+                # Given up and not yet gone: when its engine is back nobody else would see to it.
+                self._observe(await turn.apply(Desired.stopped))
             return
         why = turn.workspace.reason if turn.workspace.desired is Desired.stopped else "Mooring was stopped"
         # Everything is being ended: that no database takes it down must leave nothing running.

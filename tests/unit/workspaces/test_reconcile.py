@@ -167,6 +167,33 @@ async def test_what_a_runtime_gave_up_is_cleared_away() -> None:
         assert (await it.texts(made.id)).count("boom") == 1
 
 
+class LeavingRuntime(CrashingRuntime):
+    """Goes away in the middle of clearing up what it gave up, for as many calls as it is told."""
+
+    away = 10**6
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        if workspace.desired is Desired.stopped and self.away:
+            self.away -= 1
+            self.world.put(Observation(workspace.id, workspace.generation, Phase.stopping))
+            raise Unavailable("the runtime does not answer")
+        return await super().apply(workspace, template)
+
+
+@simulated
+async def test_what_a_runtime_gave_up_is_cleared_away_by_a_stop_too() -> None:
+    """Its engine comes back while Mooring ends: nobody would see to it later."""
+    runtime = LeavingRuntime()
+    async with stage(runtime=runtime) as it:
+        made = await it.create()
+        await it.until(made.id, Phase.failed)
+        await it.until(made.id, lambda w: runtime.world.seen[w.id].phase is Phase.stopping)
+        runtime.away = 2
+        await it.reconciler.suspend()
+        assert runtime.world.seen[made.id].phase is Phase.stopped
+        assert (await it.store.get(made.id)).phase is Phase.failed
+
+
 @simulated
 async def test_a_crash_is_told_and_probed_anew() -> None:
     """After a crash the workspace is starting until the new editor answered."""
