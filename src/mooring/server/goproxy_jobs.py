@@ -104,13 +104,13 @@ async def _graph(go: Path, file: Path, proxy: str, within: Path) -> list[tuple[s
 
 
 def _copy(file: Path, folder: Path) -> None:
+    sums = file.with_name("go.sum")
     try:
         (folder / "go.mod").write_bytes(file.read_bytes())
+        if sums.exists():
+            (folder / "go.sum").write_bytes(sums.read_bytes())
     except OSError as error:
-        raise InvalidInput(f"{file} cannot be read: {_why(error, 'read it')}", field="go.mod") from error
-    sums = file.with_name("go.sum")
-    if sums.exists():
-        (folder / "go.sum").write_bytes(sums.read_bytes())
+        raise InvalidInput(f"{error.filename} cannot be read: {_why(error, 'read it')}", field="go.mod") from error
 
 
 async def _all(proxy: Proxy, wanted: list[Ask]) -> AsyncIterator[Step]:
@@ -246,7 +246,7 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
     """
     await swept(config.root)
     with _folder(source, config.root) as folder:
-        files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+        files = _files(folder)
         # Lists and branches of elsewhere say nothing about what is here: lists are made of the versions that are kept.
         wanted = [found for name in files if (found := _module_file(name)) is not None and found.immutable]
         if not wanted:
@@ -254,6 +254,16 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
         async with build(config, only=Folder(folder)) as goproxy:
             async for step in _all(goproxy.proxy, wanted):
                 yield step
+
+
+def _files(folder: Path) -> list[str]:
+    """The files below it. Raises InvalidInput for a folder that is closed: its modules would be left out in silence."""
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename), error) from error
+
+    walked = os.walk(folder, onerror=refuse)
+    return sorted(str((Path(at) / name).relative_to(folder)) for at, _, names in walked for name in names)
 
 
 @contextmanager

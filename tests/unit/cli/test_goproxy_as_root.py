@@ -53,6 +53,22 @@ async def test_a_file_that_the_owner_may_not_have_is_told(home: Path, tmp_path: 
         assert said in " ".join(done.err.split()), done
 
 
+async def test_what_is_closed_beside_or_below_is_told_too(home: Path) -> None:
+    """A go.sum of root's, a folder of a module cache that root made: left out, they would be missed much later."""
+    environment = {"HOME": "/root", "MOORING_HOME": str(home), "PATH": os.defpath}
+    project, cache = home.parent / "project", home.parent / "mod"
+    project.mkdir()
+    (project / "go.mod").write_text("module example.com/x\n")
+    (project / "go.sum").touch(mode=0o600)
+    module = cache / "cache/download/example.com/m"
+    module.mkdir(parents=True, mode=0o700)
+    for arguments, closed in ((("warm", project / "go.mod"), project / "go.sum"), (("import", cache), module)):
+        command = [sys.executable, "-m", "mooring", "goproxy", *map(str, arguments)]
+        done = await run(*command, environment=environment)
+        assert done.status == 2, done
+        assert f"{closed} cannot be read: the user nobody may not read it" in " ".join(done.err.split()), done
+
+
 async def test_root_leaves_a_home_of_nobody_known_alone(home: Path) -> None:
     """On a volume from another machine root would make files that its owner could not change: what to type is said."""
     os.chown(home, 54321, 54321)
