@@ -107,8 +107,9 @@ class DiskStore:
             # An empty one lost its bytes in a crash of the machine.
             if not 0 < blob.size <= _SMALL:
                 return None
-            # Somebody emptied it in between: what has no bytes is fetched anew, and never an answer.
-            return os.pread(blob.descriptor, blob.size, 0) or None
+            data = os.pread(blob.descriptor, blob.size, 0)
+            # Emptied or cut in between: a part of a zip would be told as the whole.
+            return data if len(data) == blob.size else None
         except OSError as error:
             raise _translated(error) from error
         finally:

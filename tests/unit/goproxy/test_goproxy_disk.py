@@ -57,8 +57,9 @@ async def test_what_somebody_else_copied_in_is_served(copied: DiskStore) -> None
     blob.close()
 
 
-def test_a_file_that_is_emptied_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Somebody who writes into the store by hand empties a file after its size was asked for."""
+@pytest.mark.parametrize("left", [0, 6])
+def test_a_file_that_is_cut_meanwhile_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int) -> None:
+    """Somebody who writes into the store by hand empties or cuts a file after its size was asked for."""
     store = DiskStore(tmp_path)
     store.prepare()
     file = tmp_path / "cache/download" / NAME
@@ -67,12 +68,12 @@ def test_a_file_that_is_emptied_meanwhile_is_none(tmp_path: Path, monkeypatch: p
     assert store.small(NAME) == b"module example.com/x\n"
     asked: Callable[[int], os.stat_result] = os.fstat
 
-    def emptied(fd: int) -> os.stat_result:
+    def cut(fd: int) -> os.stat_result:
         status = asked(fd)
-        os.truncate(file, 0)
+        os.truncate(file, left)
         return status
 
-    monkeypatch.setattr(os, "fstat", emptied)
+    monkeypatch.setattr(os, "fstat", cut)
     assert store.small(NAME) is None
 
 
