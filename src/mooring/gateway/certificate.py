@@ -79,6 +79,8 @@ class CertificateKeeper:
         except LimitExceeded as error:
             return error.detail
         except Unavailable:
+            # Another one may take its place, which has none yet.
+            self._taken = False
             return None
         self._taken = True
         return None
