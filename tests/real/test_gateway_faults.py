@@ -242,14 +242,16 @@ async def test_a_refusal_while_it_runs_is_told_once(tmp_path: Path) -> None:
         await nginx.start()
         async with Tasks("test") as tasks:
             tasks.forever("nginx", nginx.run())
-            authority.rename(tmp_path / "away.crt")
-            assert nginx.pid is not None
-            os.kill(nginx.pid, signal.SIGKILL)
-            await until(nginx.problems)
-            assert nginx.problems()[0].startswith("nginx does not start: nginx: [emerg] ")
-            (tmp_path / "away.crt").rename(authority)
-            await until(lambda: not nginx.problems())
-            await nginx.stop()
+            try:
+                authority.rename(tmp_path / "away.crt")
+                assert nginx.pid is not None
+                os.kill(nginx.pid, signal.SIGKILL)
+                await until(nginx.problems)
+                assert nginx.problems()[0].startswith("nginx does not start: nginx: [emerg] ")
+                (tmp_path / "away.crt").rename(authority)
+                await until(lambda: not nginx.problems())
+            finally:
+                await nginx.stop()
 
 
 async def test_one_that_cannot_be_noted_is_ended(tmp_path: Path) -> None:

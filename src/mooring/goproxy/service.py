@@ -113,7 +113,8 @@ class Proxy:
     async def mod_hash(self, module: str, version: str) -> str:
         """The verified hash of the go.mod that goes with a zip, all of which is here; fetched where need be.
 
-        Raises as `get`, and Mismatch where the zip holds another one: somebody moved the tag in between.
+        Raises as `get`, and Mismatch where the zip holds another one: somebody moved the tag in between, or git encodes
+        it anew.
         """
         wanted = ask_for(module, version, Kind.mod)
         mod = await self._mod(wanted)
