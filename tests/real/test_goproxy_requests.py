@@ -28,6 +28,16 @@ def test_what_is_kept_is_served_without_fetching(upstream: Upstream, proxy: Serv
     assert get(proxy, "cached-only/example.com/x/@v/list").text == "v1.0.0\n"
 
 
+def test_the_go_command_is_given_the_go_mod_beside_the_info(upstream: Upstream, proxy: Served, config: Config) -> None:
+    """Of whoever else asks for an info, as what looks for updates does, nobody knows that the go.mod is wanted."""
+    get(proxy, f"{SMALL}.info")
+    assert upstream.asked[f"{SMALL}.mod"] == 0
+    name = BIG.removesuffix(".zip")
+    get(proxy, f"{name}.info", User_Agent="Go-http-client/1.1")
+    wait_for(config.root / "cache/download" / f"{name}.mod")
+    assert upstream.asked[f"{name}.zip"] == 0
+
+
 def test_head_range_and_compression(upstream: Upstream, proxy: Served) -> None:
     """HEAD has the length and no body, a range is a part of a zip, and only what grows, a list, is compressed."""
     name = BIG

@@ -68,6 +68,7 @@ class _Request:
     token: str
     authorization: bytes
     fetch: bool
+    is_go: bool
     wish: Wish
     subject: Subject = EVERYBODY
     ask: Ask | SumdbAsk | None = None
@@ -151,7 +152,7 @@ class App:
             location = (b"location", self._parts.elsewhere(ask).encode())
             await reply(send, 302, [location, _TEXT], b"not served by this proxy\n")
             return
-        answer = await self._parts.proxy.get(ask, fetch=request.fetch)
+        answer = await self._parts.proxy.get(ask, fetch=request.fetch, ahead=request.is_go)
         request.outcome = answer.outcome
         try:
             await self._send(send, ask, request, answer)
@@ -190,4 +191,6 @@ def _request(scope: Scope) -> _Request:
     gzip = takes_gzip(headers.get(b"accept-encoding", b""))
     wish = Wish(scope["method"] == "HEAD", gzip, span, scope.get("http_version") == "1.0", zero_copy)
     authorization = headers.get(b"authorization", b"")
-    return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, wish)
+    # What looks for updates asks for the infos of a hundred versions, and for none of their go.mod files.
+    is_go = headers.get(b"user-agent", b"").startswith(b"Go-http-client/")
+    return _Request(scope["method"], path, scope["query_string"], token, authorization, fetch, is_go, wish)

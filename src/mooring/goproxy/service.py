@@ -80,8 +80,10 @@ class Proxy:
             failed_s=self._lifetimes.failed_s,
         )
 
-    async def get(self, ask: Ask, *, fetch: bool = True) -> Answer:
+    async def get(self, ask: Ask, *, fetch: bool = True, ahead: bool = False) -> Answer:
         """The answer to `ask`; with `fetch` off only from what is kept.
+
+        With `ahead` the go.mod of a version is fetched beside its info: the go command asks for it next.
 
         Raises:
             NotFound: it does not exist, or is not kept and must not be fetched.
@@ -96,9 +98,12 @@ class Proxy:
             blob.close()
         if not fetch:
             raise NotFound(f"{ask.label} is not kept here")
+        self._raise_if_absent(ask)
         if ask.kind is Kind.zip:
-            self._raise_if_absent(ask)
             return Answer("miss", flight=self._flight(ask))
+        if ahead and ask.kind is Kind.info:
+            mod = ask.sibling(Kind.mod)
+            _ = self._tasks.spawn(f"ahead {mod.label}", self._ahead(mod))
         return Answer("miss", data=await self._fetch(ask))
 
     def _raise_if_absent(self, ask: Ask) -> None:
@@ -199,6 +204,11 @@ class Proxy:
         """One way to the database and back is saved for everything that is cold."""
         verification = self._parts.verification(ask.module)
         _ = self._tasks.spawn(f"prepare {ask.label}", verification.prepare(ask.module, ask.version))
+
+    async def _ahead(self, ask: Ask) -> None:
+        # Whoever asks for it hears what went wrong.
+        with contextlib.suppress(MooringError):
+            await self.verify(ask)
 
     async def _fetch_once(self, ask: Ask) -> bytes:
         if ask.kind is Kind.mod:

@@ -109,6 +109,47 @@ async def test_absence_is_believed_for_its_lifetime(proxy: Proxy, source: Script
     assert (await body(proxy, INFO))[0] == "hit"
 
 
+async def test_the_go_mod_of_an_info_is_fetched_ahead(proxy: Proxy, source: Scripted) -> None:
+    """Both are asked for at once: one way to the source and back is saved."""
+    mod = INFO.sibling(Kind.mod)
+    source.answers |= {INFO.name: b'{"Version":"v1.0.0"}', mod.name: b"module example.com/x\n"}
+    source.gate.clear()
+    async with asyncio.TaskGroup() as group:
+        info = group.create_task(proxy.get(INFO, ahead=True))
+        while not source.asked[mod.name]:
+            await asyncio.sleep(0)
+        assert not info.done()
+        source.gate.set()
+    while (await body(proxy, mod))[0] != "hit":
+        await asyncio.sleep(0)
+    assert source.asked == {INFO.name: 1, mod.name: 1}
+
+
+async def test_nothing_is_fetched_ahead_that_nobody_will_ask_for(proxy: Proxy, source: Scripted) -> None:
+    """Not of an absence that is known, not of a kept info, not of what changes, and not unless it is wanted."""
+    with pytest.raises(NotFound):
+        await proxy.get(INFO)
+    with pytest.raises(NotFound):
+        await proxy.get(INFO, ahead=True)
+    other = ask("example.com/x", "v1.1.0", Kind.info)
+    branch = ask("example.com/x", "main", Kind.info)
+    source.answers |= {other.name: b'{"Version":"v1.1.0"}', branch.name: b'{"Version":"v1.1.0"}'}
+    assert (await body(proxy, other))[0] == "miss"
+    for wanted in (other, branch):
+        (await proxy.get(wanted, ahead=True)).close()
+    await asyncio.sleep(0)
+    assert set(source.asked) == {INFO.name, other.name, branch.name}
+
+
+async def test_what_goes_wrong_ahead_is_told_to_whoever_asks(proxy: Proxy, source: Scripted) -> None:
+    """The info is answered all the same."""
+    mod = INFO.sibling(Kind.mod)
+    source.answers |= {INFO.name: b'{"Version":"v1.0.0"}', mod.name: Unavailable("down")}
+    assert (await proxy.get(INFO, ahead=True)).outcome == "miss"
+    with pytest.raises(Unavailable, match="down"):
+        await proxy.get(mod)
+
+
 async def test_a_failure_is_no_absence(proxy: Proxy, source: Scripted) -> None:
     """A source that could not answer is asked again by the next request."""
     source.answers[INFO.name] = Unavailable("down")
