@@ -61,7 +61,7 @@ def _archive(path: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
 
 
@@ -120,6 +120,8 @@ class _Bounded:
 
 def _name(entry: zipfile.ZipInfo) -> str:
     """The name as its bytes are: zips made long ago have UTF-8 in them without saying so."""
+    if entry.orig_filename.isascii():
+        return entry.orig_filename
     raw = entry.orig_filename.encode("utf-8" if entry.flag_bits & _SAYS_UTF8 else "cp437")
     return raw.decode(errors="surrogateescape")
 
