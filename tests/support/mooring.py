@@ -19,31 +19,18 @@ from typing import Any
 import httpx2
 
 from mooring.settings import cache
+from mooring.workspaces.templates import BUILTIN
 
 MOORING = cache() / "venv/bin/mooring"
 _READY = "Mooring is ready: "
 _WITHIN_S = 120.0
 # Above the last one that Chromium does not talk to (ERR_UNSAFE_PORT).
 _LOWEST_PORT = 10_081
-# First settings that draw the terminal as text in the page, where a test can read it.
-_READABLE_TERMINAL = '{"terminal.integrated.gpuAcceleration": "off", "chat.disableAIFeatures": true, \
-"workbench.startupEditor": "none", "security.workspace.trust.enabled": false, \
-"workbench.secondarySideBar.defaultVisibility": "hidden"}'
-_READABLE = f"""
-name = "readable"
-version = 1
-runtime = "process"
-
-[editor]
-command = ["{{editor}}", "--socket", "{{socket}}", "--auth", "none", "--disable-telemetry", "--disable-update-check",
-  "--disable-proxy", "--user-data-dir", "{{data}}", "{{home}}"]
-
-[editor.seed]
-"{{data}}/User/settings.json" = '''{_READABLE_TERMINAL}'''
-
-[environment]
-VSCODE_PROXY_URI = "{{port_url}}"
-"""
+# The template that Mooring ships, with a terminal that is drawn as text in the page, where a test can read it.
+_SHIPPED = (BUILTIN / "code-server.toml").read_text()
+_SEED = "settings.json\" = '''\n{"
+_READABLE = _SHIPPED.replace(_SEED, _SEED + '\n  "terminal.integrated.gpuAcceleration": "off",')
+assert _READABLE != _SHIPPED
 _LIGHT = """
 version = 1
 runtime = "process"
