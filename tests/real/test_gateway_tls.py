@@ -1,6 +1,8 @@
 """TLS at the gateway: a given certificate or the local authority's, changed without a reload, HTTP/2."""
 
 import asyncio
+import os
+import signal
 import ssl
 import subprocess
 import time
@@ -12,13 +14,15 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from mooring.control.tasks import Tasks
-from mooring.errors import Misconfigured
+from mooring.errors import LimitExceeded, Misconfigured
 from mooring.gateway.authority import GivenCertificate, LocalAuthority
 from mooring.gateway.certificate import CertificateKeeper
 from mooring.model.routes import Access, Backend, Route
 from support.certificates import self_signed
+from support.following import until
 from support.grants import GRANTS, cookie
 from support.nginx import Gateway, backend, gateway, parse
+from support.waiting import WITHIN_S
 
 
 @pytest.fixture
@@ -69,6 +73,51 @@ async def test_a_changed_certificate_is_used_without_a_reload(edge: Gateway, tmp
         chain.write_bytes(second[0])
         assert await eventually(edge, "b.test")
     assert set(workers) <= set((await edge.sink.read()).workers)
+
+
+async def test_a_renewed_certificate_that_is_too_large_takes_the_last_one_from_nobody(
+    edge: Gateway, tmp_path: Path
+) -> None:
+    """It is told with what to do; handshakes, those of an nginx started anew too, have the last one that fitted."""
+    chain, key = tmp_path / "c.pem", tmp_path / "k.pem"
+    first, second = self_signed("a.test"), self_signed("b.test")
+    chain.write_bytes(first[0])
+    key.write_bytes(first[1])
+    async with Tasks("test") as tasks:
+        keeper = CertificateKeeper(GivenCertificate(chain, key), edge.sink, look_every_s=0.1)
+        tasks.forever("certificate", keeper.run())
+        assert await eventually(edge, "a.test")
+        key.write_bytes(second[1])
+        chain.write_bytes(second[0] + b"# what no client needs\n" * 150_000)
+        async with asyncio.timeout(WITHIN_S):
+            await until(lambda: "no room" in "".join(keeper.problems()))
+            (told,) = keeper.problems()
+            assert told.startswith(f"TLS: certificate {chain}: nginx has no room for its 3")
+            assert "put no more there than the certificates that clients need" in told
+            assert "The one before stays in use until Mooring is started again" in told
+            # Each worker has its own copy of what it showed last; which of them takes a connection is the kernel's.
+            for _ in range(20):
+                assert (await served(edge)).subject.rfc4514_string() == "CN=a.test"
+            await edge.killed()
+        assert await eventually(edge, "a.test")
+        assert keeper.problems() == (told,)
+        chain.write_bytes(second[0])
+        assert await eventually(edge, "b.test")
+        assert keeper.problems() == ()
+
+
+async def test_a_certificate_that_does_not_fit_leaves_the_one_before(edge: Gateway) -> None:
+    """Whoever asked may be killed just then, and the next agent finds files that do not fit: nginx kept its own."""
+    await edge.sink.certificate("\n".join(part.decode() for part in self_signed("a.test")))
+    with pytest.raises(LimitExceeded, match="no memory"):
+        await edge.sink.certificate("\n".join(part.decode() for part in self_signed("b.test")) + "#" * (3 << 20))
+    for pid in (before := (await edge.sink.read()).workers):
+        os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(WITHIN_S):
+        while set(before) & set((await edge.sink.read()).workers):
+            await asyncio.sleep(0.05)
+    for _ in range(20):
+        assert (await served(edge)).subject.rfc4514_string() == "CN=a.test"
 
 
 async def eventually(edge: Gateway, name: str) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import datetime as dt
 import shlex
+from dataclasses import dataclass
 
 import structlog
 from cryptography import x509
@@ -15,12 +16,22 @@ log = structlog.get_logger(__name__)
 
 _BEFORE = "The one before stays in use until Mooring is started again"
 _NONE = "Until it is mended there is none that anybody trusts, unless this nginx was given one before"
+_LESS = "put no more there than the certificates that clients need: its own, and those that lead to one that they trust"
+
+
+@dataclass(frozen=True, slots=True)
+class _Certificate:
+    """A chain with its key, and from when to when clients take it."""
+
+    pem: str
+    begin: dt.datetime
+    end: dt.datetime
 
 
 class CertificateKeeper:
     """Gives the certificate of `source` to the nginx behind `sink`: when it changes, and to an nginx that has lost it.
 
-    While the files cannot be used it is the last good one.
+    While the files cannot be used, or nginx has no room for what is in them, it is the last good one.
     """
 
     def __init__(self, source: Certificates, sink: NginxSink, *, look_every_s: float) -> None:
@@ -28,24 +39,25 @@ class CertificateKeeper:
         self._sink = sink
         self._look_every_s = look_every_s
         self._broken: str | None = None
-        self._pem = ""
+        self._read: _Certificate | None = None
+        self._too_large: str | None = None
+        """Why nginx does not keep what was read; None as long as nothing says so."""
+        self._kept: _Certificate | None = None
         self._taken = False
-        self._counts: tuple[dt.datetime, dt.datetime] | None = None
 
     def problems(self) -> tuple[str, ...]:
         """Why clients refuse what they are shown, or soon will; a line for a person, or none."""
         found = []
         if self._broken is not None:
             found.append(f"{self._broken}. {_BEFORE if self._taken else _NONE}")
-        if self._counts is not None:
-            begin, end = self._counts
+        shown = self._shown
+        if shown is not None:
             now = dt.datetime.now(tz=dt.UTC)
-            if now > end:
-                found.append(
-                    f"certificate {self._source.chain}: ended on {end:%Y-%m-%d %H:%M} UTC: put a renewed one there"
-                )
-            elif now < begin:
-                found.append(_early(self._source, begin))
+            if now > shown.end:
+                over = f"ended on {shown.end:%Y-%m-%d %H:%M} UTC"
+                found.append(f"certificate {self._source.chain}: {over}: put a renewed one there")
+            elif now < shown.begin:
+                found.append(_early(self._source, shown.begin))
         return tuple(f"TLS: {problem}" for problem in found)
 
     async def run(self) -> None:
@@ -57,43 +69,54 @@ class CertificateKeeper:
             self._broken = broken
             await asyncio.sleep(self._look_every_s)
 
+    @property
+    def _shown(self) -> _Certificate | None:
+        """The one for nginx, None when there is none that it could keep."""
+        return self._read if self._too_large is None else self._kept
+
     async def _look(self) -> str | None:
         """What is wrong with the files, None when they are good."""
         broken = None
         try:
             pem = await asyncio.to_thread(self._source.pem)
-            if pem != self._pem:
-                self._counts = _counts(self._source, pem)
-                self._pem = pem
+            if self._read is None or pem != self._read.pem:
+                self._read, self._too_large = _certificate(self._source, pem), None
         except MooringError as error:
             broken = error.detail
         except Exception as error:  # noqa: BLE001 - whatever else a certificate has in it, the next one is to be looked at
             broken = f"certificate {self._source.chain}: {type(error).__name__}: {error}"
-        refused = await self._give() if self._pem else None
-        return broken or refused
+        await self._give()
+        return broken or self._too_large
 
-    async def _give(self) -> str | None:
+    async def _give(self) -> None:
+        # Of a certificate that does not fit nginx is asked once: each time it loses the one before for a moment.
+        if self._read is not None and self._too_large is None:
+            self._too_large = await self._offer(self._read)
+        if self._kept is not None and self._too_large is not None:
+            await self._offer(self._kept)
+
+    async def _offer(self, offered: _Certificate) -> str | None:
         """Why nginx cannot keep it, None when it does, or is away: whoever starts it again says that."""
         try:
-            await self._sink.certificate(self._pem)
-        except LimitExceeded as error:
-            return error.detail
+            await self._sink.certificate(offered.pem)
+        except LimitExceeded:
+            size = -(-len(offered.pem.encode()) // 1024)
+            return f"certificate {self._source.chain}: nginx has no room for its {size} KiB: {_LESS}"
         except Unavailable:
             # Another one may take its place, which has none yet.
             self._taken = False
             return None
-        self._taken = True
+        self._kept, self._taken = offered, True
         return None
 
 
-def _counts(source: Certificates, pem: str) -> tuple[dt.datetime, dt.datetime]:
-    """From when to when clients take it."""
+def _certificate(source: Certificates, pem: str) -> _Certificate:
     leaf = x509.load_pem_x509_certificate(pem.encode())
     begin, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     if isinstance(source, LocalAuthority):
         # Its authority may have been made while the clock was ahead. Of a given chain clients may not need the rest.
         begin = max(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(pem.encode()))
-    return begin, end
+    return _Certificate(pem, begin, end)
 
 
 def _early(source: Certificates, begin: dt.datetime) -> str:

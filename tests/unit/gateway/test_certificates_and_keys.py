@@ -188,7 +188,10 @@ async def test_a_first_certificate_that_nginx_cannot_keep_has_none_before_it(tmp
     async with asyncio.timeout(WITHIN_S), administration(tmp_path / "admin.sock", answer), Tasks("test") as tasks:
         tasks.forever("certificate", keeper.run())
         await until(keeper.problems)
-        assert "no memory. Until it is mended there is none" in keeper.problems()[0]
+        assert (
+            "clients need: its own, and those that lead to one that they trust. Until it is mended there is none"
+            in keeper.problems()[0]
+        )
         await tasks.stop()
         await sink.close()
 

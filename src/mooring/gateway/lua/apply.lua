@@ -134,7 +134,12 @@ function _M.applied()
 end
 
 function _M.certificate(frame)
+    local before = certificates:get("certificate")
     local ok, err = certificates:safe_set("certificate", frame.pem)
+    if not ok and before then
+        -- One that does not fit has driven it out: every handshake would end in a certificate that nobody trusts.
+        certificates:safe_set("certificate", before)
+    end
     return ok and { ok = true } or { error = err }
 end
 

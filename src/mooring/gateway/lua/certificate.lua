@@ -10,10 +10,8 @@ local text, chain, key
 -- Parsing costs more than a handshake, so it is done once for as long as the text is the same.
 local function parsed()
     local pem = dict:get("certificate")
-    if not pem then
-        return nil
-    end
-    if pem ~= text then
+    -- Another worker may just be putting back the one before: until then this one's own copy is shown.
+    if pem and pem ~= text then
         local new_chain, chain_error = ssl.parse_pem_cert(pem)
         local new_key, key_error = ssl.parse_pem_priv_key(pem)
         if not new_chain or not new_key then
