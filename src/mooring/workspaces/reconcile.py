@@ -36,6 +36,8 @@ FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 # Whoever stops Mooring waits for it: an engine that is gone for good may have such a workspace, or may not.
 _UNSEEN_WITHIN_S = 10.0
+# Half of a stop's time, and longer than a polite end: what hangs must leave the others their turn.
+_STOP_WITHIN_S = 15.0
 
 
 class WorkspaceReconciler:
@@ -128,8 +130,15 @@ class WorkspaceReconciler:
         try:
             template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
         except (NotFound, InvalidInput) as error:
-            return LostTurn(self._parts, workspace, error.detail)
-        return Turn(self._parts, workspace, template)
+            return LostTurn(self._parts, workspace, error.detail, self._patience_s(workspace.id))
+        return Turn(self._parts, workspace, template, self._patience_s(workspace.id))
+
+    def _patience_s(self, workspace_id: str) -> float:
+        """Seconds that its runtime has for a call."""
+        if not self._suspended:
+            return RUNTIME_WITHIN_S
+        # Those that nobody has seen must not take the workers from those that run while an engine hangs.
+        return _STOP_WITHIN_S if workspace_id in self._seen else FIRST_LOOK_WITHIN_S
 
     async def _act(self, turn: Turn) -> float | None:
         if turn.workspace.desired is Desired.deleted:
@@ -166,9 +175,7 @@ class WorkspaceReconciler:
         if phase is not Phase.stopped:
             await write(Phase.stopping, why)
         turn.publish(seen)
-        # Those that nobody has seen must not take the workers from those that run while an engine hangs.
-        within_s = FIRST_LOOK_WITHIN_S if self._suspended and seen is None else None
-        self._observe(await turn.apply(Desired.stopped, within_s))
+        self._observe(await turn.apply(Desired.stopped))
         self._starts.pop(turn.workspace.id, None)
         # Started again without anybody's word, after a stop of Mooring, it begins with what is wanted by then.
         await write(Phase.stopped, why, limited=(), started=None)

@@ -44,14 +44,18 @@ class ReconcilerParts:
 
 
 class Turn:
-    """`workspace` is as it was last written; a write that finds it changed raises `StaleRevision` and ends the look."""
+    """`workspace` is as it was last written; a write that finds it changed raises `StaleRevision` and ends the look.
 
-    def __init__(self, parts: ReconcilerParts, workspace: Workspace, template: Template) -> None:
+    Each call of the runtime has `within_s` seconds.
+    """
+
+    def __init__(self, parts: ReconcilerParts, workspace: Workspace, template: Template, within_s: float) -> None:
         self.workspace = workspace
         self.template = template
         self.lost = ""
         """Why there is no template for it, empty when there is."""
         self._parts = parts
+        self._within_s = within_s
 
     @property
     def _engine(self) -> Engine:
@@ -90,10 +94,10 @@ class Turn:
         routes = routes_of(self.workspace, self.template, seen, self._parts.hosts)
         self._parts.section.put(self.workspace.id, routes)
 
-    async def apply(self, desired: Desired, within_s: float | None = None) -> Observation:
+    async def apply(self, desired: Desired) -> Observation:
         """Have the runtime start or stop it. Raises `Unavailable` also when it does not answer in time."""
         wanted = replace(self.workspace, desired=desired)
-        return await self._bounded(self._engine.apply(wanted, self.template), within_s)
+        return await self._bounded(self._engine.apply(wanted, self.template))
 
     async def delete(self) -> None:
         """Have the runtime remove all of it, then forget it."""
@@ -120,29 +124,29 @@ class Turn:
         await self._parts.store.remove(self.workspace.id)
         self._parts.outbox.forget(self.workspace.id)
 
-    async def _bounded(self, call: Awaitable[T], within_s: float | None = None) -> T:
-        within_s = within_s or RUNTIME_WITHIN_S
-        timeout = asyncio.timeout(within_s)
+    async def _bounded(self, call: Awaitable[T]) -> T:
+        timeout = asyncio.timeout(self._within_s)
         try:
             async with timeout:
                 return await call
         except TimeoutError as error:
             if not timeout.expired():
                 raise
-            raise Unavailable(f"the runtime did not answer within {within_s:.0f} s") from error
+            raise Unavailable(f"the runtime did not answer within {self._within_s:.0f} s") from error
 
 
 class LostTurn(Turn):
     """A look at a workspace whose template has gone: nobody knows its runtime, so each is told to end it."""
 
-    def __init__(self, parts: ReconcilerParts, workspace: Workspace, why: str) -> None:
-        super().__init__(parts, workspace, Template(name=workspace.spec.template, editor=Editor(command=("none",))))
+    def __init__(self, parts: ReconcilerParts, workspace: Workspace, why: str, within_s: float) -> None:
+        none = Template(name=workspace.spec.template, editor=Editor(command=("none",)))
+        super().__init__(parts, workspace, none, within_s)
         self.lost = f"{why}: put the template's file back and start the workspace, or delete it"
 
-    async def apply(self, desired: Desired, within_s: float | None = None) -> Observation:
+    async def apply(self, desired: Desired) -> Observation:
         wanted = replace(self.workspace, desired=desired)
         for engine in self._parts.engines.values():
-            await self._bounded(engine.apply(wanted, self.template), within_s)
+            await self._bounded(engine.apply(wanted, self.template))
         return Observation(wanted.id, wanted.generation, Phase.stopped)
 
     async def delete(self) -> None:

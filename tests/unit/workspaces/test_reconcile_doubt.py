@@ -308,6 +308,57 @@ async def test_what_hangs_keeps_a_stop_from_nothing_that_runs() -> None:
     assert took_s < 20
 
 
+class HangingAtLast(MemoryRuntime):
+    """Has seen every workspace run; from when `good` is named on it answers for no other one."""
+
+    good = ""
+
+    async def apply(self, workspace: Workspace, template: Template) -> Observation:
+        await self._hang(workspace.id)
+        return await super().apply(workspace, template)
+
+    async def delete(self, workspace_id: str) -> None:
+        await self._hang(workspace_id)
+        await super().delete(workspace_id)
+
+    async def _hang(self, workspace_id: str) -> None:
+        if self.good and workspace_id != self.good:
+            await asyncio.Event().wait()
+
+
+async def stopped_while_what_ran_hangs(*, deleted: bool) -> None:
+    """More than there are workers run and hang, and are stopped or deleted before the one that does not."""
+    runtime = HangingAtLast()
+    async with stage(runtime=runtime) as it:
+        *hanging, good = [(await it.create(f"w{number}")).id for number in range(WORKERS + 9)]
+        for workspace_id in (*hanging, good):
+            await it.until(workspace_id, Phase.running)
+        runtime.good = good
+        if deleted:
+            for workspace_id in hanging:
+                await it.service.delete(ADA, workspace_id)
+        for workspace_id in (*hanging, good):
+            it.reconciler.wake(workspace_id)
+        began = it.clock.monotonic()
+        with structlog.testing.capture_logs() as logs:
+            await it.reconciler.suspend()
+        assert await runtime.usage(good) is None
+        assert {line["workspace"] for line in logs if line["log_level"] == "error"} == set(hanging)
+        assert it.clock.monotonic() - began < 31
+
+
+@simulated
+async def test_what_ran_and_hangs_keeps_a_stop_from_nothing_else() -> None:
+    """An engine that begins to hang has more workspaces than there are workers: the others are ended in time."""
+    await stopped_while_what_ran_hangs(deleted=False)
+
+
+@simulated
+async def test_deletes_that_hang_keep_a_stop_from_nothing_else() -> None:
+    """The same with workspaces that are being deleted when Mooring stops."""
+    await stopped_while_what_ran_hangs(deleted=True)
+
+
 @simulated
 async def test_a_stop_of_everything_needs_no_database() -> None:
     """On a disk that takes no write workspaces are ended all the same; what is wanted of them stays."""
