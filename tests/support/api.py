@@ -50,7 +50,10 @@ class Hands(SystemClock):
 
 @dataclass
 class Api:
-    """Everything that a test of the API needs. `ada` is an administrator, `bob` and `eve` are members."""
+    """Everything that a test of the API needs. `ada` is an administrator, `bob` and `eve` are members.
+
+    `watched` is what the server says that it must keep seeing.
+    """
 
     stage: Stage
     services: Services
@@ -58,6 +61,7 @@ class Api:
     clock: Hands
     tokens: dict[str, str]
     modules: Modules
+    watched: list[WatchAge]
 
     def client(self, user: str | None = None, *, host: str = "localhost") -> httpx2.AsyncClient:
         """A client with that user's bearer token, or with none; as a browser it keeps cookies."""
@@ -99,6 +103,7 @@ async def api(
 ) -> AsyncIterator[Api]:
     """The API wired as the server does it; `team` is the folder of the team's templates."""
     clock, registry = Hands(), CollectorRegistry()
+    watched = [WatchAge("runtime/process", 0.2, 5.0)]
     with tempfile.TemporaryDirectory(prefix="mrg-") as folder:
         proxy = modules(Path(folder))
         async with stage(runtime=runtime, templates=StageTemplates(LIGHT, team)) as it:
@@ -113,7 +118,7 @@ async def api(
                 hosts=hosts,
                 listen=listen or Listen(domain=domain),
                 gateway_token=GATEWAY_TOKEN,
-                watches=lambda: (WatchAge("runtime/process", 0.2, 5.0),),
+                watches=lambda: tuple(watched),
                 registry=registry,
                 clock=clock,
                 closing=asyncio.Event(),
@@ -132,7 +137,7 @@ async def api(
                 _, tokens[name] = await accounts.create_token(name, label="test")
             it.table.apply(SectionChange("workspaces", grants=await accounts.grants()), 10)
             services.seeded.set()
-            yield Api(it, services, create_app(services), clock, tokens, proxy)
+            yield Api(it, services, create_app(services), clock, tokens, proxy, watched)
 
 
 @asynccontextmanager

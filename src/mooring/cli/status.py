@@ -26,10 +26,7 @@ def status(*, output: Output = Format.table) -> None:
         [
             {"what": _("server"), "state": state, "detail": url},
             {"what": _("workspaces"), "state": "" if counted else _("unknown"), "detail": workspaces},
-            *(
-                {"what": watch.name, "state": _("ok") if watch.ok else _("stale"), "detail": _age(watch)}
-                for watch in health.watches
-            ),
+            *({"what": watch.name, "state": _state(watch), "detail": _age(watch)} for watch in health.watches),
             *({"what": _("problem"), "state": _("wrong"), "detail": problem} for problem in health.problems),
         ],
         output,
@@ -48,8 +45,14 @@ def _workspaces(api: Api) -> tuple[bool, str]:
     return True, ", ".join(f"{number} {phase}" for phase, number in sorted(phases.items())) or _("none")
 
 
+def _state(watch: Watch) -> str:
+    if watch.starting:
+        return _("starting")
+    return _("ok") if watch.ok else _("stale")
+
+
 def _age(watch: Watch) -> str:
     if watch.age_s is None:
-        return _("never heard of")
+        return _("not heard of yet") if watch.starting else _("never heard of")
     limit = "" if watch.ok else _("; stale after {most}").format(most=span(watch.most_s))
     return _("heard of {span} ago").format(span=span(watch.age_s)) + limit

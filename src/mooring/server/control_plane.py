@@ -312,7 +312,8 @@ def _watches(plane: Plane) -> tuple[WatchAge, ...]:
         if plane.installation.docker_host or engine.watch_age_s() < float("inf") or not engine.missing()
     ]
     if plane.modules.is_wanted:
-        watches.append(WatchAge("goproxy", plane.modules_health.age_s(), _WATCH_MOST_S, required=False))
+        health = plane.modules_health
+        watches.append(WatchAge("goproxy", health.age_s(), _WATCH_MOST_S, required=False, starting=health.is_starting))
     return tuple(watches)
 
 
@@ -348,6 +349,8 @@ async def _announce(plane: Plane, ready: int | None) -> None:
     while not await plane.probe.ready():
         await plane.clock.sleep(0.02)
     write_endpoint(plane.installation)
+    # The supervisor starts the module proxy when it hears that everything else is ready, however long that took.
+    plane.modules_health.expect()
     if ready is None:
         return
     owner = await _owner_of(plane, token)

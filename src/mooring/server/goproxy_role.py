@@ -33,6 +33,7 @@ from mooring.server.door import BACKLOG, answering
 from mooring.server.files import make_folders
 from mooring.server.goproxy import Goproxy, bounded, build, counted
 from mooring.server.lifetime import Lifetime
+from mooring.server.modules_health import STARTING
 from mooring.server.occupied import Occupied
 from mooring.settings import Home, Installation, go_command
 
@@ -58,7 +59,7 @@ class Switch:
 
     def __init__(self) -> None:
         self.goproxy: Goproxy | None = None
-        self.problem = "the module proxy is starting"
+        self.problem = STARTING
         """What is wrong with the newest settings."""
         self._inside = Occupied()
         self._administration: App | None = None

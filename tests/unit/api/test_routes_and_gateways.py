@@ -141,6 +141,7 @@ async def test_a_report_tells_activity_readiness_and_metrics(it: Api) -> None:
         "most_s": 30.0,
         "ok": False,
         "required": False,
+        "starting": False,
     }
     text = (await it.client("ada").get("/metrics")).text
     assert 'mooring_requests_total{gateway="gw-1",route="a"} 3' in text

@@ -3,6 +3,7 @@
 import pytest
 
 from mooring.accounts.memory import MemoryAccounts
+from mooring.api.http.services import WatchAge
 from mooring.errors import Unavailable
 from mooring.routes.reports import Report, SectionSize
 from support.api import ticket_of
@@ -30,6 +31,20 @@ async def test_what_is_wrong_at_a_gateway_is_shown(cli: Cli) -> None:
     assert "gateway/gw-1: redis: does not answer" in status.out
     listed = (await cli.good("route", "sections")).out.splitlines()
     assert listed[1].split() == ["redis", "30", "4", "1", "at", "the", "gateway", "gw-1"]
+
+
+async def test_what_starts_is_not_called_stale(cli: Cli) -> None:
+    """In its first seconds a part that was never seen is starting; it still is not ok, as `/readyz` says too."""
+    cli.api.watched.append(WatchAge("goproxy", None, 30.0, required=False, starting=True))
+    cli.api.watched.append(WatchAge("runtime/docker", None, 30.0, required=False))
+    lines = [line.split() for line in (await cli.good("status")).out.splitlines()]
+    assert ["goproxy", "starting", "not", "heard", "of", "yet"] in lines
+    assert ["runtime/docker", "stale", "never", "heard", "of"] in lines
+    watches = (await cli.api.client().get("/readyz")).json()["watches"]
+    assert [(each["ok"], each["starting"]) for each in watches if each["age_s"] is None] == [
+        (False, True),
+        (False, False),
+    ]
 
 
 async def test_without_a_database_the_rest_is_shown(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

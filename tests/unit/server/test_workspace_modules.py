@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,6 @@ from mooring.goproxy.access import Access, Subject
 from mooring.model.template import Editor, Template
 from mooring.model.workspace import Desired, Phase, Spec, Workspace
 from mooring.server.files import make_folders, modules_key
-from mooring.server.modules_health import ModulesHealth
 from mooring.server.workspace_modules import Environment, WorkspaceModules
 from mooring.settings import Home
 from mooring.workspaces.memory import MemoryStore
@@ -278,32 +276,3 @@ async def test_the_file_is_for_its_user_alone(world: World) -> None:
     assert world.home.modules_tokens.stat().st_mode & 0o777 == 0o600
     assert token not in world.home.modules_tokens.read_text()
     assert os.listdir(world.home.modules).count(".tokens.new") == 0  # noqa: PTH208 - the names are all that counts
-
-
-async def test_what_the_proxy_says_is_wrong_is_a_problem(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A 503 is told with its text, and a 200 makes it seen; half an answer of a killed process is none."""
-    monkeypatch.setattr("mooring.server.modules_health._LOOK_S", 0.05)
-    health = ModulesHealth(home.modules_socket, SystemClock())
-    answers = [
-        b"HTTP/1.1",
-        b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\r\ngoproxy.toml:3: private: must be a list\n",
-        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nok\n",
-    ]
-    said: list[tuple[str, ...]] = []
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        said.append(health.problems())
-        writer.write(answers[min(len(said), len(answers)) - 1])
-        writer.close()
-
-    assert health.age_s() is None
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(home.modules_socket))
-    server = await asyncio.start_unix_server(answer, sock=listener)
-    async with server, Tasks("test") as tasks:
-        tasks.forever("health", health.run())
-        async with asyncio.timeout(WITHIN_S):
-            while health.age_s() is None or health.problems():
-                await asyncio.sleep(0.05)
-    assert said[:3] == [(), (), ("goproxy: goproxy.toml:3: private: must be a list",)]

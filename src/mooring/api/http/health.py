@@ -85,4 +85,5 @@ def _watch(age: WatchAge) -> Watch:
         most_s=age.most_s,
         ok=ok,
         required=age.required,
+        starting=age.starting,
     )

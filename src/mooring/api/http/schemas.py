@@ -281,13 +281,17 @@ class Section(Answer):
 
 
 class Watch(Answer):
-    """One thing the server must keep seeing. `age_s` absent: it has never been seen."""
+    """One thing the server must keep seeing. `age_s` absent: it has never been seen.
+
+    `starting`: it is not seen yet (`ok` is false), which is no fault within the time that a start usually takes.
+    """
 
     name: str
     age_s: float | None
     most_s: float
     ok: bool
     required: bool
+    starting: bool = False
 
 
 class Health(Answer):

@@ -22,12 +22,14 @@ class WatchAge:
     """One thing that the server must keep seeing: seconds since it last did (None: never), and how many are too many.
 
     What is not `required` is shown but does not make the server unready (the last good section is still served).
+    What is `starting` was never seen, and need not have been by now.
     """
 
     name: str
     age_s: float | None
     most_s: float
     required: bool = True
+    starting: bool = False
 
 
 @dataclass(frozen=True, slots=True)
