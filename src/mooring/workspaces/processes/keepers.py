@@ -198,11 +198,10 @@ class Link:
             Unavailable: when it is gone.
             TimeoutError: it has not ended `within_s` seconds after it was first told.
         """
-        now = asyncio.get_running_loop().time()
-        if self._end_by is None:
-            self._end_by = now + within_s
         await self.send({"op": "stop"})
+        now = asyncio.get_running_loop().time()
         # Cut off and asked again, a stop would give one that hangs all its time again, and Mooring's end come first.
+        self._end_by = self._end_by or now + within_s
         await asyncio.wait_for(self.ended.wait(), self._end_by - now)
 
     async def execute(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[str, asyncio.Future[Any]]:
