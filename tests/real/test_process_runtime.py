@@ -20,6 +20,7 @@ from mooring.model.template import Editor, Template
 from mooring.model.workspace import Phase, Workspace
 from mooring.settings import Home, Listen
 from mooring.workspaces.processes.keepers import Link, is_kept, start_keeper
+from mooring.workspaces.processes.places import Folders
 from mooring.workspaces.processes.runtime import ProcessRuntime
 from support.runtime_process import ProcessHarness, account, harness
 from support.runtimes import WITHIN_S, answered, stopped, until, workspace
@@ -310,6 +311,22 @@ async def test_a_keeper_that_cannot_begin_says_why(world: ProcessHarness) -> Non
             await runtime.apply(workspace(generation=2), template)
         os.chown(world.place(wanted), *(account() or ()))
         assert await answered(await runtime.apply(workspace(generation=2), template))
+
+
+async def test_a_start_that_came_to_nothing_leaves_no_cgroup(world: ProcessHarness) -> None:
+    """Its keeper ended before it wrote a state: a stop removes what was made for it all the same."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await runtime.apply(stopped(wanted), template)
+        Folders(world.home, account()).make(wanted.id)
+        os.chown(world.place(wanted), 0, 0)
+        with pytest.raises(Unavailable, match="Permission denied"):
+            await runtime.apply(wanted, template)
+        assert world.root is not None
+        made = [Path(folder) / wanted.id for folder in world.root.folders.values()]
+        assert all(folder.exists() for folder in made)
+        await runtime.apply(stopped(wanted), template)
+        assert not any(folder.exists() for folder in made)
 
 
 async def test_a_keeper_without_an_order_goes_away(world: ProcessHarness) -> None:

@@ -228,6 +228,11 @@ class Cgroups:
         unique = tuple(dict.fromkeys(str(folder) for folder in folders.values()))
         return Placement(unique, tuple(limited), tuple(unlimited))
 
+    def folders(self, workspace_id: str) -> tuple[str, ...]:
+        """Where the workspace's cgroups are when there are any."""
+        parents = self._root.folders.values() if self._root else ()
+        return tuple(dict.fromkeys(f"{parent}/{workspace_id}" for parent in parents))
+
     def _make(self, workspace_id: str) -> dict[str, Path]:
         made: dict[str, Path] = {}
         for controller, parent in self._root.folders.items() if self._root else ():

@@ -80,7 +80,8 @@ class ProcessRuntime:
             raise Misconfigured("only root can run workspaces as another user")
         owner = run_as if os.geteuid() == 0 else None
         self._folders = Folders(home, owner)
-        self._orders = Orders(self._folders, listen, editor, cgroups or Cgroups(None))
+        self._cgroups = cgroups or Cgroups(None)
+        self._orders = Orders(self._folders, listen, editor, self._cgroups)
         self._surroundings = surroundings
         self._clock = clock or SystemClock()
         self._tasks = Tasks("process-runtime")
@@ -227,9 +228,7 @@ class ProcessRuntime:
         await self._sweep(workspace_id, heard if heard and heard["phase"] in FINAL else await self._saved(workspace_id))
 
     async def _sweep(self, workspace_id: str, saved: State | None) -> None:
-        if saved is None:
-            return
-        if (saved["phase"] not in FINAL or saved["left"]) and _is_now(saved):
+        if saved is not None and (saved["phase"] not in FINAL or saved["left"]) and _is_now(saved):
             link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             _ = await self._until_free(workspace_id)
@@ -237,7 +236,9 @@ class ProcessRuntime:
                 raise Unavailable(f"workspace {workspace_id}: what should end its processes was killed")
             if link.state["left"]:
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
-        await asyncio.to_thread(remove, tuple(saved["folders"]))
+        # A start whose keeper ended before it wrote a state left its own.
+        made = {*(saved["folders"] if saved else ()), *self._cgroups.folders(workspace_id)}
+        await asyncio.to_thread(remove, tuple(made))
 
     async def _until_free(self, workspace_id: str) -> bool:
         """Whether the lock is free: the kernel takes a moment after a kill."""
