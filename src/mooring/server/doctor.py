@@ -25,6 +25,7 @@ from mooring.accounts.disk import read_secret
 from mooring.errors import MooringError
 from mooring.server.embedded import refused, running
 from mooring.server.logs import ended_for, last_words
+from mooring.server.modules_health import SOURCE, STARTING
 from mooring.server.supervisor import account
 from mooring.settings import Home, Listen, cache, cgroup_name, docker_host, docker_socket, environment, go_command
 from mooring.workspaces.processes.cgroups import CgroupRoot, find, own_cgroups, possible
@@ -87,8 +88,9 @@ def _below(home: Home) -> Iterator[Finding]:
     yield from _terminals(os.fsdecode(Path("/proc/self/mounts").read_bytes()))
     yield from _docker(home)
     yield from _templates(home)
-    yield from _server(home)
-    yield from _modules(home)
+    said = _said(home)
+    yield from _server(home, said)
+    yield from _modules(home, said)
 
 
 def _programs() -> Iterator[Finding]:
@@ -304,29 +306,56 @@ def _templates(home: Home) -> Iterator[Finding]:
             yield Finding(Verdict.wrong, "template", f"{path}: {getattr(error, 'strerror', None) or 'must be UTF-8'}")
 
 
-def _server(home: Home) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a Mooring that runs says of itself at `/readyz`; `status` is 0 when its server does not answer."""
+
+    pid: int
+    status: int
+    document: dict[str, Any]
+
+    @property
+    def unseen(self) -> list[dict[str, Any]]:
+        """What it must keep seeing and does not. The module proxy is asked itself (`_serving`)."""
+        return [each for each in self.document.get("watches", ()) if not each["ok"] and each["name"] != "goproxy"]
+
+    @property
+    def modules_start(self) -> bool:
+        """Whether the module proxy is within the time that its start usually takes."""
+        return any(each["name"] == "goproxy" and each.get("starting") for each in self.document.get("watches", ()))
+
+
+def _said(home: Home) -> _Said | None:
+    """None: no Mooring runs."""
     found = running(home)
     if found is None:
-        yield from _port(Listen())
-        yield _at_rest(home)
-        return
-    yield from _build(found.pid)
+        return None
     status, body = _ask(home.api_socket, "localhost", "/readyz", _token(home))
-    if status == 0:
-        why = last_words(home.logs / "server.log")
-        detail = f"pid {found.pid} runs, its server does not answer" + (f". It said last: {why}" if why else "")
-        yield Finding(Verdict.wrong, "mooring", detail, _log_command(home))
-        return
     try:
         document = json.loads(body)
     except ValueError:
-        document = {}
-    if status != http.client.OK:
-        yield Finding(Verdict.wrong, "mooring", f"not ready: {_not_ready(document)}", _log_command(home))
+        document = None
+    return _Said(found.pid, status, document if isinstance(document, dict) else {})
+
+
+def _server(home: Home, said: _Said | None) -> Iterator[Finding]:
+    if said is None:
+        yield from _port(Listen())
+        yield _at_rest(home)
+        return
+    yield from _build(said.pid)
+    if said.status == 0:
+        why = last_words(home.logs / "server.log")
+        detail = f"pid {said.pid} runs, its server does not answer" + (f". It said last: {why}" if why else "")
+        yield Finding(Verdict.wrong, "mooring", detail, _log_command(home))
+        return
+    if said.status != http.client.OK:
+        bad = ", ".join(each["name"] for each in said.unseen) or "it has just been started"
+        yield Finding(Verdict.wrong, "mooring", f"not ready: {bad}", _log_command(home))
     else:
-        yield Finding(Verdict.good, "mooring", f"runs, pid {found.pid}")
-        yield from _unseen(home, document)
-    yield from _problems(document)
+        yield Finding(Verdict.good, "mooring", f"runs, pid {said.pid}")
+        yield from _unseen(home, said)
+    yield from _problems(said.document)
 
 
 def _at_rest(home: Home) -> Finding:
@@ -340,12 +369,10 @@ def _at_rest(home: Home) -> Finding:
     return Finding(Verdict.notice, "mooring", "does not run", "make up")
 
 
-def _unseen(home: Home, document: dict[str, Any]) -> Iterator[Finding]:
+def _unseen(home: Home, said: _Said) -> Iterator[Finding]:
     """What Mooring is ready without, and has lost sight of: an engine, a source of routes."""
-    # The module proxy is asked itself (`_serving`), and begins after all others.
-    stale = [each for each in document.get("watches", ()) if not each["ok"] and each["name"] != "goproxy"]
-    if stale:
-        detail = "; ".join(f"{each['name']} {_seen(each['age_s'])}" for each in stale)
+    if said.unseen:
+        detail = "; ".join(f"{each['name']} {_seen(each['age_s'])}" for each in said.unseen)
         yield Finding(Verdict.wrong, "stale", detail, _log_command(home))
 
 
@@ -355,10 +382,13 @@ def _seen(age_s: float | None) -> str:
 
 def _problems(document: dict[str, Any]) -> Iterator[Finding]:
     """What Mooring says is wrong; here too, since `mooring status` comes no further than a certificate that is over."""
-    told = document.get("problems", ())[:_MOST_PROBLEMS]
+    problems = document.get("problems", ())
+    # Those of the module proxy are told by `_serving`, with what to type.
+    others = [problem for problem in problems if not problem.startswith(SOURCE)]
+    told = others[:_MOST_PROBLEMS]
     for problem in told:
         yield Finding(Verdict.wrong, "problem", problem)
-    if left := document.get("problem_count", 0) - len(told):
+    if left := document.get("problem_count", 0) - (len(problems) - len(others)) - len(told):
         what = f"{left} more of them" if told else f"problems with routes, their sources or modules: {left}"
         yield Finding(Verdict.wrong, "problem", what, "mooring status")
 
@@ -371,7 +401,7 @@ def _token(home: Home) -> str | None:
         return None
 
 
-def _modules(home: Home) -> Iterator[Finding]:
+def _modules(home: Home, said: _Said | None) -> Iterator[Finding]:
     from mooring.goproxy import team  # noqa: PLC0415 - its libraries are for this check alone
 
     try:
@@ -384,15 +414,17 @@ def _modules(home: Home) -> Iterator[Finding]:
         yield Finding(Verdict.notice, "modules", f"the module proxy is switched off in {home.modules_settings}")
     elif shutil.which(go_command(cache() / "go")) is None:
         yield Finding(Verdict.missing, "modules", "no go command, which the module proxy needs", "make up")
-    elif running(home) is not None:
-        yield _serving(home)
+    elif said is not None:
+        yield _serving(home, starting=said.modules_start)
 
 
-def _serving(home: Home) -> Finding:
+def _serving(home: Home, *, starting: bool) -> Finding:
     status, body = _ask(home.modules_socket, "goproxy", "/-/healthz")
     if status == http.client.OK:
         return Finding(Verdict.good, "modules", "the module proxy serves /goproxy/ of the console's address")
     detail = body.strip() or "the module proxy does not answer"
+    if starting and (status == 0 or detail == STARTING):
+        return Finding(Verdict.notice, "modules", STARTING)
     return Finding(Verdict.wrong, "modules", detail, f"tail {shlex.quote(str(home.logs / 'goproxy.log'))}")
 
 
@@ -421,12 +453,6 @@ def _build(pid: int) -> Iterator[Finding]:
 
 def _log_command(home: Home) -> str:
     return f"tail {shlex.quote(str(home.logs))}/*.log"
-
-
-def _not_ready(document: object) -> str:
-    watches = document.get("watches") if isinstance(document, dict) else None
-    bad = [watch["name"] for watch in watches or () if not watch["ok"]]
-    return ", ".join(bad) or "it has just been started"
 
 
 def _ask(path: Path, host: str, target: str, token: str | None = None) -> tuple[int, str]:

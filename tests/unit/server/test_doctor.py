@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from mooring.server.doctor import EDITOR_VERSION, Finding, Verdict, examine
 from mooring.server.embedded import locked
 from mooring.server.files import make_folders
 from mooring.server.logs import last_words
+from mooring.server.modules_health import STARTING
 from mooring.server.supervisor import PYTHON, settings_file
 from mooring.settings import Home, Installation, Listen
 from support.waiting import WITHIN_S
@@ -45,8 +46,8 @@ def _found(home: Home, what: str) -> Finding | None:
 
 @contextmanager
 def _answering(path: Path, status: str, document: object, heard: list[bytes] | None = None) -> Iterator[None]:
-    """A server at a unix socket that answers every request so; what it is asked goes to `heard`."""
-    body = json.dumps(document)
+    """A server at a unix socket that answers every request so, a text as it is; what it is asked goes to `heard`."""
+    body = document if isinstance(document, str) else json.dumps(document)
     answer = f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}".encode()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
@@ -230,7 +231,11 @@ def test_a_server_that_ended_says_why(home: Home) -> None:
 
 def test_a_server_that_is_not_ready(home: Home) -> None:
     """What the server has not seen for too long is named."""
-    watches = [{"name": "runtime/docker", "age_s": 80.0, "ok": False, "most_s": 30}, {"name": "database", "ok": True}]
+    watches = [
+        {"name": "runtime/docker", "age_s": 80.0, "ok": False, "most_s": 30},
+        {"name": "database", "ok": True},
+        {"name": "goproxy", "age_s": None, "ok": False, "most_s": 30, "starting": True},
+    ]
     with locked(home), _answering(home.api_socket, "503 Not ready", {"ready": False, "watches": watches}):
         found = _found(home, "mooring")
     assert found is not None
@@ -445,6 +450,55 @@ def test_how_the_module_proxy_is(home: Home, status: str, verdict: Verdict, deta
     assert found is not None
     assert found.verdict is verdict
     assert detail in found.detail
+
+
+def test_a_problem_of_the_module_proxy_is_told_once(home: Home) -> None:
+    """Where there is something to type about it, and in the words that it has for it now; of others none is lost."""
+    problems = ["goproxy: the disk takes no more", "goproxy: and another", *(f"route {n}" for n in range(6))]
+    document = {"ready": True, "watches": [], "problem_count": 8, "problems": problems}
+    with (
+        locked(home),
+        _answering(home.api_socket, "200 OK", document),
+        _answering(home.modules_socket, "503 Service Unavailable", "the disk takes no more"),
+    ):
+        found = [finding for finding in examine(home) if finding.what in ("problem", "modules")]
+    assert [finding.detail for finding in found if finding.what == "problem"] == [
+        *(f"route {n}" for n in range(5)),
+        "1 more of them",
+    ]
+    (modules,) = (finding for finding in found if finding.what == "modules")
+    assert "the disk takes no more" in modules.detail
+    assert "goproxy.log" in modules.remedy
+
+
+@pytest.mark.parametrize("silent", [True, False])
+@pytest.mark.parametrize("starting", [True, False])
+def test_a_module_proxy_that_starts_is_no_fault(home: Home, *, silent: bool, starting: bool) -> None:
+    """Within the time that the server gives it, silent or not, it is worth knowing; afterwards it is wrong."""
+    watches = [{"name": "goproxy", "age_s": None, "ok": False, "most_s": 30, "starting": starting}]
+    with ExitStack() as stack:
+        stack.enter_context(locked(home))
+        stack.enter_context(_answering(home.api_socket, "200 OK", {"ready": True, "watches": watches}))
+        if not silent:
+            stack.enter_context(_answering(home.modules_socket, "503 Service Unavailable", STARTING))
+        found = _found(home, "modules")
+    assert found is not None
+    assert found.verdict is (Verdict.notice if starting else Verdict.wrong)
+    assert (found.remedy == "") is starting
+    assert (STARTING in found.detail) is (starting or not silent)
+
+
+def test_what_is_wrong_at_the_start_of_the_module_proxy_is_told(home: Home) -> None:
+    """The server may have looked a moment before it said so."""
+    watches = [{"name": "goproxy", "age_s": None, "ok": False, "most_s": 30, "starting": True}]
+    with (
+        locked(home),
+        _answering(home.api_socket, "200 OK", {"ready": True, "watches": watches}),
+        _answering(home.modules_socket, "503 Service Unavailable", "the disk takes no more"),
+    ):
+        found = _found(home, "modules")
+    assert found is not None
+    assert found.verdict is Verdict.wrong
 
 
 def test_a_module_proxy_that_does_not_answer(home: Home) -> None:
