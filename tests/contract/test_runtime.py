@@ -1,6 +1,7 @@
 """What every runtime promises, on each that registered itself in `support/runtime_*.py`."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -162,6 +163,23 @@ async def test_deleting_ends_it_and_is_repeatable(harness: Harness, engine: Engi
             if (seen.id, seen.phase) == (wanted.id, Phase.stopped):
                 break
     await engine.delete(wanted.id)
+
+
+async def test_workspaces_that_were_cost_no_memory(engine: Engine, harness: Harness) -> None:
+    """What keeps the calls for one workspace apart ends with them: a server lives for years."""
+    before = locks()
+    for number in range(20):
+        gone = workspace(number)
+        await engine.apply(stopped(gone), harness.template("healthy"))
+        await engine.delete(gone.id)
+        await engine.apply(stopped(gone), harness.template("healthy"))
+    assert locks() - before < 10
+
+
+def locks() -> int:
+    """How many there are in this process."""
+    _ = gc.collect()
+    return sum(type(found) is asyncio.Lock for found in gc.get_objects())
 
 
 async def test_a_watch_begins_with_everything_and_tells_changes(harness: Harness, engine: Engine) -> None:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -83,7 +84,8 @@ class DockerRuntime:
         )
         self._feed = Feed()
         self._crashes: dict[str, deaths.Crashes] = {}
-        self._serial: dict[str, asyncio.Lock] = {}
+        # Weak: a lock lives as long as somebody holds or awaits it, or each workspace that ever was would leave one.
+        self._serial: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._known: set[str] = set()
         self._looks = Reconciler("docker-look", self._look, backoff=_BACKOFF)
         self._watch = Watch(self._engine, self.instance, self._clock, self._looks.add, self._oom, self._blinded)
@@ -128,7 +130,6 @@ class DockerRuntime:
             self._feed.forget(workspace_id)
             self._ways.forget(workspace_id)
             self._known.discard(workspace_id)
-        self._serial.pop(workspace_id, None)
 
     async def watch(self) -> AsyncIterator[Observation]:
         async for observation in self._feed.follow():

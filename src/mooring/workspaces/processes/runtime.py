@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -87,7 +88,8 @@ class ProcessRuntime:
         self._tasks = Tasks("process-runtime")
         self._links: dict[str, Link] = {}
         self._wanted: dict[str, tuple[Workspace, Template]] = {}
-        self._serial: dict[str, asyncio.Lock] = {}
+        # Weak: a lock lives as long as somebody holds or awaits it, or each workspace that ever was would leave one.
+        self._serial: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._children: set[int] = set()
         self._inspection = Inspection()
         self._feed = Feed()
