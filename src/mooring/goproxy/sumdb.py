@@ -8,8 +8,8 @@ proved is kept, at the place where the go command keeps it: `sumdb/NAME/…`.
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,6 +24,7 @@ from mooring.goproxy.ports import Inventory, Remote, Store
 from mooring.goproxy.tlog import HASH, Tile, Tree
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _TILES_IN_MEMORY = 2048
 _HEADS_IN_MEMORY = 1024
@@ -78,15 +79,24 @@ class SumDB:
         wanted = f"{module} {version} h1:".encode()
         if not any(escape(line.decode(errors="replace")).encode().startswith(wanted) for line in text.splitlines()):
             raise BadTree(f"{self.name} answers {name} with the record of another module")
-        await self._believe(signed)
+        if number < self._head.size:
+            # Answers have the heads of when they were made, dozens of them: to wait for each one's proof first would
+            # cost more ways to the database than the records do.
+            await _together(self._believe(signed), self._contain(name, number, text))
+        else:
+            await self._believe(signed)
+            await self._contain(name, number, text)
+        await keep(self._store, file, answer)
+        return answer
+
+    async def _contain(self, name: str, number: int, text: bytes) -> None:
+        """Prove that the tree of the newest head has this record."""
         tree = self._head
         if number >= tree.size:
             raise BadTree(f"{self.name} names record {number} of a tree of {tree.size}")
         tile = tlog.tile_of((0, number), tree.size)
         if tlog.from_tile((0, number), tile, await self._prove(tile, tree)) != tlog.leaf_hash(text):
             raise BadTree(f"{self.name} sends a record of {name} that is not in its tree")
-        await keep(self._store, file, answer)
-        return answer
 
     async def _believe(self, signed: bytes) -> None:
         try:
@@ -163,8 +173,7 @@ class SumDB:
         tile = tlog.parse_tile(path)
         if tile.level < 0 or tile.height != tlog.HEIGHT:
             return await self._once.do(f"foreign/{self.name}/{path}", lambda: self._remote.get(path))
-        async with self._advancing:
-            await self._restore()
+        await self._ready()
         if not tile.within(self._head.size) and tile.within(self._noticed[0]):
             with contextlib.suppress(MooringError):
                 await self._advance(self._noticed[1])
@@ -182,21 +191,32 @@ class SumDB:
     async def _advance(self, signed: bytes) -> None:
         """Take over a signed head when it is newer; either way it must be of one history with ours."""
         tree = tlog.parse_tree(check(signed, self.verifier))
-        if tree in self._consistent:
-            return
-        async with self._advancing:
-            await self._restore()
-            # Look-ups come together, most of them with the same head: whoever waited finds it done.
-            if tree == self._head or tree in self._consistent:
-                return
-            old, new = sorted((tree, self._head), key=lambda x: x.size)
-            await self._same_history(old, new)
-            self._consistent[tree] = None
-            if len(self._consistent) > _HEADS_IN_MEMORY:
-                self._consistent.popitem(last=False)
-            if new is tree:
-                self._head = tree
-                await keep(self._store, f"sumdb/{self.name}/latest", signed)
+        if tree not in self._consistent:
+            # Look-ups come together, most of them with the same head.
+            _ = await self._once.do(f"head/{self.name}/{tree.text}", lambda: self._advance_to(tree, signed))
+
+    async def _advance_to(self, tree: Tree, signed: bytes) -> bytes:
+        await self._ready()
+        if tree.size <= self._head.size:
+            await self._same_history(tree, self._head)
+        else:
+            async with self._advancing:
+                # Another one may have come while this one waited.
+                old, new = sorted((tree, self._head), key=lambda x: x.size)
+                await self._same_history(old, new)
+                if new is tree:
+                    self._head = tree
+                    await keep(self._store, f"sumdb/{self.name}/latest", signed)
+        self._consistent[tree] = None
+        if len(self._consistent) > _HEADS_IN_MEMORY:
+            self._consistent.popitem(last=False)
+        return signed
+
+    async def _ready(self) -> None:
+        """The head that was seen last is known."""
+        if not self._restored:
+            async with self._advancing:
+                await self._restore()
 
     async def _restore(self) -> None:
         if self._restored:
@@ -214,11 +234,10 @@ class SumDB:
         await self._edges(new)
         if old.size == 0:
             return
-        hashes = []
-        for node in tlog.roots(old.size):
-            tile = tlog.tile_of(node, new.size)
-            hashes.append(tlog.from_tile(node, tile, await self._prove(tile, new)))
-        if tlog.combine(hashes) != old.root:
+        where = {node: tlog.tile_of(node, new.size) for node in tlog.roots(old.size)}
+        tiles = list(dict.fromkeys(where.values()))
+        data = dict(zip(tiles, await _together(*(self._prove(tile, new) for tile in tiles)), strict=True))
+        if tlog.combine([tlog.from_tile(node, tile, data[tile]) for node, tile in where.items()]) != old.root:
             raise BadTree(f"{self.name} signed two histories: sizes {old.size} and {new.size} contradict each other")
 
     async def _edges(self, tree: Tree) -> None:
@@ -227,10 +246,10 @@ class SumDB:
         tiles = list(dict.fromkeys(tlog.tile_of(node, tree.size) for node in nodes))
         if all(tile in self._proved for tile in tiles):
             return
-        data = dict(zip(tiles, await self._all(tiles, self._fetch), strict=True))
+        data = dict(zip(tiles, await _together(*map(self._fetch, tiles)), strict=True))
         if _root(tree, data) != tree.root:
             self._doubt("the tiles at its edge")
-            data = dict(zip(tiles, await self._all(tiles, self._sent), strict=True))
+            data = dict(zip(tiles, await _together(*map(self._sent, tiles)), strict=True))
         if _root(tree, data) != tree.root:
             raise BadTree(f"{self.name} sends tiles that its signed head of size {tree.size} contradicts")
         for tile in tiles:
@@ -240,15 +259,6 @@ class SumDB:
         """What is kept may be damaged: it would refuse every record behind it, until somebody finds the file."""
         log.warning("what is kept of a database is damaged, or it lies", database=self.name, what=what)
 
-    async def _all(self, tiles: list[Tile], get: Callable[[Tile], Coroutine[Any, Any, bytes]]) -> list[bytes]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(get(tile)) for tile in tiles]
-        except ExceptionGroup as errors:
-            # Whoever asked knows errors, not groups of them.
-            raise errors.exceptions[0] from errors
-        return [task.result() for task in tasks]
-
     async def _prove(self, tile: Tile, tree: Tree) -> bytes:
         """The content of a tile of a tree, which is a head that was taken over."""
         way = [tile]
@@ -256,7 +266,7 @@ class SumDB:
             way.append(tlog.tile_of(tlog.parent(way[-1]), tree.size))
         top = way.pop()
         # All at once: which tiles they are follows from the tree's size, and each would cost a way there and back.
-        fetched = await self._all(way, self._fetch)
+        fetched = await _together(*map(self._fetch, way))
         data = await self._known(top, tree)
         for below, content in zip(reversed(way), reversed(fetched), strict=True):
             data = await self._right(below, content, tlog.from_tile(tlog.parent(below), top, data))
@@ -318,6 +328,17 @@ class SumDB:
                 raise
             # A database may drop partial tiles once the full one is there.
             return (await self._remote.get(tile.whole.path))[: tile.width * HASH]
+
+
+async def _together(*work: Coroutine[Any, Any, T]) -> list[T]:
+    """The results of all; the first error of any, which ends the others."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in work]
+    except ExceptionGroup as errors:
+        # Whoever asked knows errors, not groups of them.
+        raise errors.exceptions[0] from errors
+    return [task.result() for task in tasks]
 
 
 def _root(tree: Tree, data: Mapping[Tile, bytes]) -> bytes:

@@ -1,7 +1,9 @@
 """The checksum database's client on logs of every shape: heads that grow, tiles of several levels, and forks."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +94,47 @@ async def test_a_new_client_begins_anywhere(tmp_path: Path, once: Once) -> None:
     for head in reversed(heads):
         remote.changed["latest"] = head
         assert await database.latest() == head
+
+
+class InWaves(FromLedger):
+    """Answers all that was asked for once nobody goes on without an answer: `waves` are ways there and back."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger)
+        self.waves = 0
+        self.waiting: list[asyncio.Future[None]] = []
+
+    async def get(self, path: str) -> bytes:
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(answered)
+        await answered
+        return await super().get(path)
+
+    async def during(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Answer until the work is done."""
+        task = asyncio.get_running_loop().create_task(work)
+        while not task.done():
+            for _ in range(200):
+                await asyncio.sleep(0)
+            self.waves += bool(self.waiting)
+            waiting, self.waiting = self.waiting, []
+            for answered in waiting:
+                answered.set_result(None)
+        await task
+
+
+async def test_a_record_with_an_older_head_is_two_ways_to_the_database(tmp_path: Path, once: Once) -> None:
+    """Databases keep answers as they were made: the record and the history of its head are proved beside each other."""
+    remote = InWaves(Ledger(tmp_path, "sum.example"))
+    grow(remote.ledger, 60_123)
+    before = remote.ledger.head
+    grow(remote.ledger, 66_000)
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    await remote.during(database.lines("example.com/m", "v1.65999.0"))
+    old = b"4711\n" + record(4711) + b"\n" + before
+    remote.changed["lookup/example.com/m@v1.4711.0"], remote.waves = old, 0
+    await remote.during(database.lines("example.com/m", "v1.4711.0"))
+    assert remote.waves == 2
 
 
 async def test_what_is_kept_needs_no_database(tmp_path: Path, once: Once) -> None:
