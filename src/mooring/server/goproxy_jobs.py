@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import io
 import lzma
 import os
 import pwd
@@ -9,11 +10,13 @@ import secrets
 import shutil
 import tarfile
 import tempfile
+import threading
 import zlib
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
@@ -27,6 +30,9 @@ from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
 from mooring.server.goproxy import build, serving
 from mooring.settings import environment
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 _AT_ONCE = 16
 _GRAPH_WITHIN_S = 1800.0
@@ -245,7 +251,7 @@ async def import_(config: Config, source: Path) -> AsyncIterator[Step]:
         Unavailable: it takes nothing.
     """
     await swept(config.root)
-    with _folder(source, config.root) as folder:
+    async with _folder(source, config.root) as folder:
         files = _files(folder)
         # Lists and branches of elsewhere say nothing about what is here: lists are made of the versions that are kept.
         wanted = [found for name in files if (found := _module_file(name)) is not None and found.immutable]
@@ -266,8 +272,8 @@ def _files(folder: Path) -> list[str]:
     return sorted(str((Path(at) / name).relative_to(folder)) for at, _, names in walked for name in names)
 
 
-@contextmanager
-def _folder(source: Path, root: Path) -> Iterator[Path]:
+@asynccontextmanager
+async def _folder(source: Path, root: Path) -> AsyncIterator[Path]:
     try:
         tree = _tree(source)
     except OSError as error:
@@ -278,7 +284,7 @@ def _folder(source: Path, root: Path) -> Iterator[Path]:
     # Beside the store: a small /tmp could not take an export of hundreds of gigabytes.
     with workplace(root) as folder:
         try:
-            _extract(source, folder / _DOWNLOAD)
+            await _extracted(source, folder / _DOWNLOAD)
         except (tarfile.ReadError, EOFError, lzma.LZMAError, zlib.error) as error:
             # Python's own text names each way of compressing in which it is none.
             raise InvalidInput(f"{source} is no export of a module store, or not all of one", field="from") from error
@@ -303,9 +309,41 @@ def _tree(source: Path) -> Path | None:
     return source if source.is_dir() else None
 
 
-def _extract(source: Path, to: Path) -> None:
+async def _extracted(source: Path, to: Path) -> None:
+    """`_extract`, which ends where whoever waits for it does."""
+    ended = threading.Event()
+    work = asyncio.get_running_loop().run_in_executor(None, _extract, source, to, ended.is_set)
+    try:
+        await asyncio.shield(work)
+    except asyncio.CancelledError:
+        ended.set()
+        # What it wrote after its folder was removed would stay there.
+        await asyncio.wait([work])
+        # Asked for, else it is told as one that nobody knows of.
+        work.exception()
+        raise
+
+
+class _Ended(Exception):
+    """Whoever wanted the content is gone; no OSError, which each way of compressing takes for another one's archive."""
+
+
+class _Watched(io.FileIO):
+    """A file that is read until `ended`: also of one large member, or of what only leads to the next one."""
+
+    def __init__(self, file: Path, ended: Callable[[], bool]) -> None:
+        super().__init__(file)
+        self._ended = ended
+
+    def readinto(self, buffer: "WriteableBuffer", /) -> int | None:
+        if self._ended():
+            raise _Ended
+        return super().readinto(buffer)
+
+
+def _extract(source: Path, to: Path, ended: Callable[[], bool]) -> None:
     to.mkdir(parents=True)
-    with tarfile.open(source) as archive:
+    with io.BufferedReader(_Watched(source, ended)) as packed, tarfile.open(fileobj=packed) as archive:
         for member in archive:
             name = member.name.removeprefix(_DOWNLOAD)
             content = archive.extractfile(member) if member.isreg() and _importable(name) else None

@@ -1,15 +1,20 @@
 """Archives of a module store: what is there before a refused export, and what is no whole archive."""
 
+import asyncio
 import fcntl
+import gzip
 import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, NotFound
 from mooring.goproxy.config import Config
 from mooring.server.goproxy_jobs import export, import_
+from support.following import until
+from support.waiting import WITHIN_S
 
 NAME = "example.com/x/@v/v1.0.0"
 
@@ -61,6 +66,34 @@ async def test_an_archive_that_was_cut_off_is_told(tmp_path: Path, config: Confi
     source.write_bytes(source.read_bytes()[:150_000])
     with pytest.raises(InvalidInput, match="is no export of a module store, or not all of one"):
         _ = [step async for step in import_(config, source)]
+
+
+async def test_an_import_that_is_interrupted_while_it_unpacks_ends_at_once(tmp_path: Path, config: Config) -> None:
+    """Of an archive that would take minutes nothing stays in the store, and nobody writes there afterwards."""
+    source = tmp_path / "modules.tar.gz"
+    _endless(source, (config.root / "cache/download" / f"{NAME}.zip").read_bytes())
+    inside = tmp_path / "inside"
+
+    async def run() -> None:
+        _ = [step async for step in import_(Config(inside, upstream="off", sumdb="off"), source)]
+
+    async with Tasks("test") as tasks:
+        importing = tasks.spawn("import", run())
+        await until(lambda: list(inside.glob(f".mooring-job-*/cache/download/{NAME}.zip")))
+        importing.cancel()
+        async with asyncio.timeout(WITHIN_S):
+            await asyncio.wait([importing])
+        assert importing.cancelled()
+    assert list(inside.iterdir()) == []
+
+
+def _endless(to: Path, module: bytes) -> None:
+    """An archive of a module, and then 64 GiB of zeros."""
+    first, zeros = tarfile.TarInfo(f"cache/download/{NAME}.zip"), tarfile.TarInfo("zeros")
+    first.size, zeros.size = len(module), 64 << 30
+    begin = first.tobuf() + module + bytes(-len(module) % tarfile.BLOCKSIZE) + zeros.tobuf()
+    # One after the other, what was compressed apart is one whole.
+    to.write_bytes(gzip.compress(begin) + gzip.compress(bytes(64 << 20)) * 1024)
 
 
 async def test_what_killed_imports_left_goes(tmp_path: Path, config: Config) -> None:
