@@ -11,7 +11,8 @@ import typer
 from mooring.cli.color import width
 from mooring.cli.language import _
 from mooring.cli.output import Format, Output, emit
-from mooring.server.doctor import Finding, Verdict, examine
+from mooring.server.doctor.examination import examine
+from mooring.server.doctor.findings import Finding, Verdict
 from mooring.settings import home
 
 _INDENT = 23

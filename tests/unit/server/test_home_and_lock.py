@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mooring.errors import Conflict, Misconfigured
-from mooring.server.doctor import examine
+from mooring.server.doctor.examination import examine
 from mooring.server.embedded import down, locked, make_home, running
 from mooring.server.files import make_folders, remove_endpoint, write_endpoint
 from mooring.server.supervisor import Account, account, bind
