@@ -379,6 +379,54 @@ async def test_a_stop_that_is_made_anew_gives_a_keeper_no_more_time(
         assert world.alive(wanted) == 0
 
 
+@pytest.mark.parametrize("lost", ["state.json", ""])
+async def test_a_stop_needs_no_state_file(world: ProcessHarness, lost: str) -> None:
+    """A full disk kept it from being written, and the keeper was killed: what is in the cgroups ends all the same."""
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+    keeper = keeper_pid(world, wanted)
+    os.kill(keeper, signal.SIGKILL)
+    await gone(keeper)
+    subprocess.run(["/bin/rm", "-r", world.place(wanted) / lost], check=True)
+    async with world.engine() as runtime:
+        assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        assert world.alive(wanted) == 0
+
+
+async def test_a_keeper_that_hangs_is_known_without_its_state_file(
+    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk kept it from being written, and the keeper does not end: what it told names the one to kill."""
+    monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 5.0)
+    wanted, template = workspace(), world.template("healthy")
+    async with world.engine() as runtime:
+        await answered(await runtime.apply(wanted, template))
+        os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
+        (world.place(wanted) / "state.json").unlink()
+        assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        assert world.alive(wanted) == 0
+
+
+async def test_a_keeper_that_hangs_before_its_order_is_not_called_stopped(world: ProcessHarness) -> None:
+    """Nobody knows its pid and it may have begun: the stop fails until it answers or is gone."""
+    wanted, template = workspace(), world.template("healthy")
+    Folders(world.home, account()).make(wanted.id)
+    pid = start_keeper(world.place(wanted), wanted.id, account())
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        async with world.engine() as runtime:
+            with pytest.raises(Unavailable, match="keeper"):
+                await runtime.apply(stopped(wanted), template)
+            os.kill(pid, signal.SIGCONT)
+            async with asyncio.timeout(WITHIN_S):
+                await asyncio.to_thread(os.waitpid, pid, 0)
+            assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+    finally:
+        if is_alive(pid):
+            os.kill(pid, signal.SIGKILL)
+
+
 async def test_what_left_everything_behind_ends_with_the_workspace(world: ProcessHarness) -> None:
     """A process without the workspace's environment, session, parent and keeper is still in its cgroup."""
     wanted, template = workspace(), world.template("healthy")

@@ -15,6 +15,7 @@ from itertools import takewhile
 from pathlib import Path
 
 from mooring.model.workspace import Limits, quantity_bytes
+from mooring.workspaces.processes import membership, procfs
 
 CONTROLLERS = ("memory", "cpu", "pids", "cpuacct")
 V2 = ("memory", "cpu", "pids")
@@ -273,6 +274,12 @@ def remove(folders: tuple[str, ...]) -> None:
     for folder in folders:
         for path, _, _ in os.walk(folder, topdown=False):  # a workspace may have made some below its own
             _try_remove(Path(path))
+
+
+def are_held(folders: tuple[str, ...]) -> bool:
+    """Whether a process lives in any of these cgroups."""
+    found = (procfs.process(pid) for pid in membership.pids(folders))
+    return any(entry is not None and not entry.zombie for entry in found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Between the runtime's port and a keeper: a workspace becomes an order, a keeper's state becomes an observation."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mooring.errors import Misconfigured
@@ -28,10 +28,10 @@ class Orders:
         self._editor = editor
         self._cgroups = cgroups
 
-    def sweep(self, workspace_id: str, saved: State) -> Order:
-        """An order to end what a keeper left; `saved` is its last state."""
-        kept = {name: saved[name] for name in ("generation", "folders", "restarts", "crashes")}
-        return Order({**self._blank(workspace_id), **kept, "orphans": True})
+    def sweep(self, workspace_id: str, saved: State | None, folders: Sequence[str]) -> Order:
+        """An order to end what a keeper left in the cgroups `folders`; `saved` is its last state, if it wrote one."""
+        kept = {name: saved[name] for name in ("generation", "restarts", "crashes")} if saved else {}
+        return Order({**self._blank(workspace_id), **kept, "folders": list(folders), "orphans": True})
 
     def keep(
         self,

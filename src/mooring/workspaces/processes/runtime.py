@@ -25,7 +25,7 @@ from mooring.model.workspace import Desired, Phase, Workspace
 from mooring.settings import Home, Listen
 from mooring.workspaces.feed import Feed
 from mooring.workspaces.ports import ExecSession, Observation, Surroundings, Usage
-from mooring.workspaces.processes.cgroups import Cgroups, remove
+from mooring.workspaces.processes.cgroups import Cgroups, are_held, remove
 from mooring.workspaces.processes.inspection import Inspection
 from mooring.workspaces.processes.keeper.lifecycle import FINAL
 from mooring.workspaces.processes.keeper.order import Order, marker
@@ -223,24 +223,27 @@ class ProcessRuntime:
                 heard = link.state
         except (Unavailable, TimeoutError) as error:
             log.warning("a keeper does not answer and is killed", workspace=workspace_id, error=str(error))
-            if (saved := await self._saved(workspace_id)) is not None:
-                await asyncio.to_thread(kill_keeper, saved)
-        _ = await self._until_free(workspace_id)
+            known = self._links.get(workspace_id)
+            if state := (known.state if known else {}) or await self._saved(workspace_id):
+                await asyncio.to_thread(kill_keeper, state)
+        if not await self._until_free(workspace_id):
+            raise Unavailable(f"the keeper of workspace {workspace_id} does not end")
         # A full disk keeps the last word out of the state file.
         await self._sweep(workspace_id, heard if heard and heard["phase"] in FINAL else await self._saved(workspace_id))
 
     async def _sweep(self, workspace_id: str, saved: State | None) -> None:
-        if saved is not None and (saved["phase"] not in FINAL or saved["left"]) and _is_now(saved):
-            link = await self._keep(self._orders.sweep(workspace_id, saved), "sweep")
+        # Also those of which no state tells: a keeper that ended before it wrote one, a disk that took none.
+        made = tuple({*(saved["folders"] if saved else ()), *self._cgroups.folders(workspace_id)})
+        if _is_unfinished(saved) or await asyncio.to_thread(are_held, made):
+            await asyncio.to_thread(self._folders.make, workspace_id)
+            link = await self._keep(self._orders.sweep(workspace_id, saved, made), "sweep")
             await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
             _ = await self._until_free(workspace_id)
             if not link.is_final:
                 raise Unavailable(f"workspace {workspace_id}: what should end its processes was killed")
             if link.state["left"]:
                 raise Unavailable(f"workspace {workspace_id}: {link.state['reason']}")
-        # A start whose keeper ended before it wrote a state left its own.
-        made = {*(saved["folders"] if saved else ()), *self._cgroups.folders(workspace_id)}
-        await asyncio.to_thread(remove, tuple(made))
+        await asyncio.to_thread(remove, made)
 
     async def _until_free(self, workspace_id: str) -> bool:
         """Whether the lock is free: the kernel takes a moment after a kill."""
@@ -381,3 +384,8 @@ class ProcessRuntime:
 def _is_now(saved: State) -> bool:
     """Whether what was saved is of this boot: pids of another mean nothing."""
     return bool(saved["boot"] == boot_id())
+
+
+def _is_unfinished(saved: State | None) -> bool:
+    """Whether what was saved says that processes may be left."""
+    return saved is not None and (saved["phase"] not in FINAL or bool(saved["left"])) and _is_now(saved)
