@@ -173,9 +173,23 @@ def test_trouble_is_told_and_stops_nothing(mooring: Mooring) -> None:
         while "goproxy.toml:2: privat: there is no such key" not in (said := mooring.cli("status").stdout):
             assert time.monotonic() < deadline, said
             time.sleep(0.2)  # noqa: TID251 - no event loop here
-        assert "goproxy.toml:2: privat" in mooring.cli("doctor", "-o", "json", check=False).stdout
+        assert mooring.cli("doctor", "-o", "json", check=False).stdout.count("goproxy.toml:2: privat") == 1
     finally:
         file.write_text(before)
+
+
+def test_who_has_just_started_it_reads_of_no_fault() -> None:
+    """The module proxy begins after all others: `status` says so, and never that it is stale or wrong."""
+    with installation() as mooring:
+        deadline = time.monotonic() + _WITHIN_S
+        state = ""
+        while state != "ok":
+            assert time.monotonic() < deadline, mooring.logs()
+            said = mooring.cli("status").stdout
+            assert not {"stale", "wrong"} & set(said.split()), said
+            state = next(line.split()[1] for line in said.splitlines() if line.startswith("goproxy"))
+        assert '"what": "modules"' in (found := mooring.cli("doctor", "-o", "json", check=False).stdout)
+        assert '"problem"' not in found
 
 
 def test_a_workspace_that_outlives_a_kill_keeps_its_way(team: Team) -> None:
