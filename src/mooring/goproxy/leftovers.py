@@ -65,7 +65,7 @@ def _found(root: Path, pattern: str) -> list[Path]:
 
 
 def _remove(left: Path, how: int, remove: Callable[[Path], None]) -> None:
-    with suppress(OSError), _locked(left, how, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with suppress(OSError), locked(left, how, fcntl.LOCK_EX | fcntl.LOCK_NB):
         if left.stat().st_mtime < time.time() - _JUST_MADE_S:
             remove(left)
 
@@ -84,12 +84,13 @@ def workplace(root: Path) -> Iterator[Path]:
     except OSError as error:
         fault = NoSpace if error.errno in FULL else Unavailable
         raise fault(f"{root} takes nothing that work on it needs: {error.strerror}") from error
-    with made, _locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):
+    with made, locked(Path(made.name), os.O_RDONLY | os.O_DIRECTORY, fcntl.LOCK_SH):
         yield Path(made.name)
 
 
 @contextmanager
-def _locked(path: Path, how: int, lock: int) -> Iterator[None]:
+def locked(path: Path, how: int, lock: int) -> Iterator[None]:
+    """Hold `lock` on what is there, opened as `how` says; never on a link. Raises OSError where that cannot be."""
     fd = os.open(path, how | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, lock)

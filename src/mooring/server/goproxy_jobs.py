@@ -6,17 +6,16 @@ import io
 import lzma
 import os
 import pwd
-import secrets
 import shutil
 import tarfile
 import tempfile
 import threading
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
@@ -29,6 +28,7 @@ from mooring.goproxy.names import Ask, Kind, ask, matches_any, parse
 from mooring.goproxy.ports import Blob, FullStore
 from mooring.goproxy.service import Proxy
 from mooring.server.goproxy import build, serving
+from mooring.server.replacing import replacing
 from mooring.settings import environment
 
 if TYPE_CHECKING:
@@ -158,10 +158,11 @@ async def export(config: Config, to: Path, patterns: tuple[str, ...]) -> Exporte
     async with build(config) as goproxy:
         unproved = await goproxy.database.complete(goproxy.store) if goproxy.database else 0
         try:
-            with _replacing(to) as beside:
-                return Exported(await _write(goproxy.store, beside, patterns), unproved)
+            async with replacing(to) as file:
+                count = await _write(goproxy.store, file, patterns)
         except OSError as error:
             raise _unwritable(to, error) from error
+    return Exported(count, unproved)
 
 
 def _unwritable(to: Path, error: OSError) -> InvalidInput:
@@ -179,25 +180,10 @@ def _why(error: OSError, what: str) -> str:
     return f"the user {user} may not {what}"
 
 
-@contextmanager
-def _replacing(to: Path) -> Iterator[Path]:
-    """A name whose file takes the place of `to` when the block succeeds."""
-    target = to.resolve()
-    if target.exists() and not target.is_file():
-        # Renamed over a device it would be the end of it.
-        raise InvalidInput(f"{to} cannot be written: it is there, and no file", field="to")
-    beside = target.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        yield beside
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-async def _write(store: FullStore, to: Path, patterns: tuple[str, ...]) -> int:
-    """Into a new file; how many files it has."""
+async def _write(store: FullStore, to: IO[bytes], patterns: tuple[str, ...]) -> int:
+    """Into an empty file; how many files it has."""
     count = modules = 0
-    with await asyncio.to_thread(tarfile.open, to, "x") as archive:
+    with tarfile.open(fileobj=to, mode="w") as archive:
         async for entry in store.entries():
             blob = await store.open(entry.name) if _exported(entry.name, patterns) else None
             if blob is not None:
@@ -206,14 +192,7 @@ async def _write(store: FullStore, to: Path, patterns: tuple[str, ...]) -> int:
                 modules += _module_file(entry.name) is not None
     if patterns and not modules:
         raise NotFound(f"nothing that is kept is covered by {', '.join(patterns)}")
-    await asyncio.to_thread(_flush, to)
     return count
-
-
-def _flush(file: Path) -> None:
-    # A crash of the machine after the rename would leave neither the new content nor the old.
-    with file.open("rb") as written:
-        os.fsync(written.fileno())
 
 
 async def _add(archive: tarfile.TarFile, name: str, blob: Blob) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import fcntl
 import gzip
 import os
+import signal
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, NotFound
 from mooring.goproxy.config import Config
 from mooring.server.goproxy_jobs import export, import_
+from mooring.server.replacing import replacing
 from support.following import until
 from support.waiting import WITHIN_S
 
@@ -55,6 +58,43 @@ async def test_an_export_takes_the_place_of_files_only(tmp_path: Path, config: C
         with pytest.raises(InvalidInput, match="is there, and no file"):
             await export(config, to, ())
     assert pipe.is_fifo()
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from mooring.server.replacing import replacing
+
+async def run():
+    async with replacing(Path(sys.argv[1])) as file:
+        file.write(b"half")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(run())
+"""
+
+
+async def test_what_a_killed_export_left_goes_with_the_next_one(tmp_path: Path, config: Config) -> None:
+    """Only what it left for the same file: not what another one has in hand, nor what is left for another file."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    # As long as a file's name can be.
+    to, other = folder / ("m" * 251 + ".tar"), folder / "other.tar"
+    for file in (to, other):
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", _KILLED, file)
+        assert await killed.wait() == -signal.SIGKILL
+    hers = folder / ".modules.tar.part"
+    hers.write_bytes(b"a person's")
+    assert len(list(folder.iterdir())) == 3
+    async with replacing(to) as busy:
+        busy.write(b"the last one")
+        await export(config, to, ())
+        assert tarfile.is_tarfile(to)
+        assert len(list(folder.iterdir())) == 4
+    assert to.read_bytes() == b"the last one"
+    await export(config, other, ())
+    assert sorted(folder.iterdir()) == [hers, to, other]
 
 
 @pytest.mark.parametrize("compressed", ["", ":gz", ":xz", ":bz2"])
