@@ -79,15 +79,20 @@ class SumDB:
         wanted = f"{module} {version} h1:".encode()
         if not any(escape(line.decode(errors="replace")).encode().startswith(wanted) for line in text.splitlines()):
             raise BadTree(f"{self.name} answers {name} with the record of another module")
-        if number < self._head.size:
-            # Answers have the heads of when they were made, dozens of them: to wait for each one's proof first would
-            # cost more ways to the database than the records do.
-            await _together(self._believe(signed), self._contain(name, number, text))
-        else:
-            await self._believe(signed)
-            await self._contain(name, number, text)
+        await self._convince(name, number, text, signed)
         await keep(self._store, file, answer)
         return answer
+
+    async def _convince(self, name: str, number: int, text: bytes, signed: bytes) -> None:
+        """Prove a record, and that the head of its answer is of one history with ours."""
+        if number < self._head.size:
+            # Answers have the heads of when they were made, dozens of them: to wait for each one's proof first would
+            # cost more ways to the database than the records do. What the head of now cannot prove a newer one may.
+            with contextlib.suppress(BadUpstream):
+                await _together(self._believe(signed), self._contain(name, number, text))
+                return
+        await self._believe(signed)
+        await self._contain(name, number, text)
 
     async def _contain(self, name: str, number: int, text: bytes) -> None:
         """Prove that the tree of the newest head has this record."""
@@ -197,16 +202,15 @@ class SumDB:
 
     async def _advance_to(self, tree: Tree, signed: bytes) -> bytes:
         await self._ready()
-        if tree.size <= self._head.size:
-            await self._same_history(tree, self._head)
-        else:
+        if tree.size > self._head.size:
             async with self._advancing:
-                # Another one may have come while this one waited.
-                old, new = sorted((tree, self._head), key=lambda x: x.size)
-                await self._same_history(old, new)
-                if new is tree:
+                # Of heads that came together the newest may have been taken while this one waited.
+                if tree.size > self._head.size:
+                    await self._same_history(self._head, tree)
                     self._head = tree
                     await keep(self._store, f"sumdb/{self.name}/latest", signed)
+        if tree != self._head:
+            await self._same_history(tree, self._head)
         self._consistent[tree] = None
         if len(self._consistent) > _HEADS_IN_MEMORY:
             self._consistent.popitem(last=False)
@@ -355,6 +359,8 @@ def _inside(tile: Tile, tree: Tree) -> bool:
 
 class PublicRecord:
     """A `Verification` by a checksum database."""
+
+    records = False
 
     def __init__(self, database: SumDB) -> None:
         self._database = database

@@ -137,6 +137,24 @@ async def test_a_record_with_an_older_head_is_two_ways_to_the_database(tmp_path:
     assert remote.waves == 2
 
 
+async def test_records_that_come_together_wait_for_one_head(tmp_path: Path, once: Once) -> None:
+    """Of many heads that nobody has seen the newest is taken, and the others are proved beside each other."""
+    remote = InWaves(Ledger(tmp_path, "sum.example"))
+    for size in range(60_000, 66_001, 1000):
+        grow(remote.ledger, size)
+        answer = f"{size - 1}\n".encode() + record(size - 1) + b"\n" + remote.ledger.head
+        remote.changed[f"lookup/example.com/m@v1.{size - 1}.0"] = answer
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+
+    async def all_of_them() -> None:
+        async with asyncio.TaskGroup() as group:
+            for size in reversed(range(60_000, 66_001, 1000)):
+                group.create_task(database.lines("example.com/m", f"v1.{size - 1}.0"))
+
+    await remote.during(all_of_them())
+    assert remote.waves <= 4
+
+
 async def test_what_is_kept_needs_no_database(tmp_path: Path, once: Once) -> None:
     """A client that is started again on the same store proves from there, and serves partial tiles of what it has."""
     remote = FromLedger(Ledger(tmp_path, "sum.example"))
