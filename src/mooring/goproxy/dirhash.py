@@ -6,6 +6,7 @@
 import base64
 import hashlib
 import io
+import os
 import re
 import zipfile
 import zlib
@@ -25,6 +26,8 @@ _SMALL = 4 * 2**20
 """Bytes; at most as many zips as there are threads to hash them are in memory at a time."""
 _IDENT = re.compile(rb"\$Id:[^$\n]*\$")
 _SAYS_UTF8 = 0x800
+_NOWHERE = 2**63
+"""Beyond every file."""
 
 
 def of_mod(content: bytes) -> str:
@@ -61,7 +64,7 @@ def _archive(path: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     try:
         with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
 
 
@@ -105,11 +108,17 @@ def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
 
 
 class _Bounded:
-    """A file whose directory is not read when it is too long; `zipfile` asks for it in one piece."""
+    """A file whose directory is not read when it is too long, and does not lead out of it; it is read in one piece."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
+        self.tell, self.seekable = file.tell, file.seekable
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As the file's. Raises BadZip for a place that no file has, each kind of which has an error of its own."""
+        if whence == os.SEEK_SET and not 0 <= offset < _NOWHERE:
+            raise BadZip("the zip is damaged: its list of files leads out of it")
+        return self._file.seek(offset, whence)
 
     def read(self, size: int = -1) -> bytes:
         """As the file's. Raises BadZip for more than a directory may have."""
