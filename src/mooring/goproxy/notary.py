@@ -28,6 +28,8 @@ Hashes = tuple[str, str]
 class Notary:
     """A `Verification`, and a checksum database to be asked. Belongs to one event loop."""
 
+    records = True
+
     def __init__(self, ledger: Ledger, mod_hash: Callable[[str, str], Awaitable[str]]) -> None:
         """`mod_hash(module, version)` is the verified hash of the go.mod of a zip that is about to be recorded."""
         self._ledger = ledger

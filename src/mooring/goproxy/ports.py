@@ -132,6 +132,9 @@ class Remote(Protocol):
 class Verification(Protocol):
     """Who knows the right hash of each module version."""
 
+    records: bool
+    """Whether a check makes what it is given the right hash for ever: nothing is checked then that nobody asked for."""
+
     async def prepare(self, module: str, version: str) -> None:
         """Look the hash up ahead, while the file is still on its way. Never raises a MooringError."""
 

@@ -83,7 +83,7 @@ class Proxy:
     async def get(self, ask: Ask, *, fetch: bool = True, ahead: bool = False) -> Answer:
         """The answer to `ask`; with `fetch` off only from what is kept.
 
-        With `ahead` the go.mod of a version is fetched beside its info: the go command asks for it next.
+        With `ahead` the go.mod of a public version is fetched beside its info: the go command asks for it next.
 
         Raises:
             NotFound: it does not exist, or is not kept and must not be fetched.
@@ -101,7 +101,7 @@ class Proxy:
         self._raise_if_absent(ask)
         if ask.kind is Kind.zip:
             return Answer("miss", flight=self._flight(ask))
-        if ahead and ask.kind is Kind.info:
+        if ahead and ask.kind is Kind.info and not self._parts.verification(ask.module).records:
             mod = ask.sibling(Kind.mod)
             _ = self._tasks.spawn(f"ahead {mod.label}", self._ahead(mod))
         return Answer("miss", data=await self._fetch(ask))

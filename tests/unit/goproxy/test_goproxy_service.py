@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 
 from mooring.control.tasks import Tasks
 from mooring.errors import InvalidInput, MooringError, NotFound, Unavailable
@@ -58,6 +59,8 @@ class Scripted:
             yield data
 
         yield Download(len(data), chunks())
+
+    records = False
 
     async def prepare(self, module: str, version: str) -> None:
         """Nothing."""
@@ -126,7 +129,7 @@ async def test_the_go_mod_of_an_info_is_fetched_ahead(proxy: Proxy, source: Scri
 
 
 async def test_nothing_is_fetched_ahead_that_nobody_will_ask_for(proxy: Proxy, source: Scripted) -> None:
-    """Not of an absence that is known, not of a kept info, not of what changes, and not unless it is wanted."""
+    """Not of an absence that is known, a kept info or what changes, not where a look would be a record, nor unasked."""
     with pytest.raises(NotFound):
         await proxy.get(INFO)
     with pytest.raises(NotFound):
@@ -137,17 +140,24 @@ async def test_nothing_is_fetched_ahead_that_nobody_will_ask_for(proxy: Proxy, s
     assert (await body(proxy, other))[0] == "miss"
     for wanted in (other, branch):
         (await proxy.get(wanted, ahead=True)).close()
+    third = ask("example.com/x", "v1.2.0", Kind.info)
+    source.answers[third.name], source.records = b'{"Version":"v1.2.0"}', True
+    (await proxy.get(third, ahead=True)).close()
     await asyncio.sleep(0)
-    assert set(source.asked) == {INFO.name, other.name, branch.name}
+    assert set(source.asked) == {INFO.name, other.name, branch.name, third.name}
 
 
 async def test_what_goes_wrong_ahead_is_told_to_whoever_asks(proxy: Proxy, source: Scripted) -> None:
     """The info is answered all the same."""
     mod = INFO.sibling(Kind.mod)
     source.answers |= {INFO.name: b'{"Version":"v1.0.0"}', mod.name: Unavailable("down")}
-    assert (await proxy.get(INFO, ahead=True)).outcome == "miss"
-    with pytest.raises(Unavailable, match="down"):
-        await proxy.get(mod)
+    with structlog.testing.capture_logs() as logs:
+        assert (await proxy.get(INFO, ahead=True)).outcome == "miss"
+        while not source.asked[mod.name]:
+            await asyncio.sleep(0)
+        with pytest.raises(Unavailable, match="down"):
+            await proxy.get(mod)
+    assert not logs
 
 
 async def test_a_failure_is_no_absence(proxy: Proxy, source: Scripted) -> None:
