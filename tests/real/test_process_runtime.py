@@ -62,6 +62,13 @@ async def run(runtime: ProcessRuntime, wanted: Workspace, script: str) -> str:
     return b"".join(said).decode()
 
 
+async def asked_to_end(runtime: ProcessRuntime, wanted: Workspace) -> None:
+    """Wait until a stop waits for the keeper's end."""
+    async with asyncio.timeout(WITHIN_S):
+        while runtime._links[wanted.id]._end_by is None:
+            await asyncio.sleep(0.01)
+
+
 async def test_code_server_answers_on_its_socket(world: ProcessHarness) -> None:
     """The real editor starts on its unix socket below a 0700 folder and answers its health path."""
     world.editor = settings.cache() / "editor/bin/code-server"
@@ -368,9 +375,7 @@ async def test_a_stop_that_is_made_anew_gives_a_keeper_no_more_time(
         os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
         monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 2.0)
         first = tasks.spawn("stop", runtime.apply(stopped(wanted), template))
-        async with asyncio.timeout(WITHIN_S):
-            while runtime._links[wanted.id]._end_by is None:
-                await asyncio.sleep(0.01)
+        await asked_to_end(runtime, wanted)
         first.cancel()
         await asyncio.wait([first])
         monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 2 * WITHIN_S)
@@ -394,18 +399,27 @@ async def test_a_stop_needs_no_state_file(world: ProcessHarness, lost: str) -> N
         assert world.alive(wanted) == 0
 
 
+@pytest.mark.parametrize("end", ["hangs", "is killed"])
+@pytest.mark.parametrize("cgroups", [True, False])
 async def test_a_keeper_that_hangs_is_known_without_its_state_file(
-    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch
+    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch, end: str, *, cgroups: bool
 ) -> None:
-    """A full disk kept it from being written, and the keeper does not end: what it told names the one to kill."""
-    monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 5.0)
-    wanted, template = workspace(), world.template("healthy")
-    async with world.engine() as runtime:
+    """A full disk kept it from being written, and the keeper does not end: what it told names it and what it left."""
+    monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 5.0 if end == "hangs" else WITHIN_S)
+    wanted, template = workspace(generation=3), world.template("healthy")
+    world.root = world.root if cgroups else None
+    async with world.engine() as runtime, Tasks("test") as tasks:
         await answered(await runtime.apply(wanted, template))
-        os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
+        keeper = keeper_pid(world, wanted)
+        os.kill(keeper, signal.SIGSTOP)
         (world.place(wanted) / "state.json").unlink()
-        assert (await runtime.apply(stopped(wanted), template)).phase is Phase.stopped
+        stopping = tasks.spawn("stop", runtime.apply(stopped(wanted), template))
+        if end == "is killed":
+            await asked_to_end(runtime, wanted)
+            os.kill(keeper, signal.SIGKILL)
+        await stopping
         assert world.alive(wanted) == 0
+        assert world.state(wanted)["generation"] == 3
 
 
 async def test_a_keeper_that_hangs_before_its_order_is_not_called_stopped(world: ProcessHarness) -> None:

@@ -215,21 +215,21 @@ class ProcessRuntime:
 
     async def _end(self, workspace_id: str) -> None:
         """End all of its processes, with its keeper, without it, or after one that does not answer."""
-        heard = None
+        known = self._links.get(workspace_id)
         try:
             link = await self._link(workspace_id)
             if link is not None:
+                known = link
                 await link.end(_END_WITHIN_S)
-                heard = link.state
         except (Unavailable, TimeoutError) as error:
             log.warning("a keeper does not answer and is killed", workspace=workspace_id, error=str(error))
-            known = self._links.get(workspace_id)
             if state := (known.state if known else {}) or await self._saved(workspace_id):
                 await asyncio.to_thread(kill_keeper, state)
         if not await self._until_free(workspace_id):
             raise Unavailable(f"the keeper of workspace {workspace_id} does not end")
         # A full disk keeps the last word out of the state file.
-        await self._sweep(workspace_id, heard if heard and heard["phase"] in FINAL else await self._saved(workspace_id))
+        heard = known.state if known else {}
+        await self._sweep(workspace_id, heard or await self._saved(workspace_id))
 
     async def _sweep(self, workspace_id: str, saved: State | None) -> None:
         # Also those of which no state tells: a keeper that ended before it wrote one, a disk that took none.
