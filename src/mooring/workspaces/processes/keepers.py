@@ -41,7 +41,11 @@ def saved_state(place: Path) -> State | None:
         state = json.loads((place / STATE_FILE).read_bytes())
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) and state.keys() >= _KEYS else None
+    return state if _is_state(state) else None
+
+
+def _is_state(told: object) -> bool:
+    return isinstance(told, dict) and told.keys() >= _KEYS
 
 
 def is_kept(place: Path) -> bool:
@@ -254,9 +258,11 @@ class Link:
 
     def _take(self, message: Mapping[str, Any], changed: Callable[["Link"], None]) -> None:
         if "state" in message:
-            self.state = message["state"]
-            self._heard.set()
-            changed(self)
+            # A stop that fails at what is no keeper's state would kill nobody, this time and each next.
+            if _is_state(message["state"]):
+                self.state = message["state"]
+                self._heard.set()
+                changed(self)
             return
         kind = "exec" if "exec" in message else "exit"
         future = self._waiting.pop(f"{kind}/{message[kind]}", None)

@@ -1,12 +1,14 @@
 """What the server's end of a keeper's connection promises, with a socket pair in place of a keeper."""
 
 import asyncio
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
 from mooring.control.tasks import Tasks
+from mooring.errors import Unavailable
 from mooring.workspaces.processes.keepers import Link
 
 END_WITHIN_S = 1.0
@@ -32,6 +34,28 @@ async def test_a_keepers_time_begins_when_it_was_told(tmp_path: Path) -> None:
             assert await asyncio.to_thread(keepers.recv, 100) == b'{"op": "stop"}\n'
             keepers.shutdown(socket.SHUT_RDWR)
             await ending
+
+
+async def test_only_a_whole_state_is_heard(tmp_path: Path) -> None:
+    """What names no keeper is no answer of one: it is not heard, nor does it take the place of what was."""
+    ours, keepers = socket.socketpair()
+    ours.setblocking(False)  # noqa: FBT003 - a method of the standard library
+    told = ("id", "boot", "keeper", "editor", "phase", "reason", "left", "restarts", "crashes", "generation")
+    whole = dict.fromkeys((*told, "socket", "port", "folders", "limited", "unlimited"))
+    with keepers:
+        link = Link("workspace1", tmp_path, ours)
+        async with Tasks("test") as tasks:
+            link.follow(tasks, lambda _: None, lambda _: None)
+            for strange in ({}, {key: whole[key] for key in whole if key != "boot"}, [1], None):
+                keepers.send(json.dumps({"state": strange}).encode() + b"\n")
+            with pytest.raises(Unavailable, match="does not answer"):
+                await link.heard(END_WITHIN_S / 5)
+            keepers.send(json.dumps({"state": whole}).encode() + b"\n")
+            assert await link.heard() == whole
+            keepers.send(b'{"state": {"phase": "stopped"}}\n')
+            keepers.shutdown(socket.SHUT_RDWR)
+            await link.ended.wait()
+            assert link.state == whole
 
 
 def fill(connection: socket.socket) -> int:
