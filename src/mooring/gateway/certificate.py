@@ -10,12 +10,13 @@ from cryptography import x509
 
 from mooring.errors import LimitExceeded, MooringError, Unavailable
 from mooring.gateway.authority import Certificates, LocalAuthority
-from mooring.gateway.nginx import NginxSink
+from mooring.gateway.nginx import NginxSink, Refused
 
 log = structlog.get_logger(__name__)
 
 _BEFORE = "The one before stays in use until Mooring is started again"
 _NONE = "Until it is mended there is none that anybody trusts, unless this nginx was given one before"
+_AGAIN = "it is offered again, and nginx's error.log may say why"
 _LESS = "put no more there than the certificates that clients need: its own, and those that lead to one that they trust"
 
 
@@ -28,10 +29,18 @@ class _Certificate:
     end: dt.datetime
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why nginx does not keep a certificate, for a person; `lasting` until the files change, else worth another try."""
+
+    reason: str
+    lasting: bool
+
+
 class CertificateKeeper:
     """Gives the certificate of `source` to the nginx behind `sink`: when it changes, and to an nginx that has lost it.
 
-    While the files cannot be used, or nginx has no room for what is in them, it is the last good one.
+    While the files cannot be used, or nginx does not take what is in them, it is the last good one.
     """
 
     def __init__(self, source: Certificates, sink: NginxSink, *, look_every_s: float) -> None:
@@ -40,8 +49,8 @@ class CertificateKeeper:
         self._look_every_s = look_every_s
         self._broken: str | None = None
         self._read: _Certificate | None = None
-        self._too_large: str | None = None
-        """Why nginx does not keep what was read; None as long as nothing says so."""
+        self._refused: _Refusal | None = None
+        """Of what was read; None as long as nothing says so."""
         self._kept: _Certificate | None = None
         self._taken = False
 
@@ -72,7 +81,7 @@ class CertificateKeeper:
     @property
     def _shown(self) -> _Certificate | None:
         """The one for nginx, None when there is none that it could keep."""
-        return self._read if self._too_large is None else self._kept
+        return self._read if self._refused is None else self._kept
 
     async def _look(self) -> str | None:
         """What is wrong with the files, None when they are good."""
@@ -80,28 +89,34 @@ class CertificateKeeper:
         try:
             pem = await asyncio.to_thread(self._source.pem)
             if self._read is None or pem != self._read.pem:
-                self._read, self._too_large = _certificate(self._source, pem), None
+                self._read, self._refused = _certificate(self._source, pem), None
         except MooringError as error:
             broken = error.detail
         except Exception as error:  # noqa: BLE001 - whatever else a certificate has in it, the next one is to be looked at
             broken = f"certificate {self._source.chain}: {type(error).__name__}: {error}"
         await self._give()
-        return broken or self._too_large
+        return broken or (self._refused.reason if self._refused else None)
 
     async def _give(self) -> None:
         # Of a certificate that does not fit nginx is asked once: each time it loses the one before for a moment.
-        if self._read is not None and self._too_large is None:
-            self._too_large = await self._offer(self._read)
-        if self._kept is not None and self._too_large is not None:
+        if self._read is not None and not (self._refused and self._refused.lasting):
+            self._refused = await self._offer(self._read)
+        if self._kept is not None and self._refused is not None:
             await self._offer(self._kept)
 
-    async def _offer(self, offered: _Certificate) -> str | None:
-        """Why nginx cannot keep it, None when it does, or is away: whoever starts it again says that."""
+    async def _offer(self, offered: _Certificate) -> _Refusal | None:
+        """Why nginx does not keep it, None when it does, or is away: whoever starts it again says that."""
         try:
             await self._sink.certificate(offered.pem)
         except LimitExceeded:
             size = -(-len(offered.pem.encode()) // 1024)
-            return f"certificate {self._source.chain}: nginx has no room for its {size} KiB: {_LESS}"
+            reason = f"certificate {self._source.chain}: nginx has no room for its {size} KiB: {_LESS}"
+            return _Refusal(reason, lasting=True)
+        except Refused as error:
+            # Of another one the one before is offered next, and that answer says what nginx has.
+            if offered is self._kept:
+                self._taken = False
+            return _Refusal(f"certificate {self._source.chain}: {error.detail}: {_AGAIN}", lasting=False)
         except Unavailable:
             # Another one may take its place, which has none yet.
             self._taken = False

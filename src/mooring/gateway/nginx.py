@@ -22,6 +22,10 @@ FRAME_BYTES = 256 * 1024
 """About what a worker decodes in 2 ms: a longer frame would hold up its requests."""
 
 
+class Refused(Unavailable):
+    """nginx answers, and could not do it this time; what it holds now is not known."""
+
+
 class _Granted(NamedTuple):
     """What the dictionary of grants holds, and the name of just that."""
 
@@ -84,12 +88,16 @@ class NginxSink:
         """Use this chain and key (one PEM text) from the next handshake on.
 
         Raises:
-            LimitExceeded: when it is too large to be kept.
+            LimitExceeded: when it is too large to be kept; the one before stays in use.
+            Refused: it failed for another reason, which may pass.
             Unavailable: nginx does not answer.
         """
         answer = await self._certificates.ask({"op": "certificate", "pem": pem})
-        if "error" in answer:
-            raise LimitExceeded(f"nginx cannot keep the certificate: {answer['error']}")
+        error = answer.get("error")
+        if error == "no memory":
+            raise LimitExceeded("nginx cannot keep the certificate: no memory")
+        if error is not None:
+            raise Refused(f"nginx could not take the certificate: {error}")
 
     async def read(self) -> TelemetrySnapshot:
         answer = await self._admin.ask({"op": "telemetry"})

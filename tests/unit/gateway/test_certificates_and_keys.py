@@ -196,6 +196,35 @@ async def test_a_first_certificate_that_nginx_cannot_keep_has_none_before_it(tmp
         await sink.close()
 
 
+async def test_a_certificate_that_nginx_could_not_take_is_offered_until_it_does(tmp_path: Path) -> None:
+    """A moment without memory is told as what it is; until it is over nginx is given the one before."""
+    given: list[object] = []
+    failing = ""
+
+    async def answer(frame: dict[str, object]) -> dict[str, object]:
+        given.append(frame["pem"])
+        return {"error": "internal"} if failing and failing in str(frame["pem"]) else {"ok": True}
+
+    chain, key = certificate_files(tmp_path, "w.mooring.test")
+    sink = NginxSink(tmp_path / "admin.sock")
+    keeper = CertificateKeeper(GivenCertificate(chain, key), sink, look_every_s=0.01)
+    async with asyncio.timeout(WITHIN_S), administration(tmp_path / "admin.sock", answer), Tasks("test") as tasks:
+        tasks.forever("certificate", keeper.run())
+        await until(lambda: given)
+        before = given[0]
+        failing = renewed = certificate_files(tmp_path, "w.mooring.test")[0].read_text()
+        await until(lambda: "could not take" in "".join(keeper.problems()))
+        (told,) = keeper.problems()
+        assert told.startswith(f"TLS: certificate {chain}: nginx could not take the certificate: internal: ")
+        assert "The one before stays in use" in told
+        assert before in given[-2:]
+        failing = ""
+        await until(lambda: not keeper.problems())
+        assert renewed in str(given[-1])
+        await tasks.stop()
+        await sink.close()
+
+
 async def test_an_authority_made_while_the_clock_was_ahead_is_told(tmp_path: Path) -> None:
     """Browsers that trust it refuse all the same, and it stays until a person takes it away; the next one counts."""
     ahead = dt.datetime.now(tz=dt.UTC) + dt.timedelta(days=300)
@@ -272,6 +301,24 @@ async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None
         assert not table.done()
         taken.set()
         await table
+        await sink.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [("no memory", LimitExceeded), ("internal", Unavailable), ("unknown operation", Unavailable)]
+)
+async def test_only_a_certificate_that_does_not_fit_is_called_so(
+    tmp_path: Path, error: str, raised: type[MooringError]
+) -> None:
+    """Whoever is to mend something reads what nginx said."""
+
+    async def answer(_frame: dict[str, object]) -> dict[str, object]:
+        return {"error": error}
+
+    sink = NginxSink(tmp_path / "admin.sock")
+    async with asyncio.timeout(10), administration(tmp_path / "admin.sock", answer):
+        with pytest.raises(raised, match=error):
+            await sink.certificate("a chain and its key")
         await sink.close()
 
 
