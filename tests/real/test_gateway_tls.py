@@ -100,10 +100,10 @@ async def test_a_renewed_certificate_that_is_too_large_takes_the_last_one_from_n
                 assert (await served(edge)).subject.rfc4514_string() == "CN=a.test"
             await edge.killed()
         assert await eventually(edge, "a.test")
-        assert keeper.problems() == (told,)
+        await until(lambda: keeper.problems() == (told,))
         chain.write_bytes(second[0])
         assert await eventually(edge, "b.test")
-        assert keeper.problems() == ()
+        await until(lambda: keeper.problems() == ())
 
 
 async def test_a_certificate_that_does_not_fit_leaves_the_one_before(edge: Gateway) -> None:
