@@ -365,14 +365,16 @@ async def test_a_keeper_that_hangs_does_not_stop_a_stop(world: ProcessHarness) -
         assert world.alive(wanted) == 0
 
 
+@pytest.mark.parametrize("said", ["starting", "stopped"])
 async def test_a_stop_that_is_made_anew_gives_a_keeper_no_more_time(
-    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch
+    world: ProcessHarness, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     """Cut off while it waits for a keeper that hangs, and asked for again: the wait goes on, it does not begin anew."""
     wanted, template = workspace(), world.template("healthy")
     async with world.engine() as runtime, Tasks("test") as tasks:
         await answered(await runtime.apply(wanted, template))
         os.kill(keeper_pid(world, wanted), signal.SIGSTOP)
+        runtime._links[wanted.id].state["phase"] = said
         monkeypatch.setattr("mooring.workspaces.processes.runtime._END_WITHIN_S", 2.0)
         first = tasks.spawn("stop", runtime.apply(stopped(wanted), template))
         await asked_to_end(runtime, wanted)

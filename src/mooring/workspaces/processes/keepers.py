@@ -200,13 +200,21 @@ class Link:
 
         Raises:
             Unavailable: when it is gone.
-            TimeoutError: it has not ended `within_s` seconds after it was first told.
+            TimeoutError: see `over`.
         """
         await self.send({"op": "stop"})
-        now = asyncio.get_running_loop().time()
+        await self.over(within_s)
+
+    async def over(self, within_s: float) -> None:
+        """Wait for the end of a keeper that was told to stop, or said that it is done.
+
+        Raises:
+            TimeoutError: it has not ended `within_s` seconds after it was first waited for.
+        """
         # Cut off and asked again, a stop would give one that hangs all its time again, and Mooring's end come first.
-        self._end_by = self._end_by or now + within_s
-        await asyncio.wait_for(self.ended.wait(), self._end_by - now)
+        self._end_by = self._end_by or asyncio.get_running_loop().time() + within_s
+        async with asyncio.timeout_at(self._end_by):
+            await self.ended.wait()
 
     async def execute(self, message: Mapping[str, Any], descriptors: Sequence[int]) -> tuple[str, asyncio.Future[Any]]:
         """Run a command inside: its key, and the future of its exit message.

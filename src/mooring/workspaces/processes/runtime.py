@@ -263,7 +263,7 @@ class ProcessRuntime:
         """
         link = self._links.get(workspace_id)
         if link is not None and link.is_final:
-            await asyncio.wait_for(link.ended.wait(), _END_WITHIN_S)
+            await link.over(_END_WITHIN_S)
             link = None
         if link is not None and not link.ended.is_set():
             await link.heard(_RUNNING_ANSWERS_S)
