@@ -15,29 +15,26 @@ from mooring.control.reconcile import Reconciler
 from mooring.control.tasks import Tasks
 from mooring.errors import Conflict, InvalidInput, Misconfigured, NotFound, StaleRevision, Unavailable
 from mooring.model.workspace import Desired, Phase, Workspace
+from mooring.workspaces.deadlines import FIRST_LOOK_WITHIN_S, RUNTIME_WITHIN_S, call_within_s
 from mooring.workspaces.pages import every
 from mooring.workspaces.ports import Engine, Observation
-from mooring.workspaces.starts import PATIENCE_S, Start, same_start
-from mooring.workspaces.turn import RUNTIME_WITHIN_S, LostTurn, ReconcilerParts, Turn, printable
+from mooring.workspaces.starts import PATIENCE_S, SLOWEST_PROBE_S, Start, same_start
+from mooring.workspaces.turn import LostTurn, ReconcilerParts, Turn, printable
 
 log = structlog.get_logger(__name__)
 
 WORKERS = 32
 # A state must be true again within 5 s of the end of whatever was broken.
 RETRY = Backoff(first=0.1, most=3.0)
-FIRST_LOOK_WITHIN_S = 5.0
 RECHECK_S = 45.0
 """Seconds between probes of a running editor: one that hangs shows within a minute, and 200 are 4 probes a second."""
 # While its runtime sees nothing, only the probe can tell that it died.
 BLIND_S = 2.0
 # Its terminals and builds may work on, and an overloaded machine looks the same: a person decides about them.
 HANGS = "the editor does not answer any more; its processes were left alone: a restart of the workspace ends them"
-FIRST_PROBE_S, SLOWEST_PROBE_S = 0.02, 0.25
 GATEWAY_AWAY_S = 5.0
 # Whoever stops Mooring waits for it: an engine that is gone for good may have such a workspace, or may not.
 _UNSEEN_WITHIN_S = 10.0
-# Half of a stop's time, and longer than a polite end: what hangs must leave the others their turn.
-_STOP_WITHIN_S = 15.0
 
 
 class WorkspaceReconciler:
@@ -130,15 +127,11 @@ class WorkspaceReconciler:
         try:
             template = await self._parts.templates.get(workspace.spec.template, workspace.template_version)
         except (NotFound, InvalidInput) as error:
-            return LostTurn(self._parts, workspace, error.detail, self._patience_s(workspace.id))
-        return Turn(self._parts, workspace, template, self._patience_s(workspace.id))
+            return LostTurn(self._parts, workspace, error.detail, self._within_s(workspace.id))
+        return Turn(self._parts, workspace, template, self._within_s(workspace.id))
 
-    def _patience_s(self, workspace_id: str) -> float:
-        """Seconds that its runtime has for a call."""
-        if not self._suspended:
-            return RUNTIME_WITHIN_S
-        # Those that nobody has seen must not take the workers from those that run while an engine hangs.
-        return _STOP_WITHIN_S if workspace_id in self._seen else FIRST_LOOK_WITHIN_S
+    def _within_s(self, workspace_id: str) -> float:
+        return call_within_s(suspended=self._suspended, seen=workspace_id in self._seen)
 
     async def _act(self, turn: Turn) -> float | None:
         if turn.workspace.desired is Desired.deleted:
@@ -251,7 +244,7 @@ class WorkspaceReconciler:
         except Unavailable:
             # The gateway is away, which is no fault of the editor's: its time does not run.
             start.deadline = max(start.deadline, self._clock.monotonic() + turn.template.editor.start_timeout_s)
-            return GATEWAY_AWAY_S if start.answered else self._pace(start)
+            return GATEWAY_AWAY_S if start.answered else start.pace_s(self._clock.monotonic())
         return await (self._answered(turn, start, seen) if answered else self._silent(turn, start, seen))
 
     async def _start_of(self, turn: Turn, seen: Observation) -> Start:
@@ -301,12 +294,7 @@ class WorkspaceReconciler:
             start.answered, start.began = False, now
             turn.publish(seen)
             await turn.event("silent", why)
-        return self._pace(start)
-
-    def _pace(self, start: Start) -> float:
-        """Seconds until the next probe: a twentieth of what the start took so far, so that little is added to it."""
-        elapsed = self._clock.monotonic() - start.began
-        return min(SLOWEST_PROBE_S, max(FIRST_PROBE_S, elapsed / 20))
+        return start.pace_s(now)
 
     # What is told
 

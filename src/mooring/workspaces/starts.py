@@ -7,6 +7,8 @@ from mooring.workspaces.ports import Observation
 
 PATIENCE_S = 3.0
 _ADOPTED_PATIENCE_S = 2.0
+_FIRST_PROBE_S = 0.02
+SLOWEST_PROBE_S = 0.25
 
 
 @dataclass(slots=True)
@@ -29,6 +31,10 @@ class Start:
         if answered:
             # Perhaps the gateway does not have its routes yet; perhaps the machine was rebooted and nothing runs.
             self.answered, self.patience_s = True, _ADOPTED_PATIENCE_S
+
+    def pace_s(self, now: float) -> float:
+        """Seconds until the next probe: a twentieth of what it took so far, so that little is added to it."""
+        return min(SLOWEST_PROBE_S, max(_FIRST_PROBE_S, (now - self.began) / 20))
 
     def ended(self, seen: Observation) -> str:
         """That it ended, for a person; `seen` is of the start after it."""

@@ -21,7 +21,6 @@ from mooring.workspaces.templates import Catalogue
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-RUNTIME_WITHIN_S = 60.0
 _LOGS_WITHIN_S = 5.0
 _TAIL_BYTES = 4096
 _TAIL_LINES = 10

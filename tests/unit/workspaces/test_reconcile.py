@@ -405,7 +405,7 @@ async def test_a_normal_stop_of_mooring_keeps_what_is_wanted() -> None:
 @simulated
 async def test_a_runtime_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is waited for is visible as the reason, and it goes on by itself once the runtime answers."""
-    monkeypatch.setattr("mooring.workspaces.turn.RUNTIME_WITHIN_S", 0.1)
+    monkeypatch.setattr("mooring.workspaces.deadlines.RUNTIME_WITHIN_S", 0.1)
     runtime = NeverRuntime()
     async with stage(runtime=runtime) as it:
         made = await it.create()
