@@ -198,7 +198,9 @@ class SumDB:
         tree = tlog.parse_tree(check(signed, self.verifier))
         if tree not in self._consistent:
             # Look-ups come together, most of them with the same head.
-            _ = await self._once.do(f"head/{self.name}/{tree.text}", lambda: self._advance_to(tree, signed))
+            _ = await self._once.do(
+                f"head/{self.name}/{tree.size}/{tree.root.hex()}", lambda: self._advance_to(tree, signed)
+            )
 
     async def _advance_to(self, tree: Tree, signed: bytes) -> bytes:
         await self._ready()
@@ -244,12 +246,12 @@ class SumDB:
         if tlog.combine([tlog.from_tile(node, tile, data[tile]) for node, tile in where.items()]) != old.root:
             raise BadTree(f"{self.name} signed two histories: sizes {old.size} and {new.size} contradict each other")
 
-    async def _edges(self, tree: Tree) -> None:
-        """Prove the tiles that the tree's root follows from."""
+    async def _edges(self, tree: Tree) -> dict[Tile, bytes]:
+        """The tiles that the tree's root follows from, proved."""
         nodes = tlog.roots(tree.size)
         tiles = list(dict.fromkeys(tlog.tile_of(node, tree.size) for node in nodes))
         if all(tile in self._proved for tile in tiles):
-            return
+            return {tile: self._proved[tile] for tile in tiles}
         data = dict(zip(tiles, await _together(*map(self._fetch, tiles)), strict=True))
         if _root(tree, data) != tree.root:
             self._doubt("the tiles at its edge")
@@ -258,6 +260,7 @@ class SumDB:
             raise BadTree(f"{self.name} sends tiles that its signed head of size {tree.size} contradicts")
         for tile in tiles:
             await self._keep(tile, data[tile])
+        return data
 
     def _doubt(self, what: str) -> None:
         """What is kept may be damaged: it would refuse every record behind it, until somebody finds the file."""
@@ -269,9 +272,12 @@ class SumDB:
         while way[-1] not in self._proved and _inside(way[-1], tree):
             way.append(tlog.tile_of(tlog.parent(way[-1]), tree.size))
         top = way.pop()
+        # Taken now: while the others are on their way it may have to make room for tiles of other look-ups.
+        data = self._remembered(top)
         # All at once: which tiles they are follows from the tree's size, and each would cost a way there and back.
         fetched = await _together(*map(self._fetch, way))
-        data = await self._known(top, tree)
+        if data is None:
+            data = (await self._edges(tree))[top]
         for below, content in zip(reversed(way), reversed(fetched), strict=True):
             data = await self._right(below, content, tlog.from_tile(tlog.parent(below), top, data))
             await self._keep(below, data)
@@ -288,19 +294,20 @@ class SumDB:
             raise BadTree(f"{self.name} sends a {tile.path} that its tree contradicts")
         return sent
 
-    async def _known(self, tile: Tile, tree: Tree) -> bytes:
-        """The content of a tile that is proved, or at the edge of the tree."""
+    def _remembered(self, tile: Tile) -> bytes | None:
+        """The content of a tile that is proved."""
         if tile not in self._proved:
-            await self._edges(tree)
+            return None
         self._proved.move_to_end(tile)
         return self._proved[tile]
 
     async def _keep(self, tile: Tile, data: bytes) -> None:
+        # Last: whoever is cut off between the two would leave a tile that nobody keeps any more.
+        if await read(self._store, self._file(tile)) != data:
+            await keep(self._store, self._file(tile), data)
         self._proved[tile] = data
         if len(self._proved) > _TILES_IN_MEMORY:
             self._proved.popitem(last=False)
-        if await read(self._store, self._file(tile)) != data:
-            await keep(self._store, self._file(tile), data)
 
     async def _fetch(self, tile: Tile) -> bytes:
         """A tile as kept or as the database sends it, not proved."""

@@ -1,7 +1,7 @@
 """The checksum database's client on logs of every shape: heads that grow, tiles of several levels, and forks."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +153,27 @@ async def test_records_that_come_together_wait_for_one_head(tmp_path: Path, once
 
     await remote.during(all_of_them())
     assert remote.waves <= 4
+
+
+class Forgetting(FromLedger):
+    """While one of its lowest tiles is on its way the client's memory is filled with other ones."""
+
+    fill: Callable[[], None] | None = None
+
+    async def get(self, path: str) -> bytes:
+        if self.fill and path.startswith("tile/8/0/"):
+            self.fill()
+        return await super().get(path)
+
+
+async def test_a_tile_that_made_room_for_others_meanwhile(tmp_path: Path, once: Once) -> None:
+    """What proves a record may be forgotten while the record's own tile is on its way: it was there when it began."""
+    remote = Forgetting(Ledger(tmp_path, "sum.example"))
+    grow(remote.ledger, 66_000)
+    database = SumDB(remote.ledger.signer.verifier, remote, MemoryStore(), once)
+    await database.lines("example.com/m", "v1.100.0")
+    remote.fill = database._proved.clear
+    assert await database.hashes("example.com/m", "v1.1000.0") == ("h1:zip1000", "h1:mod1000")
 
 
 async def test_what_is_kept_needs_no_database(tmp_path: Path, once: Once) -> None:
