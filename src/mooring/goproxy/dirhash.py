@@ -26,8 +26,10 @@ _SMALL = 4 * 2**20
 """Bytes; at most as many zips as there are threads to hash them are in memory at a time."""
 _IDENT = re.compile(rb"\$Id:[^$\n]*\$")
 _SAYS_UTF8 = 0x800
-_NOWHERE = 2**63
-"""Beyond every file."""
+_NOWHERE = 2**32
+"""Bytes; beyond every zip."""
+_PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How the go command can read a file."""
 
 
 def of_mod(content: bytes) -> str:
@@ -63,6 +65,8 @@ def _archive(path: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """A zip; damage that shows within the block is a BadZip, too."""
     try:
         with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
+            if any(entry.compress_type not in _PACKED for entry in archive.infolist()):
+                raise BadZip("the zip holds a file that is packed in a way that Go cannot read")
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error

@@ -98,6 +98,8 @@ HELLO = {"go.mod": b"module example.com/m\n", "hello.go": b"package m // hello h
         pytest.param(lambda data: in_directory(data, 20, struct.pack("<I", 90)), id="reaches into the next one"),
         pytest.param(lambda data: in_directory(data, 8, struct.pack("<H", 1)), id="encrypted"),
         pytest.param(lambda data: in_directory(data, 8, struct.pack("<H", 32)), id="a patch"),
+        pytest.param(lambda data: in_directory(data, 10, struct.pack("<H", 12)), id="packed by bzip2"),
+        pytest.param(lambda data: in_directory(data, 10, struct.pack("<H", 14)), id="packed by LZMA"),
         pytest.param(lambda data: in_directory(data, 42, struct.pack("<I", 3)), id="at a place where no file is"),
         pytest.param(lambda data: in_directory(data, 42, struct.pack("<I", 2**31)), id="beyond the end"),
         pytest.param(lambda data: changed(data, data.index(b"go.mod"), b"go.sum"), id="another file's name"),
@@ -108,6 +110,32 @@ def test_what_the_directory_says_is_false(damage: Callable[[bytes], bytes]) -> N
     for method in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
         with pytest.raises(BadZip):
             hashed(damage(packed(HELLO, method)))
+
+
+def far_away(place: int) -> bytes:
+    """A zip whose first file is said to be at that place, as a large one says it (zip64)."""
+    data = packed(HELLO)
+    entry = data.index(b"PK\1\2")
+    name_length = int.from_bytes(data[entry + 28 : entry + 30], "little")
+    extra = struct.pack("<HHQ", 1, 8, place)
+    data = changed(changed(data, entry + 30, struct.pack("<H", len(extra))), entry + 42, b"\xff\xff\xff\xff")
+    after = entry + 46 + name_length
+    end = data.index(b"PK\5\6")
+    directory = int.from_bytes(data[end + 12 : end + 16], "little")
+    data = changed(data, end + 12, struct.pack("<I", directory + len(extra)))
+    return data[:after] + extra + data[after:]
+
+
+@pytest.mark.parametrize("place", [2**33, 2**45, 2**62, 2**64 - 1])
+def test_a_file_where_no_file_can_be(place: int) -> None:
+    """File systems differ in which places they find strange."""
+    with pytest.raises(BadZip):
+        hashed(far_away(place))
+
+
+def test_a_large_zip_says_where_its_files_are_in_another_way() -> None:
+    """The place is right: only then does the test above say anything."""
+    assert hashed(far_away(0)) == hashed(packed(HELLO))
 
 
 def test_two_entries_of_one_file() -> None:
