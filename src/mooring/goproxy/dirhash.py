@@ -6,7 +6,6 @@
 import base64
 import hashlib
 import io
-import os
 import re
 import zipfile
 import zlib
@@ -65,8 +64,8 @@ def _archive(path: Path | IO[bytes]) -> Iterator[zipfile.ZipFile]:
     """A zip; damage that shows within the block is a BadZip, too."""
     try:
         with _opened(path) as file, zipfile.ZipFile(_Bounded(file)) as archive:
-            if any(entry.compress_type not in _PACKED for entry in archive.infolist()):
-                raise BadZip("the zip holds a file that is packed in a way that Go cannot read")
+            for entry in archive.infolist():
+                _check_readable(entry)
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeError) as error:
         raise BadZip(f"the zip is damaged: {error}") from error
@@ -112,23 +111,25 @@ def _opened(path: Path | IO[bytes]) -> AbstractContextManager[IO[bytes]]:
 
 
 class _Bounded:
-    """A file whose directory is not read when it is too long, and does not lead out of it; it is read in one piece."""
+    """A file whose directory is not read when it is too long; `zipfile` asks for it in one piece."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
-        self.tell, self.seekable = file.tell, file.seekable
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As the file's. Raises BadZip for a place that no file has, each kind of which has an error of its own."""
-        if whence == os.SEEK_SET and not 0 <= offset < _NOWHERE:
-            raise BadZip("the zip is damaged: its list of files leads out of it")
-        return self._file.seek(offset, whence)
+        self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
 
     def read(self, size: int = -1) -> bytes:
         """As the file's. Raises BadZip for more than a directory may have."""
         if size > MAX_DIRECTORY:
             raise BadZip(f"the zip's list of files has more than {MAX_DIRECTORY} bytes")
         return self._file.read(size)
+
+
+def _check_readable(entry: zipfile.ZipInfo) -> None:
+    """Raise BadZip for what ends in an error of the unpacker's own, or of the file system's."""
+    if entry.compress_type not in _PACKED:
+        raise BadZip("the zip holds a file that is packed in a way that Go cannot read")
+    if not 0 <= entry.header_offset < _NOWHERE:
+        raise BadZip("the zip is damaged: its list of files leads out of it")
 
 
 def _name(entry: zipfile.ZipInfo) -> str:
