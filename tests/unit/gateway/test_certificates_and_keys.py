@@ -304,6 +304,19 @@ async def test_certificates_and_grants_wait_for_no_table(tmp_path: Path) -> None
         await sink.close()
 
 
+@asynccontextmanager
+async def refusing(place: Path, error: str) -> AsyncIterator[NginxSink]:
+    """A sink whose nginx answers everything with this error."""
+
+    async def answer(_frame: dict[str, object]) -> dict[str, object]:
+        return {"error": error}
+
+    async with asyncio.timeout(10), administration(place, answer):
+        sink = NginxSink(place)
+        yield sink
+        await sink.close()
+
+
 @pytest.mark.parametrize(
     ("error", "raised"), [("no memory", LimitExceeded), ("internal", Unavailable), ("unknown operation", Unavailable)]
 )
@@ -311,15 +324,9 @@ async def test_only_a_certificate_that_does_not_fit_is_called_so(
     tmp_path: Path, error: str, raised: type[MooringError]
 ) -> None:
     """Whoever is to mend something reads what nginx said."""
-
-    async def answer(_frame: dict[str, object]) -> dict[str, object]:
-        return {"error": error}
-
-    sink = NginxSink(tmp_path / "admin.sock")
-    async with asyncio.timeout(10), administration(tmp_path / "admin.sock", answer):
+    async with refusing(tmp_path / "admin.sock", error) as sink:
         with pytest.raises(raised, match=error):
             await sink.certificate("a chain and its key")
-        await sink.close()
 
 
 @pytest.mark.parametrize(("error", "raised"), [("full", LimitExceeded), ("internal", Unavailable)])
@@ -327,12 +334,6 @@ async def test_only_grants_that_do_not_fit_are_called_so(
     tmp_path: Path, error: str, raised: type[MooringError]
 ) -> None:
     """Those are not sent again; after any other failure they are."""
-
-    async def answer(_frame: dict[str, object]) -> dict[str, object]:
-        return {"error": error}
-
-    sink = NginxSink(tmp_path / "admin.sock")
-    async with asyncio.timeout(10), administration(tmp_path / "admin.sock", answer):
+    async with refusing(tmp_path / "admin.sock", error) as sink:
         with pytest.raises(raised):
             await sink.grant(Grants())
-        await sink.close()
